@@ -1,0 +1,1 @@
+"""Which endpoint may answer a packet to a Service, seen from one node? Pure."""

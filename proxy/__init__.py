@@ -1,0 +1,1 @@
+"""How do the Services of a cluster reach the kernel of this node? The wiring, the sources, the command line."""

@@ -1,0 +1,1 @@
+"""Where do Services, EndpointSlices and Nodes come from? The Kubernetes API, or manifest files."""
