@@ -1,0 +1,71 @@
+"""What is an address, and which bytes does it stand for? Pure.
+
+Addresses travel through the program as canonical text: readable in a `repr`, interned by the
+dictionaries they are keys of, and free to compare. Bytes are made once, where a mode renders.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from functools import lru_cache
+
+from endpoints.names import Family
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def canonical(text: str) -> str:
+    """The canonical text of an IPv4 or IPv6 address.
+
+    Raises ValueError for anything else, also for IPv4 octets with leading zeros, which other
+    programs read as octal numbers, and for zone-scoped IPv6 addresses.
+    """
+    if ":" not in text:
+        pack(text)
+        return text
+    address = ipaddress.IPv6Address(text)
+    if address.scope_id is not None:
+        message = f"{text!r} has a zone"
+        raise ValueError(message)
+    return str(address)
+
+
+@lru_cache(maxsize=65536)
+def pack(text: str) -> bytes:
+    """The 4 or 16 bytes of an address in network order. Raises ValueError if it is none."""
+    if ":" in text:
+        return ipaddress.IPv6Address(text).packed
+    try:
+        packed = bytes(map(int, text.split(".")))
+    except ValueError:
+        packed = b""
+    if len(packed) != 4 or "{}.{}.{}.{}".format(*packed) != text:  # noqa: PLR2004 (octets)
+        message = f"{text!r} is not an IP address"
+        raise ValueError(message)
+    return packed
+
+
+def unpack(packed: bytes) -> str:
+    """The canonical text of 4 or 16 bytes in network order."""
+    if len(packed) == 4:  # noqa: PLR2004 (octets)
+        return "{}.{}.{}.{}".format(*packed)
+    return str(ipaddress.IPv6Address(packed))
+
+
+def family(text: str) -> Family:
+    """The family of an address, or of a network in CIDR form, that is already known to be one."""
+    return Family.IPV6 if ":" in text else Family.IPV4
+
+
+@lru_cache(maxsize=65536)
+def network(text: str) -> Network:
+    """A network in CIDR form; host bits are allowed, as kube-proxy allows them.
+
+    Raises ValueError if the text is none.
+    """
+    return ipaddress.ip_network(text.strip(), strict=False)
+
+
+def contains(cidr: str, address: str) -> bool:
+    """Whether the network holds the address; families that differ never match."""
+    return ipaddress.ip_address(address) in network(cidr)

@@ -1,0 +1,84 @@
+"""What must planning and explaining know of the node they run on? Pure.
+
+Values only; `endpoints.nodeports` and `endpoints.local_traffic` compute them from configuration,
+the Node object and the kernel's addresses.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from endpoints.addresses import contains, family
+from endpoints.names import Family
+
+
+class DetectLocalMode(StrEnum):
+    """How a packet of a local pod is told from others (`--detect-local-mode`)."""
+
+    CLUSTER_CIDR = "ClusterCIDR"
+    NODE_CIDR = "NodeCIDR"
+    BRIDGE_INTERFACE = "BridgeInterface"
+    INTERFACE_NAME_PREFIX = "InterfaceNamePrefix"
+
+
+class LocalTraffic(msgspec.Struct, frozen=True):
+    """The detector of traffic from pods, resolved: a list of CIDRs, or an interface name."""
+
+    mode: DetectLocalMode
+    cidrs: tuple[str, ...] = ()
+    """CIDRs of both families (ClusterCIDR, NodeCIDR)."""
+    interface: str = ""
+    """Exact name (BridgeInterface) or prefix (InterfaceNamePrefix)."""
+
+    def known(self, of: Family) -> bool:
+        """Whether local pods can be told apart at all in this family."""
+        return bool(self.interface) or any(family(cidr) is of for cidr in self.cidrs)
+
+    def is_local_pod(self, source: str, interface: str | None) -> bool:
+        """Whether a packet with this source, received on this interface, is of a local pod."""
+        if self.mode is DetectLocalMode.BRIDGE_INTERFACE:
+            return bool(self.interface) and interface == self.interface
+        if self.mode is DetectLocalMode.INTERFACE_NAME_PREFIX:
+            return bool(self.interface) and (interface or "").startswith(self.interface)
+        return any(contains(cidr, source) for cidr in self.cidrs)
+
+
+class NodePortAddresses(msgspec.Struct, frozen=True):
+    """On which of the node's addresses NodePorts answer, in one family (REFERENCE A.2)."""
+
+    match_all: bool = False
+    """Every local address, whatever they become; loopback excepted unless in `addresses`."""
+    addresses: tuple[str, ...] = ()
+    """Sorted addresses; with `match_all` only an explicitly wanted loopback address."""
+
+
+class NodeView(msgspec.Struct, frozen=True):
+    """This node: the parameter of `plan`, `explain` and every mode."""
+
+    name: str
+    zone: str | None = None
+    addresses: frozenset[str] = frozenset()
+    """Every address that the kernel calls local, loopback included, both families."""
+    node_ports_v4: NodePortAddresses = NodePortAddresses()
+    node_ports_v6: NodePortAddresses = NodePortAddresses()
+    local_traffic: LocalTraffic = LocalTraffic(DetectLocalMode.CLUSTER_CIDR)
+    masquerade_all: bool = False
+
+    def node_ports(self, of: Family) -> NodePortAddresses:
+        """Where NodePorts answer in this family."""
+        return self.node_ports_v4 if of is Family.IPV4 else self.node_ports_v6
+
+
+class NodeSettings(msgspec.Struct, frozen=True):
+    """What the operator configured about this node, before anything is resolved."""
+
+    name: str
+    detect_local_mode: DetectLocalMode = DetectLocalMode.CLUSTER_CIDR
+    cluster_cidrs: tuple[str, ...] = ()
+    pod_bridge_interface: str = ""
+    pod_interface_name_prefix: str = ""
+    node_port_addresses: tuple[str, ...] = ("primary",)
+    """CIDRs and the keywords `primary`, `localhost`, `all`; the default depends on the mode."""
+    masquerade_all: bool = False

@@ -1,0 +1,122 @@
+"""What does the program ask of a mode, and what does a mode answer? Pure.
+
+Modes do not know each other; they share these values and the plans of `endpoints`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Generic, Protocol, TypeVar
+
+import msgspec
+
+from endpoints.names import ObjectName
+from endpoints.node import NodeView
+from endpoints.plan import ServicePlan
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+Plans = tuple[ServicePlan, ...]
+"""All plans of one Service: one per port and family; empty when it needs nothing in the kernel."""
+
+
+class EnvironmentFault(Exception):
+    """The machine cannot do what is asked: no privilege, no kernel feature. One clear line."""
+
+
+class Delta(msgspec.Struct, Generic[K, V], frozen=True):
+    """A change: what is there now under these keys, and which keys are gone."""
+
+    upserts: Mapping[K, V]
+    deletes: frozenset[K] = frozenset()
+
+
+class Adopted(msgspec.Struct, frozen=True):
+    """What `start` found: whether a table of ours was kept, and how many elements it held."""
+
+    kept: bool
+    elements: int
+    reason: str
+    """Why it was kept, replaced or made, for the log."""
+
+
+class ApplyReport(msgspec.Struct, frozen=True):
+    """What one transaction did."""
+
+    added: int = 0
+    deleted: int = 0
+    messages: int = 0
+    bytes_sent: int = 0
+    failed: Mapping[ObjectName, str] = {}
+    """Services that the kernel refused, each with the kernel's reason; all others are in."""
+
+
+class Drift(msgspec.Struct, frozen=True):
+    """Kernel against applied. All empty: no drift."""
+
+    missing: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+    different: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Whether anything differs."""
+        return bool(self.missing or self.extra or self.different)
+
+
+class DumpedFrontend(msgspec.Struct, frozen=True):
+    """One place of the kernel where a Service is reached, as the kernel holds it."""
+
+    address: str
+    """An address, or `node` for a NodePort."""
+    port: int
+    policy: str
+    """`Cluster`, `Local`, and for an external Local frontend both: `Local (pods: Cluster)`."""
+    rule: str
+    """The way of a packet: `services -> pick-2`."""
+    endpoints: tuple[str, ...] = ()
+    """What the Cluster list, or the only list, chooses among: `10.244.1.2:8080`, in slot order."""
+    local_endpoints: tuple[str, ...] = ()
+    """What an external client is sent to under policy Local."""
+    source_ranges: tuple[str, ...] = ()
+
+
+class DumpedService(msgspec.Struct, frozen=True):
+    """One Service port in one family, as the kernel holds it."""
+
+    name: str
+    """`namespace/name:port` from the element's comment; `?` where there is none."""
+    protocol: str
+    family: str
+    frontends: tuple[DumpedFrontend, ...]
+    affinity_seconds: int | None = None
+
+
+class Mode(Protocol):
+    """A back end that programs the kernel. Not thread-safe: one thread calls it."""
+
+    name: str
+
+    def start(self, node: NodeView) -> Adopted:
+        """Adopt or create our tables for this node. Called again when the NodeView changed.
+
+        Raises EnvironmentFault.
+        """
+
+    def replace(self, services: Mapping[ObjectName, Plans]) -> ApplyReport:
+        """Make the kernel hold exactly these Services, writing only what differs."""
+
+    def apply(self, delta: Delta[ObjectName, Plans]) -> ApplyReport:
+        """Apply a change in one transaction; the cost is that of the change."""
+
+    def verify(self) -> Drift:
+        """Hold the kernel against what was applied."""
+
+    def dump(self) -> tuple[DumpedService, ...]:
+        """What the kernel holds, by Service; works without `start` and without a daemon."""
+
+    def cleanup(self) -> bool:
+        """Remove what is ours and only that; True if there was anything."""
+
+    def close(self) -> None:
+        """Give back sockets; rules stay."""
