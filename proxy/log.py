@@ -1,0 +1,86 @@
+"""How does the program tell what it does? One line an event, in the text format of klog.
+
+`I1120 23:41:07.112 sync.py:88] "Synced" mode=nftables services=1204 changed=1`: severity, date and
+time, the file and line that speaks, the event in quotes, then names and values. `-v` is klog's: a
+line of verbosity v is written when v is not above it. Warnings and errors are always written.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+from datetime import datetime
+from typing import TextIO
+
+_LOGGER = logging.getLogger("headgate")
+_CALLER_OF_LOG = 3
+_SEVERITY = {logging.WARNING: "W", logging.ERROR: "E", logging.CRITICAL: "F"}
+_BARE = re.compile(r"[\w.:/@%+\[\],-]+", re.ASCII)
+
+
+class KlogFormatter(logging.Formatter):
+    """Formats records of this module and of libraries alike."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line of a record; a traceback, if there is one, follows it."""
+        moment = datetime.fromtimestamp(record.created).astimezone()
+        stamp = f"{moment:%m%d %H:%M:%S}.{moment.microsecond // 1000:03d}"
+        severity = _SEVERITY.get(record.levelno, "I")
+        fields: dict[str, object] = getattr(record, "fields", {})
+        words = [json.dumps(record.getMessage(), ensure_ascii=False)]
+        words += [f"{name}={_spelled(value)}" for name, value in fields.items()]
+        line = f"{severity}{stamp} {record.filename}:{record.lineno}] {' '.join(words)}"
+        if record.exc_info:
+            line = f"{line}\n{self.formatException(record.exc_info)}"
+        return line
+
+
+def setup(verbosity: int, stream: TextIO | None = None) -> None:
+    """Write lines up to this verbosity to the stream (standard error), libraries' warnings too."""
+    output = logging.StreamHandler(stream or sys.stderr)
+    output.setFormatter(KlogFormatter())
+    root = logging.getLogger()
+    root.handlers = [output]
+    root.setLevel(logging.WARNING)
+    _LOGGER.setLevel(_level(verbosity))
+
+
+def info(message: str, *, v: int = 0, **fields: object) -> None:
+    """Tell what happened, at verbosity v."""
+    _write(_level(v), message, fields)
+
+
+def warning(message: str, **fields: object) -> None:
+    """Tell what an operator should look at; the program goes on, maybe with less."""
+    _write(logging.WARNING, message, fields)
+
+
+def error(message: str, *, exc_info: BaseException | None = None, **fields: object) -> None:
+    """Tell what failed; with an exception its traceback follows."""
+    _write(logging.ERROR, message, fields, exc_info)
+
+
+def _write(
+    level: int, message: str, fields: dict[str, object], exc_info: BaseException | None = None
+) -> None:
+    if _LOGGER.isEnabledFor(level):
+        _LOGGER.log(
+            level,
+            "%s",
+            message,
+            exc_info=exc_info,
+            extra={"fields": fields},
+            stacklevel=_CALLER_OF_LOG,
+        )
+
+
+def _level(verbosity: int) -> int:
+    """The verbosities of klog are levels below INFO: the higher the number, the less important."""
+    return max(logging.INFO - verbosity, logging.NOTSET + 1)
+
+
+def _spelled(value: object) -> str:
+    text = str(value)
+    return text if _BARE.fullmatch(text) else json.dumps(text, ensure_ascii=False)
