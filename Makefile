@@ -2,6 +2,8 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules
+# `packages` brings what `venv` needs, and two runs of the tests would share two cores.
+.NOTPARALLEL:
 
 PY := .venv/bin/python
 PACKAGES := proxy modes conntrack endpoints
@@ -27,8 +29,8 @@ venv: ## bring .venv to the locked versions (PYTHON=python3)
 check: venv ## format, lint, types, import contracts, sizes; changes nothing
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
-	$(PY) -m mypy $(PACKAGES) tests
-	.venv/bin/lint-imports
+	$(PY) -m mypy $(PACKAGES) tests tools/sizes.py
+	.venv/bin/lint-imports --no-logo
 	$(PY) tools/sizes.py $(PACKAGES)
 
 .PHONY: test

@@ -1,1 +1,1 @@
-"""How does a ServicePlan become elements of one nftables table, and that table packets on their way?"""
+"""How does a ServicePlan become elements of one nftables table, and what does the table do?"""

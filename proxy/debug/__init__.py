@@ -1,1 +1,1 @@
-"""What would this node do with a packet, and what does its kernel hold? The commands that answer."""
+"""What would this node do with a packet, and what does its kernel hold?"""
