@@ -1,0 +1,23 @@
+"""In which namespaces do the tests run? In none of this machine's.
+
+pytest starts itself once more inside a sandbox (tests/lab/sandbox.py). There each of its processes,
+the only one or every worker of pytest-xdist, takes a network and a /run of its own: a test may do
+to its network whatever it likes.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.lab import sandbox
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Enter the sandbox before anything is collected and before a worker is started."""
+    if not sandbox.is_inside():
+        capture = config.pluginmanager.getplugin("capturemanager")
+        if capture is not None:  # gives the terminal back to file descriptors 0 to 2
+            capture.suspend_global_capture(in_=True)
+        sandbox.reexecute()
+    sandbox.enter_private()

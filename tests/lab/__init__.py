@@ -1,0 +1,1 @@
+"""A virtual cluster of network namespaces: three nodes, six pods, a router and a client outside."""
