@@ -1,0 +1,85 @@
+"""Can a table that the kernel holds be kept, and how is one made that can? Pure.
+
+A table is kept when every set, chain and rule in it is what this program would write. Otherwise
+it is replaced in one transaction that deletes it and makes it anew with all its elements, so that
+no packet ever meets a gap.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from endpoints.names import Family
+from modes.nftables import codec
+from modes.nftables import netlink as nl
+from modes.nftables.elements import Elements
+from modes.nftables.sets import SetSpec, set_specs
+from modes.nftables.skeleton import Chain, Layout
+
+
+class TableFound(NamedTuple):
+    """The structure of a table of ours in the kernel."""
+
+    chains: dict[str, Chain]
+    sets: dict[str, codec.FoundSet]
+
+
+class Observed(msgspec.Struct, frozen=True):
+    """What the kernel holds of ours."""
+
+    elements: Elements
+    """Of tables that are kept."""
+    rebuild: dict[Family, str]
+    """Families whose table must be made anew, and why."""
+    present: frozenset[Family]
+    """Families that have a table of ours, kept or not."""
+    chains: frozenset[tuple[Family, str]]
+    """Of tables that are kept."""
+
+
+def misfit(table: TableFound | None, layout: Layout) -> str:
+    """Why a table cannot be kept; empty if it can."""
+    if table is None:
+        return "no table yet"
+    for spec in set_specs(layout.family):
+        found = table.sets.get(spec.id.set_name)
+        if found is None or not _set_fits(spec, found):
+            return f"set {spec.id.set_name} is of another layout"
+    if len(table.sets) != len(set_specs(layout.family)):
+        return "there are sets of another layout"
+    constant = {chain.name: chain for chain in layout.base_chains()}
+    for name in sorted(constant.keys() | table.chains.keys()):
+        wanted = constant.get(name) or layout.numbered_chain(name)
+        have = table.chains.get(name)
+        if wanted is None or have is None or not _chain_fits(wanted, have):
+            return f"chain {name} is of another layout"
+    return ""
+
+
+def _set_fits(spec: SetSpec, found: codec.FoundSet) -> bool:
+    # Of a verdict map the kernel tells the size of its own struct.
+    data_fits = spec.is_vmap or found.data_size == spec.data_size
+    return data_fits and (found.flags, found.key_size) == (codec.set_flags(spec), spec.key_size)
+
+
+def _chain_fits(wanted: Chain, found: Chain) -> bool:
+    return (
+        wanted.base == found.base
+        and len(wanted.rules) == len(found.rules)
+        and all(map(codec.rule_holds, wanted.rules, found.rules))
+    )
+
+
+def rebuilding(layout: Layout, *, exists: bool) -> list[nl.Message]:
+    """The messages that make the family's table anew, without its elements."""
+    family = layout.family
+    messages = [codec.delete_table(family)] if exists else []
+    messages.append(codec.new_table(family))
+    messages.extend(codec.new_set(family, spec) for spec in set_specs(family))
+    chains = layout.base_chains()
+    messages.extend(codec.new_chain(family, chain) for chain in chains)
+    for chain in chains:
+        messages.extend(codec.new_rules(family, chain))
+    return messages

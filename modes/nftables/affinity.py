@@ -1,0 +1,76 @@
+"""Which remembered clients must be forgotten, and which carried over? Pure.
+
+Packets put clients into the affinity maps (`learn-T` chains). An entry is a lie as soon as its
+endpoint may no longer be chosen for that frontend, and doubtful as soon as the frontend's policy
+changed: a client from outside must not go on to an endpoint of another node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from endpoints.names import Family
+from modes.nftables import codec
+from modes.nftables import netlink as nl
+from modes.nftables.codec import Found
+from modes.nftables.delta import Changes
+from modes.nftables.elements import Value, key_prefix, set_of
+from modes.nftables.sets import S
+from modes.nftables.skeleton import TABLE
+
+MAPS = {
+    S.AFFINITY: (S.AFFINITY_VALID, S.EXTERNAL_LOCAL),
+    S.AFFINITY_NODEPORTS: (S.AFFINITY_VALID_NODEPORTS, S.NODEPORT_LOCAL),
+}
+"""Each map of clients, with the set of endpoints that may be learnt and the map of policies."""
+
+
+class Doubts(NamedTuple):
+    """What a change makes of entries of one affinity map."""
+
+    gone: frozenset[bytes]
+    """Frontend key and endpoint, joined."""
+    reset: frozenset[bytes]
+    """Frontend keys."""
+
+
+def doubts(changes: Changes) -> dict[tuple[Family, S], Doubts]:
+    """The affinity maps that a change casts doubt on."""
+    out: dict[tuple[Family, S], Doubts] = {}
+    for family in Family:
+        for affinity, (valid, policy) in MAPS.items():
+            gone = _with_prefix(changes.deletes - changes.adds.keys(), family, valid)
+            reset = _with_prefix(changes.deletes ^ changes.adds.keys(), family, policy)
+            if gone or reset:
+                out[family, affinity] = Doubts(gone, reset)
+    return out
+
+
+def _with_prefix(keys: Iterable[bytes], family: Family, set_id: S) -> frozenset[bytes]:
+    prefix = key_prefix(family, set_id)
+    return frozenset(key[1:] for key in keys if key.startswith(prefix))
+
+
+def stale(found: Iterable[Found], doubt: Doubts) -> Iterator[bytes]:
+    """The keys of the entries to delete."""
+    for key, value, *_ in found:
+        frontend = key[1 + _address_size(key) :]
+        if frontend in doubt.reset or (isinstance(value, bytes) and frontend + value in doubt.gone):
+            yield key
+
+
+def _address_size(key: bytes) -> int:
+    family, set_id = set_of(key)
+    return codec.spec_of(family, set_id).field_sizes[0]
+
+
+def carried_over(found: Iterable[Found], wanted: Mapping[bytes, Value]) -> Iterator[nl.Message]:
+    """Messages that put into a new table what the old one remembered and is still true."""
+    for entry in found:
+        family, set_id = set_of(entry.key)
+        valid = key_prefix(family, MAPS[set_id][0])
+        frontend = entry.key[1 + _address_size(entry.key) :]
+        if isinstance(entry.value, bytes) and valid + frontend + entry.value in wanted:
+            body = nl.element_list(TABLE, set_id.set_name, [codec.encode_timed(entry)])
+            yield nl.Message(nl.NEWSETELEM, nl.NLM_F_CREATE, family, body, [entry.key])

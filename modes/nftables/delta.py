@@ -1,0 +1,164 @@
+"""What must be said to the kernel so that it holds the new fragments? Pure.
+
+`Applied` is the mode's memory of what the kernel was told. It works out a change without making
+it, so that a transaction that fails leaves the memory as it was.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+
+import msgspec
+
+from endpoints.names import Family, ObjectName
+from modes.nftables import netlink as nl
+from modes.nftables.codec import (
+    element_messages,
+    encode_element,
+    encode_key,
+    new_chain,
+    new_rules,
+)
+from modes.nftables.elements import SHARED_SETS, Elements, Fragment, Value, Verdict, set_of
+from modes.nftables.skeleton import Layout
+
+Updates = Mapping[ObjectName, Fragment]
+"""New fragments by Service; an empty one for a Service that is gone."""
+
+
+class Changes(msgspec.Struct):
+    """Elements to delete, then elements to add; a changed element is in both."""
+
+    deletes: set[bytes] = msgspec.field(default_factory=set)
+    adds: Elements = msgspec.field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        """Whether anything is to be said."""
+        return bool(self.deletes or self.adds)
+
+
+class Applied:
+    """The fragments that the kernel holds, by Service."""
+
+    def __init__(self) -> None:
+        """Nothing yet."""
+        self.fragments: dict[ObjectName, Fragment] = {}
+        self._wanted_by: Counter[bytes] = Counter()
+
+    def changes(self, updates: Updates) -> Changes:
+        """The difference that the updates make; costs as much as they are large."""
+        changes = Changes()
+        shared: Counter[bytes] = Counter()
+        for name, new in updates.items():
+            old = self.fragments.get(name, {})
+            for key, value in old.items():
+                if new.get(key) != value:
+                    if _is_shared(key):
+                        shared[key] -= 1
+                    else:
+                        changes.deletes.add(key)
+            for key, value in new.items():
+                if old.get(key) != value:
+                    if _is_shared(key):
+                        shared[key] += 1
+                    else:
+                        changes.adds[key] = value
+        self._settle(shared, changes)
+        return changes
+
+    def _settle(self, shared: Counter[bytes], changes: Changes) -> None:
+        for key, difference in shared.items():
+            before = self._wanted_by[key]
+            if not before and difference > 0:
+                changes.adds[key] = b""
+            elif before and before + difference == 0:
+                changes.deletes.add(key)
+
+    def commit(self, updates: Updates) -> None:
+        """Remember that the kernel has taken the updates."""
+        for name, new in updates.items():
+            for key in filter(_is_shared, self.fragments.get(name, {})):
+                self._wanted_by[key] -= 1
+                if not self._wanted_by[key]:
+                    del self._wanted_by[key]
+            self._wanted_by.update(filter(_is_shared, new))
+            if new:
+                self.fragments[name] = new
+            else:
+                self.fragments.pop(name, None)
+
+    def elements(self) -> Elements:
+        """Everything that the kernel should hold, in one dictionary."""
+        union: Elements = {}
+        for fragment in self.fragments.values():
+            union.update(fragment)
+        return union
+
+    def owner_of(self, key: bytes) -> ObjectName | None:
+        """A Service whose fragment has this element; walks all, for error messages only."""
+        return owner_of(self.fragments, key)
+
+
+def owner_of(fragments: Updates, key: bytes) -> ObjectName | None:
+    """A Service whose fragment has this element, if any."""
+    return next((name for name, fragment in fragments.items() if key in fragment), None)
+
+
+def _is_shared(key: bytes) -> bool:
+    return set_of(key)[1] in SHARED_SETS
+
+
+def difference(found: Mapping[bytes, Value], wanted: Mapping[bytes, Value]) -> Changes:
+    """What turns the elements that were found into those that are wanted."""
+    changes = Changes()
+    for key, value in wanted.items():
+        have = found.get(key)
+        if have != value:
+            changes.adds[key] = value
+            if have is not None:
+                changes.deletes.add(key)
+    changes.deletes.update(key for key in found if key not in wanted)
+    return changes
+
+
+def chains_named(values: Iterable[tuple[bytes, Value]]) -> Iterator[tuple[Family, str]]:
+    """The chains that verdicts lead to."""
+    for key, value in values:
+        if isinstance(value, Verdict):
+            _, _, chain = value.verdict.partition(" ")
+            if chain:
+                yield set_of(key)[0], chain
+
+
+def missing_chains(
+    layouts: Mapping[Family, Layout], present: set[tuple[Family, str]], changes: Changes
+) -> list[tuple[Family, str]]:
+    """The numbered chains that must be made before these elements, those jumped to first."""
+    ordered: dict[tuple[Family, str], None] = {}
+    for family, name in dict.fromkeys(chains_named(changes.adds.items())):
+        for needed in (target_of(name), name):
+            if (family, needed) not in present and layouts[family].numbered_chain(needed):
+                ordered[family, needed] = None
+    return list(ordered)
+
+
+def target_of(name: str) -> str:
+    """The chain that a sticky chain goes on to; any other chain's own name."""
+    return name.replace("sticky-", "")
+
+
+def messages(
+    layouts: Mapping[Family, Layout], chains: Iterable[tuple[Family, str]], changes: Changes
+) -> list[nl.Message]:
+    """One transaction: chains, deletions, additions."""
+    out: list[nl.Message] = []
+    for family, name in chains:
+        chain = layouts[family].numbered_chain(name)
+        if chain is not None:
+            out.append(new_chain(family, chain))
+            out.extend(new_rules(family, chain))
+    out.extend(element_messages(nl.DELSETELEM, changes.deletes, encode_key))
+    adds = changes.adds
+    out.extend(element_messages(nl.NEWSETELEM, adds, lambda key: encode_element(key, adds[key])))
+    return out

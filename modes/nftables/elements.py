@@ -1,0 +1,225 @@
+"""Which map elements does a Service become? Pure.
+
+A fragment is what one Service puts into the tables of both families. Its keys start with a byte
+that tells family and set, so that one flat dictionary holds it and a change of fragments is a
+difference of dictionaries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+from endpoints.addresses import network, pack
+from endpoints.names import Family
+from endpoints.node import NodeView
+from endpoints.plan import Endpoint, Frontend, FrontendKind, ServicePlan, TrafficPolicy
+from modes.nftables.expressions import native32
+from modes.nftables.sets import S
+from modes.nftables.skeleton import LOCAL_OFFSET
+
+_FAMILY_STEP = 32
+_FAMILY_BASE = {Family.IPV4: 0, Family.IPV6: _FAMILY_STEP}
+SHARED_SETS = frozenset({S.CLUSTER_IPS, S.HAIRPIN})
+"""Sets in which several Services may want the same element."""
+
+
+class Verdict(NamedTuple):
+    """The data of a verdict map: where a packet goes, and for whom, for people who list it."""
+
+    verdict: str
+    comment: str = ""
+
+
+Value = bytes | Verdict
+"""The data of an element: packed for a map of data, empty for a set."""
+Elements = dict[bytes, Value]
+Fragment = Mapping[bytes, Value]
+
+
+def key_prefix(family: Family, set_id: S) -> bytes:
+    """The byte that leads the keys of this set."""
+    return bytes((_FAMILY_BASE[family] + set_id,))
+
+
+def set_of(key: bytes) -> tuple[Family, S]:
+    """The family and set that a key leads to."""
+    number = key[0]
+    if number < _FAMILY_STEP:
+        return Family.IPV4, S(number)
+    return Family.IPV6, S(number - _FAMILY_STEP)
+
+
+@lru_cache(maxsize=65536)
+def pack_port(port: int) -> bytes:
+    """A port as a register holds it: network order, filled to a word."""
+    return port.to_bytes(2, "big") + b"\0\0"
+
+
+@lru_cache(maxsize=262144)
+def _pack_endpoint(address: str, port: int) -> bytes:
+    return pack(address) + pack_port(port)
+
+
+def render(plans: Iterable[ServicePlan], previous: Mapping[bytes, Value]) -> Elements:
+    """The fragment of one Service.
+
+    `previous` is what the kernel holds of it: endpoints keep their slots, so that a change of one
+    among a thousand stays a change of one. The set of endpoints per list is a function of the
+    plans alone.
+    """
+    out: Elements = {}
+    for plan in plans:
+        service = _ServicePort(plan, previous, out)
+        for frontend in plan.frontends:
+            service.render(frontend)
+        service.hairpins()
+    return out
+
+
+def render_node(node: NodeView) -> Elements:
+    """The elements that stand for the node itself: where NodePorts answer."""
+    return {
+        key_prefix(family, S.NODEPORT_IPS) + pack(address): b""
+        for family in Family
+        for address in node.node_ports(family).addresses
+    }
+
+
+def place(previous: Sequence[bytes], wanted: Sequence[bytes]) -> list[bytes]:
+    """An order of `wanted` that differs from `previous` in as few slots as possible.
+
+    What stays in reach keeps its slot; newcomers, and those whose slot is cut off, fill the gaps.
+    """
+    missing = set(wanted)
+    slots: list[bytes | None] = []
+    for item in previous[: len(wanted)]:
+        slots.append(item if item in missing else None)
+        missing.discard(item)
+    slots += [None] * (len(wanted) - len(slots))
+    newcomers = iter([item for item in wanted if item in missing])
+    return [next(newcomers) if item is None else item for item in slots]
+
+
+class _Target(NamedTuple):
+    """The sets that a kind of frontend uses; NodePorts have their own, keyed without address."""
+
+    services: S
+    local: S
+    endpoints: S
+    post: S
+    learn: S
+    valid: S
+    chain: str
+
+
+_CLUSTER, _LOCAL = ("pick", 0), ("local", LOCAL_OFFSET)
+"""The two lists of a plan: the chain that picks among one, and its first slot."""
+_BY_ADDRESS = _Target(
+    S.SERVICES, S.EXTERNAL_LOCAL, S.ENDPOINTS, S.POST, S.LEARN, S.AFFINITY_VALID, ""
+)
+_BY_NODE_PORT = _Target(
+    S.NODEPORTS,
+    S.NODEPORT_LOCAL,
+    S.NODEPORT_ENDPOINTS,
+    S.POST_NODEPORTS,
+    S.LEARN_NODEPORTS,
+    S.AFFINITY_VALID_NODEPORTS,
+    "np-",
+)
+
+
+class _ServicePort:
+    """One plan on its way into a fragment."""
+
+    def __init__(self, plan: ServicePlan, previous: Mapping[bytes, Value], out: Elements) -> None:
+        self.plan = plan
+        self.previous = previous
+        self.out = out
+        self.comment = str(plan.name)
+        self.protocol = bytes((plan.name.protocol.number, 0, 0, 0))
+        self.base = _FAMILY_BASE[plan.family]
+        self.cluster = [_pack_endpoint(e.address, e.port) for e in plan.cluster]
+        self.local = [_pack_endpoint(e.address, e.port) for e in plan.local]
+
+    def put(self, set_id: S, key: bytes, value: Value = b"") -> None:
+        self.out[bytes((self.base + set_id,)) + key] = value
+
+    def render(self, frontend: Frontend) -> None:
+        """Add one frontend: dispatch, slots, masquerade, affinity."""
+        target = _BY_NODE_PORT if frontend.kind is FrontendKind.NODE_PORT else _BY_ADDRESS
+        address = pack(frontend.address) if frontend.address else b""
+        key = address + self.protocol + pack_port(frontend.port)
+        is_local = frontend.policy is TrafficPolicy.LOCAL
+        if frontend.kind is FrontendKind.CLUSTER_IP:
+            self.put(S.CLUSTER_IPS, address)
+            lists = [(target.services, _LOCAL if is_local else _CLUSTER)]
+            post = "goto post-cluster"
+        else:
+            lists = [(target.services, _CLUSTER)]
+            lists += [(target.local, _LOCAL)] if is_local else []
+            post = "goto post-extlocal" if is_local else "goto post-ext"
+        self._source_ranges(key, frontend)
+        if not self.plan.has_any:
+            self._dispatch(target.services, key, "goto no-endpoints")
+            return
+        self.put(target.post, key, Verdict(post))
+        for set_id, (chain, offset) in lists:
+            endpoints = self.local if offset else self.cluster
+            self._dispatch(set_id, key, self._verdict(target, chain, len(endpoints)))
+            self._slots(target, key, endpoints, offset)
+            self._affinity(target, key, endpoints)
+
+    def _dispatch(self, set_id: S, key: bytes, verdict: str) -> None:
+        self.put(set_id, key, Verdict(verdict, self.comment))
+
+    def _verdict(self, target: _Target, name: str, count: int) -> str:
+        if not count:
+            return "drop"
+        sticky = "sticky-" if self.plan.affinity_seconds else ""
+        return f"goto {target.chain}{sticky}{name}-{count}"
+
+    def _slots(self, target: _Target, key: bytes, wanted: Sequence[bytes], offset: int) -> None:
+        prefix = bytes((self.base + target.endpoints,)) + key
+        previous = list(_slots_of(self.previous, prefix, offset))
+        for slot, endpoint in enumerate(place(previous, wanted), start=offset):
+            self.out[prefix + native32(slot)] = endpoint
+
+    def _affinity(self, target: _Target, key: bytes, endpoints: Iterable[bytes]) -> None:
+        if not self.plan.affinity_seconds:
+            return
+        learn = f"jump {target.chain}learn-{self.plan.affinity_seconds}"
+        self.put(target.learn, key, Verdict(learn))
+        for endpoint in endpoints:
+            self.put(target.valid, key + endpoint)
+
+    def _source_ranges(self, key: bytes, frontend: Frontend) -> None:
+        if not frontend.source_ranges:
+            return
+        self.put(S.LB_RESTRICTED, key)
+        for cidr in frontend.source_ranges:
+            net = network(cidr)
+            low = key + net.network_address.packed
+            self.put(S.LB_SOURCES, low + key + net.broadcast_address.packed)
+
+    def hairpins(self) -> None:
+        """Add the pods that may reach themselves through the Service from this node."""
+        for endpoint in (*self.plan.cluster, *self.plan.local):
+            if _may_be_here(endpoint):
+                address = pack(endpoint.address)
+                self.put(S.HAIRPIN, address + address)
+
+
+def _may_be_here(endpoint: Endpoint) -> bool:
+    return endpoint.is_local or endpoint.node is None
+
+
+def _slots_of(elements: Mapping[bytes, Value], prefix: bytes, slot: int) -> Iterator[bytes]:
+    """The endpoints under a prefix, from this slot on."""
+    while True:
+        endpoint = elements.get(prefix + native32(slot))
+        if not isinstance(endpoint, bytes):
+            return
+        yield endpoint
+        slot += 1

@@ -1,0 +1,231 @@
+"""How do transactions reach the kernel, and what does it answer?
+
+The only file of this mode that opens a socket. One transaction is one sendmsg: when it returns,
+nfnetlink has taken or refused the whole of it, and every answer is in our receive buffer.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+from endpoints.names import Family
+from modes.base import EnvironmentFault
+from modes.nftables import codec
+from modes.nftables import netlink as nl
+from modes.nftables.adopt import TableFound
+from modes.nftables.elements import Elements
+from modes.nftables.sets import S, set_specs
+from modes.nftables.skeleton import TABLE, BaseChain, Chain, Rule
+
+NETLINK_NETFILTER = 12
+_SOL_NETLINK, _NETLINK_CAP_ACK, _NETLINK_EXT_ACK = 270, 10, 11
+_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
+_SEND_BUFFER, _RECEIVE_BUFFER = 1 << 28, 1 << 23
+_DUMP_ATTEMPTS = 20
+
+
+class KernelFault(Exception):
+    """The kernel refused something and no single Service is to blame."""
+
+
+class Failure(NamedTuple):
+    """Why the kernel refused a transaction: one of its messages."""
+
+    message: nl.Message | None
+    """None: the transaction as a whole."""
+    errno: int
+    reason: str
+    key: bytes | None
+    """The element at fault, where the kernel says which; the first of the message if not."""
+
+    def __str__(self) -> str:
+        """`Device or resource busy (EBUSY)` with the kernel's own words where it has some."""
+        name = errno.errorcode.get(self.errno, str(self.errno))
+        words = f": {self.reason}" if self.reason else ""
+        return f"{os.strerror(self.errno)} ({name}){words}"
+
+
+class Kernel:
+    """A connection to nf_tables in the network namespace of the thread that makes it.
+
+    Raises EnvironmentFault where the kernel has no nf_tables or the process no CAP_NET_ADMIN.
+    """
+
+    def __init__(self) -> None:
+        """Open the socket; nothing is asked yet."""
+        try:
+            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
+        except OSError as fault:
+            message = f"this kernel has no nfnetlink: {fault.strerror}"
+            raise EnvironmentFault(message) from fault
+        self._socket.bind((0, 0))
+        self._socket.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
+        self._socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
+        _enlarge(self._socket, _SO_SNDBUFFORCE, socket.SO_SNDBUF, _SEND_BUFFER)
+        _enlarge(self._socket, _SO_RCVBUFFORCE, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+        self._sequence = 0
+
+    def close(self) -> None:
+        """Give the socket back."""
+        self._socket.close()
+
+    def transact(self, messages: Sequence[nl.Message], *, commit: bool = True) -> Sent:
+        """Send one transaction and read every answer.
+
+        Raises EnvironmentFault (no privilege, no nf_tables) and KernelFault (too large to send).
+        """
+        data = nl.batch(messages, commit=commit)
+        try:
+            self._socket.sendall(data)
+        except OSError as fault:
+            message = f"a transaction of {len(data)} bytes cannot be sent: {fault.strerror}"
+            raise KernelFault(message) from fault
+        answers = list(self._drain())
+        failures = [_failure(messages, answer) for answer in answers if answer.error]
+        acknowledged = any(answer.sequence == len(messages) for answer in answers)
+        if not failures and not acknowledged:
+            message = "the kernel gave no answer to a transaction"
+            raise KernelFault(message)
+        _raise_environment(failures)
+        return Sent(failures, len(data))
+
+    def _drain(self) -> Iterator[nl.Reply]:
+        while True:
+            try:
+                datagram = self._socket.recv(1 << 16, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            yield from nl.replies(datagram)
+
+    def dump(self, kind: int, nfproto: int, body: bytes = b"") -> list[nl.Reply]:
+        """All objects of a kind; read again when the ruleset changed meanwhile.
+
+        Returns an empty list if what is asked for does not exist. Raises EnvironmentFault and
+        KernelFault.
+        """
+        for _ in range(_DUMP_ATTEMPTS):
+            answers = self._request(kind, nl.NLM_F_DUMP, nfproto, body)
+            if not any(answer.interrupted or answer.error == errno.EINTR for answer in answers):
+                break
+        else:
+            message = "the ruleset changes too fast to be read"
+            raise KernelFault(message)
+        _raise_unless_absent(answers)
+        return [answer for answer in answers if answer.kind not in (nl.NLMSG_ERROR, nl.NLMSG_DONE)]
+
+    def _request(self, kind: int, flags: int, nfproto: int, body: bytes) -> list[nl.Reply]:
+        self._sequence += 1
+        self._socket.sendall(nl.nft_message(kind, flags, nfproto, self._sequence, body))
+        answers: list[nl.Reply] = []
+        while True:
+            for answer in nl.replies(self._socket.recv(1 << 18)):
+                if answer.sequence != self._sequence:
+                    continue
+                answers.append(answer)
+                if answer.kind in (nl.NLMSG_ERROR, nl.NLMSG_DONE):
+                    return answers
+
+    def check(self) -> None:
+        """Ask for the ruleset's generation: raises EnvironmentFault if we may not, or cannot."""
+        answers = self._request(nl.GETGEN, nl.NLM_F_ACK, 0, b"")
+        _raise_environment(
+            [Failure(None, answer.error, "", None) for answer in answers if answer.error]
+        )
+
+    def tables(self) -> set[tuple[Family, str]]:
+        """The tables of both families, whoever made them."""
+        return {
+            (answer.family, codec.decode_table_name(answer.payload))
+            for answer in self.dump(nl.GETTABLE, 0)
+            if answer.family is not None
+        }
+
+    def table(self, family: Family) -> TableFound | None:
+        """The structure of our table in this family, if it exists."""
+        if (family, TABLE) not in self.tables():
+            return None
+        nfproto = nl.NFPROTO[family]
+        rules: dict[str, list[Rule]] = {}
+        wanted = nl.text(nl.NFTA_RULE_TABLE, TABLE)
+        for answer in self.dump(nl.GETRULE, nfproto, wanted):
+            table, chain, rule = codec.decode_rule(answer.payload)
+            if table == TABLE:
+                rules.setdefault(chain, []).append(rule)
+        chains: dict[str, Chain] = {}
+        for answer in self.dump(nl.GETCHAIN, nfproto):
+            chain_table, name, base = codec.decode_chain(answer.payload)
+            if chain_table == TABLE:
+                chains[name] = _chain(name, rules, base)
+        wanted = nl.text(nl.NFTA_SET_TABLE, TABLE)
+        sets = [codec.decode_set(a.payload) for a in self.dump(nl.GETSET, nfproto, wanted)]
+        return TableFound(chains, {found.name: found for found in sets if found.table == TABLE})
+
+    def elements(self, family: Family, set_id: S) -> Iterator[codec.Found]:
+        """The elements of one of our sets; none if there is no such set."""
+        body = nl.element_list(TABLE, set_id.set_name, ())
+        for answer in self.dump(nl.GETSETELEM, nl.NFPROTO[family], body):
+            yield from codec.decode_elements(family, set_id, answer.payload)
+
+    def all_elements(self, family: Family) -> Elements:
+        """What our table of this family holds, except what packets put there."""
+        found: Elements = {}
+        for spec in set_specs(family):
+            if not spec.dynamic_size:
+                for element in self.elements(family, spec.id):
+                    found[element.key] = element.value
+        return found
+
+
+class Sent(NamedTuple):
+    """What became of a transaction: no failures, and it is in the kernel; else none of it is."""
+
+    failures: list[Failure]
+    size: int
+
+
+def _enlarge(sock: socket.socket, force: int, plain: int, size: int) -> None:
+    """Without privilege in the first user namespace the system's limit holds."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, force, size)
+    except PermissionError:
+        with suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, plain, size)
+
+
+def _chain(name: str, rules: dict[str, list[Rule]], base: BaseChain | None) -> Chain:
+    return Chain(name, tuple(rules.get(name, ())), base)
+
+
+def _failure(messages: Sequence[nl.Message], answer: nl.Reply) -> Failure:
+    if not 0 < answer.sequence <= len(messages):
+        return Failure(None, answer.error, answer.reason, None)
+    message = messages[answer.sequence - 1]
+    key = None
+    if message.keys:
+        index = nl.element_at(message.body, answer.offset) if answer.offset is not None else None
+        key = message.keys[index or 0]
+    return Failure(message, answer.error, answer.reason, key)
+
+
+def _raise_environment(failures: Sequence[Failure]) -> None:
+    for failure in failures:
+        if failure.errno == errno.EPERM:
+            message = "nf_tables cannot be changed: CAP_NET_ADMIN is missing (run as root)"
+            raise EnvironmentFault(message)
+        if failure.message is None and failure.errno in (errno.EINVAL, errno.EOPNOTSUPP):
+            message = "this kernel has no nf_tables (CONFIG_NF_TABLES, module nf_tables)"
+            raise EnvironmentFault(message)
+
+
+def _raise_unless_absent(answers: Sequence[nl.Reply]) -> None:
+    for answer in answers:
+        failure = Failure(None, answer.error, answer.reason, None)
+        if answer.error and answer.error != errno.ENOENT:
+            _raise_environment([failure])
+            message = f"the ruleset cannot be read: {failure}"
+            raise KernelFault(message)

@@ -1,0 +1,250 @@
+"""How does the nftables mode keep the kernel equal to the plans?
+
+Steps only: what to say is worked out in `elements`, `delta`, `adopt` and `affinity`, how to say
+it in `codec`, and `kernel` says it.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping, Sequence
+
+from endpoints.names import Family, ObjectName
+from endpoints.node import NodeView
+from modes.base import Adopted, ApplyReport, Delta, Drift, DumpedService, Plans
+from modes.nftables import adopt, affinity, codec, delta
+from modes.nftables import netlink as nl
+from modes.nftables.adopt import Observed
+from modes.nftables.dump import describe, services_in
+from modes.nftables.elements import Elements, Fragment, render, render_node
+from modes.nftables.kernel import Failure, Kernel, KernelFault
+from modes.nftables.skeleton import TABLE, Layout, shape_of
+
+_NODE = ObjectName("", "")
+"""Owner of the elements that belong to the node and to no Service."""
+
+
+class NftablesMode:
+    """The nftables back end; see README.md for the tables. One thread uses it.
+
+    The socket is opened in the network namespace of the calling thread when first needed.
+    """
+
+    name = "nftables"
+
+    def __init__(self) -> None:
+        """Nothing is opened and nothing is known yet."""
+        self._open: Kernel | None = None
+        self._node: NodeView | None = None
+        self._layouts: dict[Family, Layout] = {}
+        self._chains: set[tuple[Family, str]] = set()
+        self._applied = delta.Applied()
+
+    @property
+    def _kernel(self) -> Kernel:
+        if self._open is None:
+            self._open = Kernel()
+        return self._open
+
+    def close(self) -> None:
+        """Close the socket; the rules stay."""
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+    def start(self, node: NodeView) -> Adopted:
+        """Look at what the kernel holds for this node. Changes nothing: `replace` does.
+
+        Raises EnvironmentFault.
+        """
+        self._kernel.check()
+        self._node = node
+        self._layouts = {family: Layout(shape_of(node, family)) for family in Family}
+        found = self._observe()
+        words = ", ".join(f"{family}: {reason}" for family, reason in found.rebuild.items())
+        kept = not found.rebuild
+        return Adopted(kept, len(found.elements), words or "the tables are as they should be")
+
+    def replace(self, services: Mapping[ObjectName, Plans]) -> ApplyReport:
+        """Make the kernel hold exactly these Services, writing only what differs.
+
+        Raises KernelFault if the kernel refuses and no Service is to blame.
+        """
+        if self._node is None:
+            message = "start() comes before replace()"
+            raise RuntimeError(message)
+        found = self._observe()
+        fragments: dict[ObjectName, Fragment] = {_NODE: render_node(self._node)}
+        for name, plans in services.items():
+            fragment = render(plans, found.elements)
+            if fragment:
+                fragments[name] = fragment
+        return self._reconcile(fragments, found)
+
+    def apply(self, delta_: Delta[ObjectName, Plans]) -> ApplyReport:
+        """Apply a change in one transaction; the cost is that of the change.
+
+        If the kernel refuses, what it holds is read and everything is reconciled with it; a
+        Service that it still refuses stays as it was and is named in the report. Raises
+        KernelFault if no Service is to blame.
+        """
+        updates: dict[ObjectName, Fragment] = {name: {} for name in delta_.deletes}
+        for name, plans in delta_.upserts.items():
+            updates[name] = render(plans, self._applied.fragments.get(name, {}))
+        changes = self._applied.changes(updates)
+        if not changes:
+            self._applied.commit(updates)
+            return ApplyReport()
+        chains = delta.missing_chains(self._layouts, self._chains, changes)
+        messages = delta.messages(self._layouts, chains, changes)
+        sent = self._kernel.transact(messages)
+        if sent.failures:
+            wanted = {**self._applied.fragments, **updates}
+            return self._reconcile({n: f for n, f in wanted.items() if f}, self._observe())
+        self._applied.commit(updates)
+        self._chains.update(chains)
+        self._forget_clients(changes)
+        return _report(changes, messages, sent.size)
+
+    def verify(self) -> Drift:
+        """Hold the kernel against what was applied; elements are told as an operator lists them."""
+        found = self._observe()
+        broken = tuple(f"table {f} {TABLE}: {why}" for f, why in sorted(found.rebuild.items()))
+        changes = delta.difference(found.elements, self._applied.elements())
+        differs = changes.deletes & changes.adds.keys()
+        return Drift(
+            missing=broken + tuple(sorted(describe(k) for k in changes.adds.keys() - differs)),
+            extra=tuple(sorted(describe(k) for k in changes.deletes - differs)),
+            different=tuple(sorted(describe(k) for k in differs)),
+        )
+
+    def dump(self) -> tuple[DumpedService, ...]:
+        """What the kernel holds, by Service; works without `start`."""
+        self._kernel.check()
+        elements: Elements = {}
+        for family in Family:
+            elements.update(self._kernel.all_elements(family))
+        return services_in(elements)
+
+    def cleanup(self) -> bool:
+        """Remove our tables and only those; True if there were any."""
+        self._kernel.check()
+        ours = sorted(family for family, name in self._kernel.tables() if name == TABLE)
+        self._applied = delta.Applied()
+        self._chains = set()
+        if ours:
+            sent = self._kernel.transact([codec.delete_table(family) for family in ours])
+            _raise_any(sent.failures)
+        return bool(ours)
+
+    def _observe(self) -> Observed:
+        """What the kernel holds of ours, and which tables must be made anew."""
+        elements: Elements = {}
+        rebuild: dict[Family, str] = {}
+        present: set[Family] = set()
+        chains: set[tuple[Family, str]] = set()
+        for family, layout in self._layouts.items():
+            table = self._kernel.table(family)
+            reason = adopt.misfit(table, layout)
+            if reason:
+                rebuild[family] = reason
+            if table is not None:
+                present.add(family)
+                if not reason:
+                    chains.update((family, name) for name in table.chains)
+                    elements.update(self._kernel.all_elements(family))
+        return Observed(elements, rebuild, frozenset(present), frozenset(chains))
+
+    def _reconcile(self, fragments: dict[ObjectName, Fragment], found: Observed) -> ApplyReport:
+        """Bring the kernel from what was found to these fragments, without those it refuses."""
+        before = self._applied.fragments
+        failed: dict[ObjectName, str] = {}
+        while True:
+            wanted: Elements = {}
+            for fragment in fragments.values():
+                wanted.update(fragment)
+            changes = delta.difference(found.elements, wanted)
+            chains = delta.missing_chains(self._layouts, set(found.chains), changes)
+            messages = self._rebuilding(found)
+            messages += delta.messages(self._layouts, chains, changes)
+            messages += self._remembered_clients(found, wanted)
+            size = 0
+            if messages:
+                sent = self._kernel.transact(messages)
+                if sent.failures:
+                    _isolate(sent.failures, fragments, before, failed)
+                    continue
+                size = sent.size
+            self._applied = delta.Applied()
+            self._applied.commit(fragments)
+            self._chains = set(found.chains).union(chains)
+            self._forget_clients(changes)
+            return _report(changes, messages, size, failed)
+
+    def _rebuilding(self, found: Observed) -> list[nl.Message]:
+        messages: list[nl.Message] = []
+        for family in found.rebuild:
+            messages += adopt.rebuilding(self._layouts[family], exists=family in found.present)
+        return messages
+
+    def _remembered_clients(self, found: Observed, wanted: Elements) -> list[nl.Message]:
+        """What a table that is made anew takes over from the one before."""
+        messages: list[nl.Message] = []
+        for family in found.rebuild:
+            for set_id in affinity.MAPS:
+                entries = self._kernel.elements(family, set_id)
+                messages += affinity.carried_over(entries, wanted)
+        return messages
+
+    def _forget_clients(self, changes: delta.Changes) -> None:
+        """Delete entries of the affinity maps that the change made untrue.
+
+        One transaction each: an entry may run out between our look and the deletion, which must
+        not keep the others.
+        """
+        for (family, set_id), doubt in affinity.doubts(changes).items():
+            for key in affinity.stale(self._kernel.elements(family, set_id), doubt):
+                message = codec.element_messages(nl.DELSETELEM, [key], codec.encode_key)
+                sent = self._kernel.transact(list(message))
+                _raise_any([f for f in sent.failures if f.errno != errno.ENOENT])
+
+
+def _report(
+    changes: delta.Changes,
+    messages: Sequence[nl.Message],
+    size: int,
+    failed: Mapping[ObjectName, str] | None = None,
+) -> ApplyReport:
+    added, deleted = len(changes.adds), len(changes.deletes)
+    return ApplyReport(added, deleted, len(messages), size, failed or {})
+
+
+def _raise_any(failures: Sequence[Failure]) -> None:
+    for failure in failures:
+        message = f"the kernel refused a change: {failure}"
+        raise KernelFault(message)
+
+
+def _isolate(
+    failures: Sequence[Failure],
+    fragments: dict[ObjectName, Fragment],
+    before: Mapping[ObjectName, Fragment],
+    failed: dict[ObjectName, str],
+) -> None:
+    """Take back the Services that the kernel refused: to what they were, then to nothing.
+
+    Raises KernelFault if none can be blamed.
+    """
+    blamed = False
+    for failure in failures:
+        owner = delta.owner_of(fragments, failure.key) if failure.key else None
+        if owner is None or owner == _NODE:
+            continue
+        blamed = True
+        fallback = before.get(owner) if owner not in failed else None
+        failed[owner] = f"{describe(failure.key or b'')}: {failure}"
+        fragments.pop(owner)
+        if fallback:
+            fragments[owner] = fallback
+    if not blamed:
+        _raise_any(failures)

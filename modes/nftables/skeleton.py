@@ -1,0 +1,330 @@
+"""Which tables, chains, sets and rules are there, whatever the Services are? Pure.
+
+The constant part of the dataplane (see README.md for the way of a packet through it). Chains
+that depend on a number (`pick-3`, `learn-60`) are made when an element first names them; their
+rules follow from their names alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
+
+import msgspec
+
+from endpoints.addresses import family as family_of
+from endpoints.addresses import network, pack
+from endpoints.names import Family, Protocol
+from endpoints.node import DetectLocalMode, NodeView
+from modes.nftables import expressions as x
+from modes.nftables.netlink import NFPROTO
+from modes.nftables.sets import S
+
+TABLE = "headgate"
+LOCAL_OFFSET = 1 << 20
+"""Slots of local lists start here, in the same map as the slots of cluster lists."""
+
+
+class BaseChain(NamedTuple):
+    """Where a chain is hooked into the kernel's packet path."""
+
+    type: str
+    hook: int
+    priority: int
+
+
+Rule = tuple[bytes, ...]
+"""The expressions of a rule, each as `modes.nftables.expressions` spells it."""
+
+
+class Chain(NamedTuple):
+    """A chain with its rules."""
+
+    name: str
+    rules: tuple[Rule, ...]
+    base: BaseChain | None = None
+
+
+class Shape(msgspec.Struct, frozen=True):
+    """What of a NodeView the rules, rather than the elements, depend on; one family."""
+
+    family: Family
+    interface: str = ""
+    """Tell local pods by interface; a trailing `*` makes it a prefix. Empty: by pod_cidrs."""
+    pod_cidrs: tuple[str, ...] = ()
+    """CIDRs of this family; with no interface either, local pods cannot be told from others."""
+    masquerade_all: bool = False
+    node_ports_everywhere: bool = False
+    node_ports_on_loopback: bool = False
+
+
+def shape_of(node: NodeView, family: Family) -> Shape:
+    """The shape of the family's table on this node."""
+    traffic = node.local_traffic
+    suffix = "*" if traffic.mode is DetectLocalMode.INTERFACE_NAME_PREFIX else ""
+    node_ports = node.node_ports(family)
+    return Shape(
+        family=family,
+        interface=traffic.interface + suffix if traffic.interface else "",
+        pod_cidrs=tuple(sorted(c for c in traffic.cidrs if family_of(c) is family)),
+        masquerade_all=node.masquerade_all,
+        node_ports_everywhere=node_ports.match_all,
+        node_ports_on_loopback=bool(node_ports.addresses),
+    )
+
+
+class Layout:
+    """The chains of one family's table, given its shape.
+
+    Words of registers: K (address, protocol, port) starts at word 0, or behind the source
+    address where affinity needs it in front; the translated address and port are loaded behind.
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        """Remember the sizes that the family implies."""
+        self.shape = shape
+        self.family = shape.family
+        v4 = shape.family is Family.IPV4
+        self._len, self._words = (4, 1) if v4 else (16, 4)
+        self._saddr_offset, self._daddr_offset = (12, 16) if v4 else (8, 24)
+        self._ct_daddr = x.CT_DST_IP if v4 else x.CT_DST_IP6
+        self._unreachable = 3 if v4 else 4
+
+    def base_chains(self) -> tuple[Chain, ...]:
+        """The constant chains; those that others jump to come first."""
+        return (
+            Chain("no-endpoints", self._no_endpoints()),
+            Chain("masq", ((x.masquerade(),),)),
+            Chain("lb-check", self._lb_check()),
+            Chain("services", self._services()),
+            Chain("post-cluster", self._post_cluster()),
+            Chain("post-ext", ((x.verdict("goto masq"),),)),
+            Chain("post-extlocal", self._post_extlocal()),
+            Chain("prerouting", self._prerouting(), BaseChain("nat", 0, -100)),
+            Chain("output", self._output(), BaseChain("nat", 3, -100)),
+            Chain("input", self._input(), BaseChain("nat", 1, 100)),
+            Chain("postrouting", self._postrouting(), BaseChain("nat", 4, 100)),
+        )
+
+    def numbered_chain(self, name: str) -> Chain | None:
+        """The chain that is made when first named, or None if it is no such name."""
+        for pattern, rules in self._numbered():
+            found = re.fullmatch(pattern, name)
+            if found:
+                return Chain(name, rules(int(found[1])))
+        return None
+
+    def _numbered(self) -> Iterator[tuple[str, Callable[[int], tuple[Rule, ...]]]]:
+        number = r"([1-9]\d{0,6})"
+        yield rf"pick-{number}", partial(self._pick, offset=0, np=False)
+        yield rf"local-{number}", partial(self._pick, offset=LOCAL_OFFSET, np=False)
+        yield rf"np-pick-{number}", partial(self._pick, offset=0, np=True)
+        yield rf"np-local-{number}", partial(self._pick, offset=LOCAL_OFFSET, np=True)
+        yield rf"sticky-pick-{number}", partial(self._sticky, then="pick", np=False)
+        yield rf"sticky-local-{number}", partial(self._sticky, then="local", np=False)
+        yield rf"np-sticky-pick-{number}", partial(self._sticky, then="np-pick", np=True)
+        yield rf"np-sticky-local-{number}", partial(self._sticky, then="np-local", np=True)
+        yield rf"learn-{number}", partial(self._learn, np=False)
+        yield rf"np-learn-{number}", partial(self._learn, np=True)
+
+    # Loading of keys.
+
+    def _address(self, offset: int, word: int) -> bytes:
+        return x.payload(x.NETWORK_HEADER, offset, self._len, word)
+
+    def _saddr(self, word: int) -> bytes:
+        return self._address(self._saddr_offset, word)
+
+    def _daddr(self, word: int) -> bytes:
+        return self._address(self._daddr_offset, word)
+
+    def _kn(self, word: int) -> Rule:
+        return (x.meta(x.META_L4PROTO, word), x.payload(x.TRANSPORT_HEADER, 2, 2, word + 1))
+
+    def _k(self, word: int) -> Rule:
+        return (self._daddr(word), *self._kn(word + self._words))
+
+    def _original_kn(self, word: int) -> Rule:
+        port = x.ct(x.CT_PROTO_DST, word + 1, original=True)
+        return (x.meta(x.META_L4PROTO, word), port)
+
+    def _original_k(self, word: int) -> Rule:
+        address = x.ct(self._ct_daddr, word, original=True)
+        return (address, *self._original_kn(word + self._words))
+
+    def _key(self, word: int, *, np: bool) -> tuple[Rule, int]:
+        """The key of a NodePort or of an address, and its size in words."""
+        return (self._kn(word), 2) if np else (self._k(word), self._words + 2)
+
+    # Conditions.
+
+    def _not_a_local_pod(self) -> Rule:
+        if not self.shape.interface:
+            return tuple(part for cidr in self.shape.pod_cidrs for part in self._not_in(cidr))
+        name = self.shape.interface
+        exact = name.encode().ljust(x.IFNAMSIZ, b"\0")
+        value = name[:-1].encode() if name.endswith("*") else exact
+        return (x.meta(x.META_IIFNAME, 0), x.cmp(x.CMP_NEQ, 0, value))
+
+    def _not_in(self, cidr: str) -> Rule:
+        net = network(cidr)
+        mask = x.bitwise_and(0, net.netmask.packed)
+        return (self._saddr(0), mask, x.cmp(x.CMP_NEQ, 0, net.network_address.packed))
+
+    def _to_node_port_address(self) -> Rule:
+        if not self.shape.node_ports_everywhere:
+            return (self._daddr(0), x.lookup("nodeport-ips", 0))
+        is_local = (x.fib_type(x.FIB_DADDR, 0), x.cmp(x.CMP_EQ, 0, x.native32(x.RTN_LOCAL)))
+        if self.shape.node_ports_on_loopback:
+            return is_local
+        if self.family is Family.IPV6:
+            return (*is_local, self._daddr(0), x.cmp(x.CMP_NEQ, 0, pack("::1")))
+        first_octet = x.payload(x.NETWORK_HEADER, self._daddr_offset, 1, 0)
+        return (*is_local, first_octet, x.cmp(x.CMP_NEQ, 0, b"\x7f"))
+
+    def _hairpin(self) -> Rule:
+        pair = (self._saddr(0), self._daddr(self._words))
+        return (*pair, x.lookup("hairpin", 0), x.verdict("goto masq"))
+
+    @staticmethod
+    def _protocol(protocol: Protocol) -> Rule:
+        return (x.meta(x.META_L4PROTO, 0), x.cmp(x.CMP_EQ, 0, bytes((protocol.number,))))
+
+    # Chains.
+
+    def _no_endpoints(self) -> tuple[Rule, ...]:
+        return (
+            (*self._protocol(Protocol.TCP), x.reject_tcp_reset()),
+            (x.reject_port_unreachable(self._unreachable),),
+        )
+
+    def _lb_check(self) -> tuple[Rule, ...]:
+        key = (*self._k(0), self._saddr(self._words + 2))
+        return ((*key, x.lookup("lb-sources", 0, invert=True), x.verdict("drop")),)
+
+    def _services(self) -> tuple[Rule, ...]:
+        # Twice: before kernel 6.17 a lookup can miss an element that a commit replaces.
+        services = (*self._k(0), x.vmap("services", 0))
+        unknown_port = (self._daddr(0), x.lookup("cluster-ips", 0), x.verdict("goto no-endpoints"))
+        return (services, services, unknown_port)
+
+    def _lb_gate(self) -> Rule:
+        return (*self._k(0), x.lookup("lb-restricted", 0), x.verdict("jump lb-check"))
+
+    def _prerouting(self) -> tuple[Rule, ...]:
+        outside = self._not_a_local_pod()
+        external = (*outside, *self._k(0), x.vmap("external-local", 0))
+        here = self._to_node_port_address()
+        node_port_local = (*outside, *here, *self._kn(0), x.vmap("nodeport-local", 0))
+        return (
+            self._lb_gate(),
+            external,
+            external,
+            (x.verdict("jump services"),),
+            node_port_local,
+            node_port_local,
+            *self._node_ports(),
+        )
+
+    def _node_ports(self) -> tuple[Rule, ...]:
+        rule = (*self._to_node_port_address(), *self._kn(0), x.vmap("nodeports", 0))
+        return (rule, rule)
+
+    def _output(self) -> tuple[Rule, ...]:
+        return (self._lb_gate(), (x.verdict("jump services"),), *self._node_ports())
+
+    def _translated(self) -> Rule:
+        return (
+            x.ct(x.CT_STATUS, 0),
+            x.bitwise_and(0, x.native32(x.IPS_DST_NAT)),
+            x.cmp(x.CMP_EQ, 0, x.native32(0)),
+            x.verdict("return"),
+        )
+
+    def _by_original(self, by_address: S, by_node_port: S) -> tuple[Rule, ...]:
+        """Dispatch on what the client asked for.
+
+        nft can list (and read back) `ct original proto-dst` only where the protocol is known,
+        hence a rule per protocol.
+        """
+        rules: list[Rule] = []
+        for protocol in Protocol:
+            known = self._protocol(protocol)
+            rules.append((*known, *self._original_k(0), x.vmap(by_address.set_name, 0)))
+            to_node: Rule = ()
+            if not self.shape.node_ports_everywhere:
+                to_node = (x.ct(self._ct_daddr, 0, original=True), x.lookup("nodeport-ips", 0))
+            key = self._original_kn(0)
+            rules.append((*known, *to_node, *key, x.vmap(by_node_port.set_name, 0)))
+        return tuple(rules)
+
+    def _input(self) -> tuple[Rule, ...]:
+        # What is translated to an address of this node never passes postrouting.
+        return (self._translated(), *self._by_original(S.LEARN, S.LEARN_NODEPORTS))
+
+    def _postrouting(self) -> tuple[Rule, ...]:
+        return (
+            self._translated(),
+            *self._by_original(S.LEARN, S.LEARN_NODEPORTS),
+            *self._by_original(S.POST, S.POST_NODEPORTS),
+        )
+
+    def _post_cluster(self) -> tuple[Rule, ...]:
+        if self.shape.masquerade_all:
+            return ((x.verdict("goto masq"),),)
+        if not (self.shape.interface or self.shape.pod_cidrs):
+            return (self._hairpin(),)
+        return (self._hairpin(), (*self._not_a_local_pod(), x.verdict("goto masq")))
+
+    def _post_extlocal(self) -> tuple[Rule, ...]:
+        from_node = (x.fib_type(x.FIB_SADDR, 0), x.cmp(x.CMP_EQ, 0, x.native32(x.RTN_LOCAL)))
+        return (self._hairpin(), (*from_node, x.verdict("goto masq")))
+
+    def _dnat(self, word: int) -> bytes:
+        return x.dnat(NFPROTO[self.family], word, word + self._words)
+
+    def _pick(self, count: int, *, offset: int, np: bool) -> tuple[Rule, ...]:
+        # A packet may see the services map from before a commit and the endpoints map from
+        # after it: then its slot may be gone. Slot 0 is there as long as any is; and no
+        # packet to a Service leaves untranslated.
+        key, words = self._key(0, np=np)
+        name = "nodeport-endpoints" if np else "endpoints"
+
+        def choose(modulus: int) -> Rule:
+            slot = x.numgen_random(modulus, offset, words)
+            return (*key, slot, x.lookup(name, 0, to=words + 1), self._dnat(words + 1))
+
+        return (choose(count), choose(1), (x.verdict("drop"),))
+
+    def _sticky(self, count: int, *, then: str, np: bool) -> tuple[Rule, ...]:
+        key, words = self._key(self._words, np=np)
+        name = "affinity-nodeports" if np else "affinity"
+        to = self._words + words
+        known = (self._saddr(0), *key, x.lookup(name, 0, to=to), self._dnat(to))
+        return (known, (x.verdict(f"goto {then}-{count}"),))
+
+    def _learn(self, seconds: int, *, np: bool) -> tuple[Rule, ...]:
+        # Words: the client's address, the key, the endpoint; the last two are also the key
+        # of the set of endpoints that may still be learnt.
+        rules: list[Rule] = []
+        for protocol in Protocol:
+            at = self._words
+            key = self._original_kn(at) if np else self._original_k(at)
+            to = at + (2 if np else self._words + 2)
+            endpoint = (self._daddr(to), x.payload(x.TRANSPORT_HEADER, 2, 2, to + self._words))
+            suffix = "-nodeports" if np else ""
+            rules.append(
+                (
+                    *self._protocol(protocol),
+                    *key,
+                    *endpoint,
+                    x.lookup(f"affinity-valid{suffix}", at),
+                    self._saddr(0),
+                    *key,
+                    *endpoint,
+                    x.update(f"affinity{suffix}", 0, to, seconds),
+                )
+            )
+        return tuple(rules)
