@@ -57,6 +57,11 @@ def family(text: str) -> Family:
     return Family.IPV6 if ":" in text else Family.IPV4
 
 
+def bracketed(text: str) -> str:
+    """The address as it stands before a colon and a port: `10.96.7.7`, `[fd00:10:96::7]`."""
+    return f"[{text}]" if ":" in text else text
+
+
 @lru_cache(maxsize=65536)
 def network(text: str) -> Network:
     """A network in CIDR form; host bits are allowed, as kube-proxy allows them.

@@ -24,7 +24,9 @@ class Problem(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         """`Service shop/pay: spec.ports[0].port: 70000: must be 1-65535`."""
-        return ": ".join(part for part in (self.subject, self.field, self.value, self.reason) if part)
+        return ": ".join(
+            part for part in (self.subject, self.field, self.value, self.reason) if part
+        )
 
 
 class Upsert(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ from enum import StrEnum
 
 import msgspec
 
+from endpoints.addresses import bracketed
 from endpoints.names import Family, ServicePortName
 
 
@@ -51,7 +52,7 @@ class Endpoint(msgspec.Struct, frozen=True, order=True, gc=False):
 
     def __str__(self) -> str:
         """`10.244.1.2:8080`, `[fd00::2]:8080`."""
-        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+        return f"{bracketed(self.address)}:{self.port}"
 
 
 class UnusedEndpoint(msgspec.Struct, frozen=True, order=True, gc=False):
@@ -61,7 +62,7 @@ class UnusedEndpoint(msgspec.Struct, frozen=True, order=True, gc=False):
     reason: str
 
 
-class Frontend(msgspec.Struct, frozen=True):
+class Frontend(msgspec.Struct, frozen=True, gc=False):
     """One address, or the NodePort, at which a Service port is reached."""
 
     kind: FrontendKind
@@ -75,7 +76,7 @@ class Frontend(msgspec.Struct, frozen=True):
     """LOAD_BALANCER only: disjoint CIDRs, sorted; empty: everyone."""
 
 
-class ServicePlan(msgspec.Struct, frozen=True):
+class ServicePlan(msgspec.Struct, frozen=True, gc=False):
     """One Service port in one family, on this node."""
 
     name: ServicePortName

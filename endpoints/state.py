@@ -1,0 +1,210 @@
+"""What did the API say, and whom does news concern? Pure.
+
+`ClusterState` is the only memory of the API's objects. It keeps of each object what planning
+reads, so that news which says nothing new dirties nothing, and it never walks all Services unless
+the node itself changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from endpoints.addresses import bracketed
+from endpoints.conflicts import Claims, Tally
+from endpoints.events import Delete, Event, Folded, Problem, Replace, Upsert
+from endpoints.exposure import Claim, Exposure, expose
+from endpoints.local_traffic import detector, pod_cidrs
+from endpoints.names import Family, ObjectName
+from endpoints.node import NodeSettings, NodeView
+from endpoints.nodeports import primary_address, resolve
+from endpoints.objects import (
+    ZONE_LABEL,
+    EndpointSlice,
+    Kind,
+    KubernetesObject,
+    Node,
+    Service,
+    name_of,
+)
+from endpoints.plan import FrontendKind, ServicePlan
+from endpoints.planning import plan
+from endpoints.slices import Contribution, contribution
+
+
+class ClusterState:
+    """The cluster as this node knows it.
+
+    `settings` are the operator's; `local_addresses` are those that the kernel calls local, as
+    canonical text, of both families. Raises ValueError if a setting is no CIDR or selector.
+    """
+
+    def __init__(
+        self, settings: NodeSettings, local_addresses: frozenset[str] = frozenset()
+    ) -> None:
+        self._settings = settings
+        self._local_addresses = local_addresses
+        self._own_node: Node | None = None
+        self._exposures: dict[ObjectName, Exposure] = {}
+        self._slices: dict[ObjectName, Contribution] = {}
+        self._slices_of: dict[ObjectName, tuple[Contribution, ...]] = {}
+        self._claims = Claims()
+        self._node = view(settings, None, local_addresses)
+
+    @property
+    def node(self) -> NodeView:
+        """This node, resolved."""
+        return self._node
+
+    def services(self) -> Iterable[ObjectName]:
+        """The Services that are ours to serve."""
+        return self._exposures.keys()
+
+    def plans(self, service: ObjectName) -> tuple[ServicePlan, ...]:
+        """What the Service means for this node; empty if it is unknown or not ours."""
+        exposure = self._exposures.get(service)
+        if exposure is None:
+            return ()
+        slices = self._slices_of.get(service, ())
+        return plan(exposure, slices, self._node, self._claims.lost(service))
+
+    def fold(self, event: Event) -> Folded:
+        """Store what the event says; the cost is that of what it changes.
+
+        The order of events does not matter for the plans: they depend on the last version of
+        each object only. A Service that loses an address or port to an older one is reported
+        when it happens.
+        """
+        tally = Tally()
+        node_before = self._node
+        match event:
+            case Upsert(obj):
+                self._put(obj, tally)
+            case Delete(kind, name):
+                self._remove(kind, name, tally)
+            case Replace(kind, objects, unreadable):
+                stay = {name_of(obj) for obj in objects} | unreadable
+                for name in [known for known in self._known(kind) if known not in stay]:
+                    self._remove(kind, name, tally)
+                for obj in objects:
+                    self._put(obj, tally)
+        return self._folded(tally, node_before)
+
+    def observe_addresses(self, addresses: frozenset[str]) -> Folded:
+        """The kernel's local addresses are these now."""
+        node_before = self._node
+        self._local_addresses = addresses
+        self._node = view(self._settings, self._own_node, addresses)
+        return self._folded(Tally(), node_before)
+
+    def _folded(self, tally: Tally, node_before: NodeView) -> Folded:
+        node_changed = self._node != node_before
+        dirty = frozenset(self._exposures) if node_changed else frozenset()
+        lost = [self._problem(*key) for key, losses in tally.losses.items() if losses > 0]
+        return Folded(dirty | tally.dirty, tuple(dict.fromkeys(lost)), node_changed)
+
+    def _known(self, kind: Kind) -> Iterable[ObjectName]:
+        if kind is Kind.SERVICE:
+            return self._exposures
+        if kind is Kind.ENDPOINT_SLICE:
+            return self._slices
+        return [name_of(self._own_node)] if self._own_node else []
+
+    def _put(self, obj: KubernetesObject, tally: Tally) -> None:
+        if isinstance(obj, Service):
+            self._set_service(name_of(obj), expose(obj), tally)
+        elif isinstance(obj, EndpointSlice):
+            self._set_slice(name_of(obj), contribution(obj, self._settings.name), tally)
+        elif obj.metadata.name == self._settings.name:
+            self._set_node(obj)
+
+    def _remove(self, kind: Kind, name: ObjectName, tally: Tally) -> None:
+        if kind is Kind.SERVICE:
+            self._set_service(name, None, tally)
+        elif kind is Kind.ENDPOINT_SLICE:
+            self._set_slice(name, None, tally)
+        elif name.name == self._settings.name:
+            self._set_node(None)
+
+    def _set_service(self, name: ObjectName, new: Exposure | None, tally: Tally) -> None:
+        old = self._exposures.get(name)
+        if old == new:
+            return
+        if new is None:
+            del self._exposures[name]
+        else:
+            self._exposures[name] = new
+        tally.dirty.add(name)
+        self._claims.change(old, new, tally)
+
+    def _set_slice(self, name: ObjectName, new: Contribution | None, tally: Tally) -> None:
+        old = self._slices.get(name)
+        if old == new:
+            return
+        if old:
+            del self._slices[name]
+            self._withdraw(old)
+        if new:
+            self._slices[name] = new
+            service = new.service_name
+            self._slices_of[service] = (*self._slices_of.get(service, ()), new)
+        tally.dirty.update(
+            c.service_name for c in (old, new) if c and c.service_name in self._exposures
+        )
+
+    def _withdraw(self, old: Contribution) -> None:
+        service = old.service_name
+        rest = tuple(c for c in self._slices_of[service] if c is not old)
+        if rest:
+            self._slices_of[service] = rest
+        else:
+            del self._slices_of[service]
+
+    def _set_node(self, node: Node | None) -> None:
+        self._own_node = node
+        self._node = view(self._settings, node, self._local_addresses)
+
+    def _problem(self, loser: ObjectName, claim: Claim) -> Problem:
+        kind = next(row.kind for held, row in self._exposures[loser].claims() if held == claim)
+        address, port, protocol = claim
+        place = "" if kind is FrontendKind.NODE_PORT else f"{bracketed(address)}:"
+        holder = self._claims.holder(claim)
+        reason = f"Service {holder} came first and has it; when that goes, this one gets it"
+        return Problem(f"Service {loser}", _FIELDS[kind], f"{place}{port}/{protocol}", reason)
+
+
+_FIELDS = {
+    FrontendKind.CLUSTER_IP: "spec.clusterIPs",
+    FrontendKind.EXTERNAL_IP: "spec.externalIPs",
+    FrontendKind.LOAD_BALANCER: "status.loadBalancer.ingress",
+    FrontendKind.NODE_PORT: "spec.ports[].nodePort",
+}
+
+
+def view(settings: NodeSettings, node: Node | None, local_addresses: frozenset[str]) -> NodeView:
+    """This node, resolved from the operator's settings, its Node object and the kernel's addresses.
+
+    Where no kernel is asked (`local_addresses` is empty: `headgate render`), the Node's InternalIPs
+    and loopback stand for the kernel's addresses. IPv6 link-local addresses are left out: every
+    pod's interface brings one, and nobody reaches a Service by them.
+    """
+    listed = node.status.addresses if node and node.status else None
+    internal = frozenset(a.address for a in listed or () if a.type == "InternalIP")
+    addresses = local_addresses or internal | {"127.0.0.1", "::1"}
+    addresses = frozenset(a for a in addresses if not a.startswith("fe80:"))
+    pods = (*pod_cidrs(node), *settings.cluster_cidrs)
+    node_ports = {
+        of: resolve(
+            settings.node_port_addresses, of, addresses, primary_address(of, node, addresses, pods)
+        )
+        for of in Family
+    }
+    labels = (node.metadata.labels if node else None) or {}
+    return NodeView(
+        name=settings.name,
+        zone=labels.get(ZONE_LABEL) or None,
+        addresses=addresses,
+        node_ports_v4=node_ports[Family.IPV4],
+        node_ports_v6=node_ports[Family.IPV6],
+        local_traffic=detector(settings, node),
+        masquerade_all=settings.masquerade_all,
+    )
