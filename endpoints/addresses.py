@@ -30,7 +30,6 @@ def canonical(text: str) -> str:
     return str(address)
 
 
-@lru_cache(maxsize=65536)
 def pack(text: str) -> bytes:
     """The 4 or 16 bytes of an address in network order. Raises ValueError if it is none."""
     if ":" in text:

@@ -25,6 +25,13 @@ class EnvironmentFault(Exception):
     """The machine cannot do what is asked: no privilege, no kernel feature. One clear line."""
 
 
+class KernelFault(Exception):
+    """The kernel refused something and no single Service is to blame.
+
+    What it holds now is not known; `start` and `replace` find out.
+    """
+
+
 class Delta(msgspec.Struct, Generic[K, V], frozen=True):
     """A change: what is there now under these keys, and which keys are gone."""
 
@@ -104,10 +111,16 @@ class Mode(Protocol):
         """
 
     def replace(self, services: Mapping[ObjectName, Plans]) -> ApplyReport:
-        """Make the kernel hold exactly these Services, writing only what differs."""
+        """Make the kernel hold exactly these Services, writing only what differs.
+
+        Raises KernelFault.
+        """
 
     def apply(self, delta: Delta[ObjectName, Plans]) -> ApplyReport:
-        """Apply a change in one transaction; the cost is that of the change."""
+        """Apply a change in one transaction; the cost is that of the change.
+
+        Raises KernelFault.
+        """
 
     def verify(self) -> Drift:
         """Hold the kernel against what was applied."""

@@ -40,16 +40,14 @@ def doubts(changes: Changes) -> dict[tuple[Family, S], Doubts]:
     out: dict[tuple[Family, S], Doubts] = {}
     for family in Family:
         for affinity, (valid, policy) in MAPS.items():
-            gone = _with_prefix(changes.deletes - changes.adds.keys(), family, valid)
-            reset = _with_prefix(changes.deletes ^ changes.adds.keys(), family, policy)
+            leads, decides = key_prefix(family, valid)[0], key_prefix(family, policy)[0]
+            gone = {key[1:] for key in changes.deletes if key[0] == leads}
+            gone.difference_update([key[1:] for key in changes.adds if key[0] == leads])
+            reset = {key[1:] for key in changes.deletes if key[0] == decides}
+            reset.symmetric_difference_update([k[1:] for k in changes.adds if k[0] == decides])
             if gone or reset:
-                out[family, affinity] = Doubts(gone, reset)
+                out[family, affinity] = Doubts(frozenset(gone), frozenset(reset))
     return out
-
-
-def _with_prefix(keys: Iterable[bytes], family: Family, set_id: S) -> frozenset[bytes]:
-    prefix = key_prefix(family, set_id)
-    return frozenset(key[1:] for key in keys if key.startswith(prefix))
 
 
 def stale(found: Iterable[Found], doubt: Doubts) -> Iterator[bytes]:

@@ -6,7 +6,7 @@ element is a join of ready bytes (1 to 2 us, where a general encoder takes 100).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from typing import NamedTuple
 
@@ -150,83 +150,102 @@ def _verdict_attribute(verdict: str) -> bytes:
     return nl.nested(nl.NFTA_ELEM_DATA, verdict_data(verdict))
 
 
-def encode_element(key: bytes, value: Value) -> bytes:
-    """One element to add; `key` leads with its set, as in a fragment."""
-    family, set_id = set_of(key)
+def _encoder(family: Family, set_id: S) -> Callable[[bytes, Value], bytes]:
+    """How an element of this set is packed; its key leads with the set, as in a fragment."""
     frame = _frame(family, set_id)
-    if isinstance(value, Verdict):
-        parts = [nl.nested(nl.NFTA_ELEM_KEY, nl.attr(nl.NFTA_DATA_VALUE, key[1:]))]
-        parts.append(_verdict_attribute(value.verdict))
-        if value.comment:
-            comment = value.comment.encode()[:_COMMENT_LIMIT] + b"\0"
-            userdata = bytes((_UDATA_COMMENT, len(comment))) + comment
-            parts.append(nl.attr(nl.NFTA_ELEM_USERDATA, userdata))
-        return nl.nested(nl.NFTA_LIST_ELEM, *parts)
-    if spec_of(family, set_id).interval:
-        middle = 1 + (len(key) - 1) // 2
-        return frame.before_key + key[1:middle] + frame.after_key + key[middle:]
-    return frame.before_key + key[1:] + frame.after_key + value
+    spec = spec_of(family, set_id)
+    if spec.is_vmap:
+        return _encode_verdict
+    middle = 1 + spec.key_size
+    if spec.interval:
+        return lambda key, _: b"".join(
+            (frame.before_key, key[1:middle], frame.after_key, key[middle:])
+        )
+    return lambda key, value: b"".join((frame.before_key, key[1:], frame.after_key, _data(value)))
+
+
+def _encode_verdict(key: bytes, value: Value) -> bytes:
+    if not isinstance(value, Verdict):
+        raise TypeError(f"{value!r} in a verdict map")
+    parts = [nl.nested(nl.NFTA_ELEM_KEY, nl.attr(nl.NFTA_DATA_VALUE, key[1:]))]
+    parts.append(_verdict_attribute(value.verdict))
+    if value.comment:
+        comment = value.comment.encode()[:_COMMENT_LIMIT] + b"\0"
+        userdata = bytes((_UDATA_COMMENT, len(comment))) + comment
+        parts.append(nl.attr(nl.NFTA_ELEM_USERDATA, userdata))
+    return nl.nested(nl.NFTA_LIST_ELEM, *parts)
 
 
 def encode_timed(entry: Found) -> bytes:
     """An element of a map of data that lives for the rest of its time."""
     parts = [
         nl.nested(nl.NFTA_ELEM_KEY, nl.attr(nl.NFTA_DATA_VALUE, entry.key[1:])),
-        nl.nested(nl.NFTA_ELEM_DATA, nl.attr(nl.NFTA_DATA_VALUE, _data(entry))),
+        nl.nested(nl.NFTA_ELEM_DATA, nl.attr(nl.NFTA_DATA_VALUE, _data(entry.value))),
         nl.be64(nl.NFTA_ELEM_TIMEOUT, entry.timeout_ms),
         nl.be64(nl.NFTA_ELEM_EXPIRATION, entry.expiration_ms),
     ]
     return nl.nested(nl.NFTA_LIST_ELEM, *parts)
 
 
-def _data(entry: Found) -> bytes:
-    if isinstance(entry.value, Verdict):
-        message = f"an entry with the verdict {entry.value.verdict} has no timeout"
-        raise TypeError(message)
-    return entry.value
+def _data(value: Value) -> bytes:
+    if isinstance(value, Verdict):
+        raise TypeError(f"{value} in a set or a map of data")
+    return value
 
 
-def encode_key(key: bytes) -> bytes:
-    """One element to delete: its key alone."""
-    family, set_id = set_of(key)
+def _key_encoder(family: Family, set_id: S) -> Callable[[bytes], bytes]:
+    """How an element is named for deletion: by its key, an interval by both ends."""
     if spec_of(family, set_id).interval:
-        return encode_element(key, b"")
-    return nl.nested(
+        encode = _encoder(family, set_id)
+        return lambda key: encode(key, b"")
+    return lambda key: nl.nested(
         nl.NFTA_LIST_ELEM, nl.nested(nl.NFTA_ELEM_KEY, nl.attr(nl.NFTA_DATA_VALUE, key[1:]))
     )
 
 
-def element_messages(
-    kind: int, keys: Iterable[bytes], encode: Callable[[bytes], bytes]
+def additions(elements: Mapping[bytes, Value]) -> Iterator[nl.Message]:
+    """Messages that add these elements, set by set."""
+    for (family, set_id), keys in _by_set(elements):
+        encode = _encoder(family, set_id)
+        encoded = (encode(key, elements[key]) for key in keys)
+        yield from _messages(nl.NEWSETELEM, nl.NLM_F_CREATE, family, set_id, keys, encoded)
+
+
+def deletions(keys: Iterable[bytes]) -> Iterator[nl.Message]:
+    """Messages that delete the elements with these keys, set by set."""
+    for (family, set_id), listed in _by_set(keys):
+        encoded = map(_key_encoder(family, set_id), listed)
+        yield from _messages(nl.DELSETELEM, 0, family, set_id, listed, encoded)
+
+
+def _by_set(keys: Iterable[bytes]) -> Iterator[tuple[tuple[Family, S], list[bytes]]]:
+    listed: dict[int, list[bytes]] = {}
+    for key in keys:
+        listed.setdefault(key[0], []).append(key)
+    for part in listed.values():
+        yield set_of(part[0]), part
+
+
+def _messages(
+    kind: int,
+    flags: int,
+    family: Family,
+    set_id: S,
+    keys: Sequence[bytes],
+    encoded: Iterable[bytes],
 ) -> Iterator[nl.Message]:
-    """Messages that add (NEWSETELEM) or delete (DELSETELEM) these elements, set by set."""
-    by_set: dict[int, list[bytes]] = {}
-    for key in keys:
-        by_set.setdefault(key[0], []).append(key)
-    flags = nl.NLM_F_CREATE if kind == nl.NEWSETELEM else 0
-    for listed in by_set.values():
-        family, set_id = set_of(listed[0])
-        for part, encoded in _portions(listed, encode):
-            body = nl.element_list(TABLE, set_id.set_name, encoded)
-            yield nl.Message(kind, flags, family, body, part)
-
-
-def _portions(
-    keys: Sequence[bytes], encode: Callable[[bytes], bytes]
-) -> Iterator[tuple[list[bytes], list[bytes]]]:
+    """As few messages as hold the elements; keys and encoded elements go side by side."""
     part: list[bytes] = []
-    encoded: list[bytes] = []
-    size = 0
-    for key in keys:
-        element = encode(key)
+    start = size = 0
+    for element in encoded:
         if size + len(element) > _MESSAGE_PAYLOAD:
-            yield part, encoded
-            part, encoded, size = [], [], 0
-        part.append(key)
-        encoded.append(element)
+            body = nl.element_list(TABLE, set_id.set_name, part)
+            yield nl.Message(kind, flags, family, body, keys[start : start + len(part)])
+            start, part, size = start + len(part), [], 0
+        part.append(element)
         size += len(element)
-    if part:
-        yield part, encoded
+    body = nl.element_list(TABLE, set_id.set_name, part)
+    yield nl.Message(kind, flags, family, body, keys[start:])
 
 
 def decode_elements(family: Family, set_id: S, payload: bytes) -> Iterator[Found]:

@@ -14,13 +14,12 @@ import msgspec
 from endpoints.names import Family, ObjectName
 from modes.nftables import netlink as nl
 from modes.nftables.codec import (
-    element_messages,
-    encode_element,
-    encode_key,
+    additions,
+    deletions,
     new_chain,
     new_rules,
 )
-from modes.nftables.elements import SHARED_SETS, Elements, Fragment, Value, Verdict, set_of
+from modes.nftables.elements import Elements, Fragment, Value, Verdict, is_shared, set_of
 from modes.nftables.skeleton import Layout
 
 Updates = Mapping[ObjectName, Fragment]
@@ -54,13 +53,13 @@ class Applied:
             old = self.fragments.get(name, {})
             for key, value in old.items():
                 if new.get(key) != value:
-                    if _is_shared(key):
+                    if is_shared(key):
                         shared[key] -= 1
                     else:
                         changes.deletes.add(key)
             for key, value in new.items():
                 if old.get(key) != value:
-                    if _is_shared(key):
+                    if is_shared(key):
                         shared[key] += 1
                     else:
                         changes.adds[key] = value
@@ -78,11 +77,11 @@ class Applied:
     def commit(self, updates: Updates) -> None:
         """Remember that the kernel has taken the updates."""
         for name, new in updates.items():
-            for key in filter(_is_shared, self.fragments.get(name, {})):
+            for key in filter(is_shared, self.fragments.get(name, {})):
                 self._wanted_by[key] -= 1
                 if not self._wanted_by[key]:
                     del self._wanted_by[key]
-            self._wanted_by.update(filter(_is_shared, new))
+            self._wanted_by.update(filter(is_shared, new))
             if new:
                 self.fragments[name] = new
             else:
@@ -103,10 +102,6 @@ class Applied:
 def owner_of(fragments: Updates, key: bytes) -> ObjectName | None:
     """A Service whose fragment has this element, if any."""
     return next((name for name, fragment in fragments.items() if key in fragment), None)
-
-
-def _is_shared(key: bytes) -> bool:
-    return set_of(key)[1] in SHARED_SETS
 
 
 def difference(found: Mapping[bytes, Value], wanted: Mapping[bytes, Value]) -> Changes:
@@ -158,7 +153,6 @@ def messages(
         if chain is not None:
             out.append(new_chain(family, chain))
             out.extend(new_rules(family, chain))
-    out.extend(element_messages(nl.DELSETELEM, changes.deletes, encode_key))
-    adds = changes.adds
-    out.extend(element_messages(nl.NEWSETELEM, adds, lambda key: encode_element(key, adds[key])))
+    out.extend(deletions(changes.deletes))
+    out.extend(additions(changes.adds))
     return out

@@ -8,7 +8,6 @@ difference of dictionaries.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
 from endpoints.addresses import network, pack
@@ -21,8 +20,6 @@ from modes.nftables.skeleton import LOCAL_OFFSET
 
 _FAMILY_STEP = 32
 _FAMILY_BASE = {Family.IPV4: 0, Family.IPV6: _FAMILY_STEP}
-SHARED_SETS = frozenset({S.CLUSTER_IPS, S.HAIRPIN})
-"""Sets in which several Services may want the same element."""
 
 
 class Verdict(NamedTuple):
@@ -43,21 +40,27 @@ def key_prefix(family: Family, set_id: S) -> bytes:
     return bytes((_FAMILY_BASE[family] + set_id,))
 
 
+_SETS = {base + set_id: (family, set_id) for family, base in _FAMILY_BASE.items() for set_id in S}
+_SHARED = frozenset(
+    base + set_id for base in _FAMILY_BASE.values() for set_id in (S.CLUSTER_IPS, S.HAIRPIN)
+)
+
+
 def set_of(key: bytes) -> tuple[Family, S]:
     """The family and set that a key leads to."""
-    number = key[0]
-    if number < _FAMILY_STEP:
-        return Family.IPV4, S(number)
-    return Family.IPV6, S(number - _FAMILY_STEP)
+    return _SETS[key[0]]
 
 
-@lru_cache(maxsize=65536)
+def is_shared(key: bytes) -> bool:
+    """Whether several Services may want this element."""
+    return key[0] in _SHARED
+
+
 def pack_port(port: int) -> bytes:
     """A port as a register holds it: network order, filled to a word."""
     return port.to_bytes(2, "big") + b"\0\0"
 
 
-@lru_cache(maxsize=262144)
 def _pack_endpoint(address: str, port: int) -> bytes:
     return pack(address) + pack_port(port)
 
@@ -108,7 +111,8 @@ class _Target(NamedTuple):
     services: S
     local: S
     endpoints: S
-    post: S
+    post_ext: S
+    post_extlocal: S
     learn: S
     valid: S
     chain: str
@@ -117,13 +121,21 @@ class _Target(NamedTuple):
 _CLUSTER, _LOCAL = ("pick", 0), ("local", LOCAL_OFFSET)
 """The two lists of a plan: the chain that picks among one, and its first slot."""
 _BY_ADDRESS = _Target(
-    S.SERVICES, S.EXTERNAL_LOCAL, S.ENDPOINTS, S.POST, S.LEARN, S.AFFINITY_VALID, ""
+    S.SERVICES,
+    S.EXTERNAL_LOCAL,
+    S.ENDPOINTS,
+    S.POST_EXT,
+    S.POST_EXTLOCAL,
+    S.LEARN,
+    S.AFFINITY_VALID,
+    "",
 )
 _BY_NODE_PORT = _Target(
     S.NODEPORTS,
     S.NODEPORT_LOCAL,
     S.NODEPORT_ENDPOINTS,
-    S.POST_NODEPORTS,
+    S.POST_EXT_NODEPORTS,
+    S.POST_EXTLOCAL_NODEPORTS,
     S.LEARN_NODEPORTS,
     S.AFFINITY_VALID_NODEPORTS,
     "np-",
@@ -155,16 +167,14 @@ class _ServicePort:
         if frontend.kind is FrontendKind.CLUSTER_IP:
             self.put(S.CLUSTER_IPS, address)
             lists = [(target.services, _LOCAL if is_local else _CLUSTER)]
-            post = "goto post-cluster"
         else:
             lists = [(target.services, _CLUSTER)]
             lists += [(target.local, _LOCAL)] if is_local else []
-            post = "goto post-extlocal" if is_local else "goto post-ext"
+            self.put(target.post_extlocal if is_local else target.post_ext, key)
         self._source_ranges(key, frontend)
         if not self.plan.has_any:
             self._dispatch(target.services, key, "goto no-endpoints")
             return
-        self.put(target.post, key, Verdict(post))
         for set_id, (chain, offset) in lists:
             endpoints = self.local if offset else self.cluster
             self._dispatch(set_id, key, self._verdict(target, chain, len(endpoints)))

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
 from endpoints.names import Family
-from modes.base import EnvironmentFault
+from modes.base import EnvironmentFault, KernelFault
 from modes.nftables import codec
 from modes.nftables import netlink as nl
 from modes.nftables.adopt import TableFound
@@ -27,10 +28,6 @@ _SOL_NETLINK, _NETLINK_CAP_ACK, _NETLINK_EXT_ACK = 270, 10, 11
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 _SEND_BUFFER, _RECEIVE_BUFFER = 1 << 28, 1 << 23
 _DUMP_ATTEMPTS = 20
-
-
-class KernelFault(Exception):
-    """The kernel refused something and no single Service is to blame."""
 
 
 class Failure(NamedTuple):
@@ -61,8 +58,7 @@ class Kernel:
         try:
             self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
         except OSError as fault:
-            message = f"this kernel has no nfnetlink: {fault.strerror}"
-            raise EnvironmentFault(message) from fault
+            raise EnvironmentFault(f"this kernel has no nfnetlink: {fault.strerror}") from fault
         self._socket.bind((0, 0))
         self._socket.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
         self._socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
@@ -83,14 +79,14 @@ class Kernel:
         try:
             self._socket.sendall(data)
         except OSError as fault:
-            message = f"a transaction of {len(data)} bytes cannot be sent: {fault.strerror}"
-            raise KernelFault(message) from fault
+            raise KernelFault(
+                f"a transaction of {len(data)} bytes cannot be sent: {fault.strerror}"
+            ) from fault
         answers = list(self._drain())
         failures = [_failure(messages, answer) for answer in answers if answer.error]
         acknowledged = any(answer.sequence == len(messages) for answer in answers)
         if not failures and not acknowledged:
-            message = "the kernel gave no answer to a transaction"
-            raise KernelFault(message)
+            raise KernelFault("the kernel gave no answer to a transaction")
         _raise_environment(failures)
         return Sent(failures, len(data))
 
@@ -113,8 +109,7 @@ class Kernel:
             if not any(answer.interrupted or answer.error == errno.EINTR for answer in answers):
                 break
         else:
-            message = "the ruleset changes too fast to be read"
-            raise KernelFault(message)
+            raise KernelFault("the ruleset changes too fast to be read")
         _raise_unless_absent(answers)
         return [answer for answer in answers if answer.kind not in (nl.NLMSG_ERROR, nl.NLMSG_DONE)]
 
@@ -181,6 +176,12 @@ class Kernel:
         return found
 
 
+def lookups_can_miss() -> bool:
+    """Whether this kernel's set lookups may miss an element while a commit replaces it (< 6.17)."""
+    found = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    return found is None or (int(found[1]), int(found[2])) < (6, 17)
+
+
 class Sent(NamedTuple):
     """What became of a transaction: no failures, and it is in the kernel; else none of it is."""
 
@@ -215,11 +216,13 @@ def _failure(messages: Sequence[nl.Message], answer: nl.Reply) -> Failure:
 def _raise_environment(failures: Sequence[Failure]) -> None:
     for failure in failures:
         if failure.errno == errno.EPERM:
-            message = "nf_tables cannot be changed: CAP_NET_ADMIN is missing (run as root)"
-            raise EnvironmentFault(message)
+            raise EnvironmentFault(
+                "nf_tables cannot be changed: CAP_NET_ADMIN is missing (run as root)"
+            )
         if failure.message is None and failure.errno in (errno.EINVAL, errno.EOPNOTSUPP):
-            message = "this kernel has no nf_tables (CONFIG_NF_TABLES, module nf_tables)"
-            raise EnvironmentFault(message)
+            raise EnvironmentFault(
+                "this kernel has no nf_tables (CONFIG_NF_TABLES, module nf_tables)"
+            )
 
 
 def _raise_unless_absent(answers: Sequence[nl.Reply]) -> None:
@@ -227,5 +230,4 @@ def _raise_unless_absent(answers: Sequence[nl.Reply]) -> None:
         failure = Failure(None, answer.error, answer.reason, None)
         if answer.error and answer.error != errno.ENOENT:
             _raise_environment([failure])
-            message = f"the ruleset cannot be read: {failure}"
-            raise KernelFault(message)
+            raise KernelFault(f"the ruleset cannot be read: {failure}")

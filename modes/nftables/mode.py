@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 
 from endpoints.names import Family, ObjectName
 from endpoints.node import NodeView
-from modes.base import Adopted, ApplyReport, Delta, Drift, DumpedService, Plans
+from modes.base import Adopted, ApplyReport, Delta, Drift, DumpedService, KernelFault, Plans
 from modes.nftables import adopt, affinity, codec, delta
 from modes.nftables import netlink as nl
 from modes.nftables.adopt import Observed
 from modes.nftables.dump import describe, services_in
 from modes.nftables.elements import Elements, Fragment, render, render_node
-from modes.nftables.kernel import Failure, Kernel, KernelFault
+from modes.nftables.kernel import Failure, Kernel, lookups_can_miss
 from modes.nftables.skeleton import TABLE, Layout, shape_of
 
 _NODE = ObjectName("", "")
@@ -59,7 +59,9 @@ class NftablesMode:
         """
         self._kernel.check()
         self._node = node
-        self._layouts = {family: Layout(shape_of(node, family)) for family in Family}
+        can_miss = lookups_can_miss()
+        shapes = [shape_of(node, family, lookups_can_miss=can_miss) for family in Family]
+        self._layouts = {shape.family: Layout(shape) for shape in shapes}
         found = self._observe()
         words = ", ".join(f"{family}: {reason}" for family, reason in found.rebuild.items())
         kept = not found.rebuild
@@ -204,8 +206,7 @@ class NftablesMode:
         """
         for (family, set_id), doubt in affinity.doubts(changes).items():
             for key in affinity.stale(self._kernel.elements(family, set_id), doubt):
-                message = codec.element_messages(nl.DELSETELEM, [key], codec.encode_key)
-                sent = self._kernel.transact(list(message))
+                sent = self._kernel.transact(list(codec.deletions([key])))
                 _raise_any([f for f in sent.failures if f.errno != errno.ENOENT])
 
 

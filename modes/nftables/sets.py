@@ -32,17 +32,19 @@ class S(IntEnum):
     NODEPORTS = 5
     NODEPORT_LOCAL = 6
     NODEPORT_ENDPOINTS = 7
-    POST = 8
-    POST_NODEPORTS = 9
-    LEARN = 10
-    LEARN_NODEPORTS = 11
-    HAIRPIN = 12
-    LB_RESTRICTED = 13
-    LB_SOURCES = 14
-    AFFINITY = 15
-    AFFINITY_NODEPORTS = 16
-    AFFINITY_VALID = 17
-    AFFINITY_VALID_NODEPORTS = 18
+    POST_EXT = 8
+    POST_EXT_NODEPORTS = 9
+    POST_EXTLOCAL = 10
+    POST_EXTLOCAL_NODEPORTS = 11
+    LEARN = 12
+    LEARN_NODEPORTS = 13
+    HAIRPIN = 14
+    LB_RESTRICTED = 15
+    LB_SOURCES = 16
+    AFFINITY = 17
+    AFFINITY_NODEPORTS = 18
+    AFFINITY_VALID = 19
+    AFFINITY_VALID_NODEPORTS = 20
 
     @property
     def set_name(self) -> str:
@@ -115,8 +117,10 @@ def set_specs(family: Family) -> tuple[SetSpec, ...]:
         SetSpec(S.NODEPORTS, kn, verdict),
         SetSpec(S.NODEPORT_LOCAL, kn, verdict),
         SetSpec(S.NODEPORT_ENDPOINTS, (*kn, "mark"), to),
-        SetSpec(S.POST, k, verdict),
-        SetSpec(S.POST_NODEPORTS, kn, verdict),
+        SetSpec(S.POST_EXT, k),
+        SetSpec(S.POST_EXT_NODEPORTS, kn),
+        SetSpec(S.POST_EXTLOCAL, k),
+        SetSpec(S.POST_EXTLOCAL_NODEPORTS, kn),
         SetSpec(S.LEARN, k, verdict),
         SetSpec(S.LEARN_NODEPORTS, kn, verdict),
         SetSpec(S.HAIRPIN, (addr, addr)),

@@ -58,9 +58,11 @@ class Shape(msgspec.Struct, frozen=True):
     masquerade_all: bool = False
     node_ports_everywhere: bool = False
     node_ports_on_loopback: bool = False
+    lookups_can_miss: bool = False
+    """Of the kernel: before 6.17 a lookup may miss an element that a commit replaces."""
 
 
-def shape_of(node: NodeView, family: Family) -> Shape:
+def shape_of(node: NodeView, family: Family, *, lookups_can_miss: bool) -> Shape:
     """The shape of the family's table on this node."""
     traffic = node.local_traffic
     suffix = "*" if traffic.mode is DetectLocalMode.INTERFACE_NAME_PREFIX else ""
@@ -72,6 +74,7 @@ def shape_of(node: NodeView, family: Family) -> Shape:
         masquerade_all=node.masquerade_all,
         node_ports_everywhere=node_ports.match_all,
         node_ports_on_loopback=bool(node_ports.addresses),
+        lookups_can_miss=lookups_can_miss,
     )
 
 
@@ -100,7 +103,6 @@ class Layout:
             Chain("lb-check", self._lb_check()),
             Chain("services", self._services()),
             Chain("post-cluster", self._post_cluster()),
-            Chain("post-ext", ((x.verdict("goto masq"),),)),
             Chain("post-extlocal", self._post_extlocal()),
             Chain("prerouting", self._prerouting(), BaseChain("nat", 0, -100)),
             Chain("output", self._output(), BaseChain("nat", 3, -100)),
@@ -205,10 +207,12 @@ class Layout:
         return ((*key, x.lookup("lb-sources", 0, invert=True), x.verdict("drop")),)
 
     def _services(self) -> tuple[Rule, ...]:
-        # Twice: before kernel 6.17 a lookup can miss an element that a commit replaces.
-        services = (*self._k(0), x.vmap("services", 0))
         unknown_port = (self._daddr(0), x.lookup("cluster-ips", 0), x.verdict("goto no-endpoints"))
-        return (services, services, unknown_port)
+        return (*self._sure((*self._k(0), x.vmap("services", 0))), unknown_port)
+
+    def _sure(self, rule: Rule) -> tuple[Rule, ...]:
+        """The rule, twice where a lookup can miss an element while a commit replaces it."""
+        return (rule, rule) if self.shape.lookups_can_miss else (rule,)
 
     def _lb_gate(self) -> Rule:
         return (*self._k(0), x.lookup("lb-restricted", 0), x.verdict("jump lb-check"))
@@ -220,17 +224,15 @@ class Layout:
         node_port_local = (*outside, *here, *self._kn(0), x.vmap("nodeport-local", 0))
         return (
             self._lb_gate(),
-            external,
-            external,
+            *self._sure(external),
             (x.verdict("jump services"),),
-            node_port_local,
-            node_port_local,
+            *self._sure(node_port_local),
             *self._node_ports(),
         )
 
     def _node_ports(self) -> tuple[Rule, ...]:
-        rule = (*self._to_node_port_address(), *self._kn(0), x.vmap("nodeports", 0))
-        return (rule, rule)
+        here = self._to_node_port_address()
+        return self._sure((*here, *self._kn(0), x.vmap("nodeports", 0)))
 
     def _output(self) -> tuple[Rule, ...]:
         return (self._lb_gate(), (x.verdict("jump services"),), *self._node_ports())
@@ -243,32 +245,41 @@ class Layout:
             x.verdict("return"),
         )
 
-    def _by_original(self, by_address: S, by_node_port: S) -> tuple[Rule, ...]:
-        """Dispatch on what the client asked for.
+    def _by_original(self, set_id: S, *, np: bool, verdict: str = "") -> tuple[Rule, ...]:
+        """Rules that look up what the client asked for: in a verdict map, or in a set.
 
-        nft can list (and read back) `ct original proto-dst` only where the protocol is known,
-        hence a rule per protocol.
+        nft can list `ct original proto-dst` only where the protocol is known, hence a rule per
+        protocol.
         """
-        rules: list[Rule] = []
-        for protocol in Protocol:
-            known = self._protocol(protocol)
-            rules.append((*known, *self._original_k(0), x.vmap(by_address.set_name, 0)))
-            to_node: Rule = ()
-            if not self.shape.node_ports_everywhere:
-                to_node = (x.ct(self._ct_daddr, 0, original=True), x.lookup("nodeport-ips", 0))
-            key = self._original_kn(0)
-            rules.append((*known, *to_node, *key, x.vmap(by_node_port.set_name, 0)))
-        return tuple(rules)
+        key = self._original_kn(0) if np else self._original_k(0)
+        if np and not self.shape.node_ports_everywhere:
+            address = x.ct(self._ct_daddr, 0, original=True)
+            key = (address, x.lookup("nodeport-ips", 0), *key)
+        name = set_id.set_name
+        action = (x.lookup(name, 0), x.verdict(verdict)) if verdict else (x.vmap(name, 0),)
+        return tuple((*self._protocol(protocol), *key, *action) for protocol in Protocol)
+
+    def _learning(self) -> tuple[Rule, ...]:
+        by_node_port = self._by_original(S.LEARN_NODEPORTS, np=True)
+        return (*self._by_original(S.LEARN, np=False), *by_node_port)
 
     def _input(self) -> tuple[Rule, ...]:
         # What is translated to an address of this node never passes postrouting.
-        return (self._translated(), *self._by_original(S.LEARN, S.LEARN_NODEPORTS))
+        return (self._translated(), *self._learning())
 
     def _postrouting(self) -> tuple[Rule, ...]:
+        # Sets, not a verdict map: the kernel revalidates every element of every verdict map
+        # that a rule names, at each commit that adds a verdict.
+        to_cluster_ip = (x.ct(self._ct_daddr, 0, original=True), x.lookup("cluster-ips", 0))
+        extlocal = "goto post-extlocal"
         return (
             self._translated(),
-            *self._by_original(S.LEARN, S.LEARN_NODEPORTS),
-            *self._by_original(S.POST, S.POST_NODEPORTS),
+            *self._learning(),
+            (*to_cluster_ip, x.verdict("goto post-cluster")),
+            *self._by_original(S.POST_EXT, np=False, verdict="goto masq"),
+            *self._by_original(S.POST_EXTLOCAL, np=False, verdict=extlocal),
+            *self._by_original(S.POST_EXT_NODEPORTS, np=True, verdict="goto masq"),
+            *self._by_original(S.POST_EXTLOCAL_NODEPORTS, np=True, verdict=extlocal),
         )
 
     def _post_cluster(self) -> tuple[Rule, ...]:
