@@ -32,7 +32,13 @@ class Died(msgspec.Struct, frozen=True):
     error: BaseException
 
 
-Message = Event | Problem | LocalAddresses | Stop | Died
+class Together(msgspec.Struct, frozen=True):
+    """Events of one moment, a saved file for example: one transaction in the kernel."""
+
+    events: tuple[Event, ...]
+
+
+Message = Event | Together | Problem | LocalAddresses | Stop | Died
 
 
 class Sink(Protocol):
