@@ -32,6 +32,17 @@ class KernelFault(Exception):
     """
 
 
+class Feature(msgspec.Struct, frozen=True):
+    """Something that the kernel can or cannot do."""
+
+    name: str
+    state: str
+    """`yes`, `no`, or `unknown` where we may not ask."""
+    needed_for: str
+    hint: str = ""
+    """What would bring it, if it is missing."""
+
+
 class Delta(msgspec.Struct, Generic[K, V], frozen=True):
     """A change: what is there now under these keys, and which keys are gone."""
 

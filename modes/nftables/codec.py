@@ -36,20 +36,20 @@ def spec_of(family: Family, set_id: S) -> SetSpec:
 # The table.
 
 
-def new_table(family: Family) -> nl.Message:
+def new_table(family: Family, table: str = TABLE) -> nl.Message:
     """Make the family's table, if it is not there."""
-    return nl.Message(nl.NEWTABLE, nl.NLM_F_CREATE, family, nl.text(nl.NFTA_TABLE_NAME, TABLE))
+    return nl.Message(nl.NEWTABLE, nl.NLM_F_CREATE, family, nl.text(nl.NFTA_TABLE_NAME, table))
 
 
-def delete_table(family: Family, name: str = TABLE) -> nl.Message:
-    """Remove a table with everything in it."""
-    return nl.Message(nl.DELTABLE, 0, family, nl.text(nl.NFTA_TABLE_NAME, name))
+def delete_table(family: Family) -> nl.Message:
+    """Remove our table with everything in it."""
+    return nl.Message(nl.DELTABLE, 0, family, nl.text(nl.NFTA_TABLE_NAME, TABLE))
 
 
-def new_set(family: Family, spec: SetSpec) -> nl.Message:
+def new_set(family: Family, spec: SetSpec, table: str = TABLE) -> nl.Message:
     """Make one set or map."""
     body = [
-        nl.text(nl.NFTA_SET_TABLE, TABLE),
+        nl.text(nl.NFTA_SET_TABLE, table),
         nl.text(nl.NFTA_SET_NAME, spec.id.set_name),
         nl.be32(nl.NFTA_SET_FLAGS, set_flags(spec)),
         nl.be32(nl.NFTA_SET_KEY_TYPE, spec.key_type),
@@ -81,9 +81,9 @@ def set_flags(spec: SetSpec) -> int:
     return flags
 
 
-def new_chain(family: Family, chain: Chain) -> nl.Message:
+def new_chain(family: Family, chain: Chain, table: str = TABLE) -> nl.Message:
     """Make one chain, without its rules."""
-    body = nl.text(nl.NFTA_CHAIN_TABLE, TABLE) + nl.text(nl.NFTA_CHAIN_NAME, chain.name)
+    body = nl.text(nl.NFTA_CHAIN_TABLE, table) + nl.text(nl.NFTA_CHAIN_NAME, chain.name)
     if chain.base:
         priority = chain.base.priority.to_bytes(4, "big", signed=True)
         hook = (nl.be32(_HOOK_NUMBER, chain.base.hook), nl.attr(_HOOK_PRIORITY, priority))
@@ -92,9 +92,9 @@ def new_chain(family: Family, chain: Chain) -> nl.Message:
     return nl.Message(nl.NEWCHAIN, nl.NLM_F_CREATE, family, body)
 
 
-def new_rules(family: Family, chain: Chain) -> Iterator[nl.Message]:
+def new_rules(family: Family, chain: Chain, table: str = TABLE) -> Iterator[nl.Message]:
     """Append the rules of a chain."""
-    names = nl.text(nl.NFTA_RULE_TABLE, TABLE) + nl.text(nl.NFTA_RULE_CHAIN, chain.name)
+    names = nl.text(nl.NFTA_RULE_TABLE, table) + nl.text(nl.NFTA_RULE_CHAIN, chain.name)
     for rule in chain.rules:
         body = names + nl.nested(nl.NFTA_RULE_EXPRESSIONS, *rule)
         yield nl.Message(nl.NEWRULE, nl.NLM_F_CREATE | nl.NLM_F_APPEND, family, body)
