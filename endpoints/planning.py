@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import msgspec
 
-from endpoints.addresses import contains, family
+from endpoints.addresses import contains, family, network
 from endpoints.exposure import Claim, ExposedPort, Exposure
 from endpoints.node import NodeView
 from endpoints.plan import (
@@ -145,9 +145,10 @@ def effective(ranges: tuple[str, ...], balancer: str, addresses: frozenset[str])
     (REFERENCE A.2, dispatch priority).
     """
     of = family(balancer)
-    if any(family(a) is of and contains(cidr, a) for cidr in ranges for a in addresses):
-        ranges = (*ranges, balancer)
+    own = [address for address in addresses if family(address) is of]
     merged = _merged(ranges)
+    if any(contains(cidr, address) for cidr in merged for address in own):
+        merged = _merged((*merged, balancer))
     return () if merged[0].endswith("/0") else merged
 
 
@@ -155,4 +156,4 @@ def _merged(cidrs: Iterable[str]) -> tuple[str, ...]:
     # Imported here: few clusters have source ranges, and netaddr takes 40 ms to import.
     from netaddr import cidr_merge  # noqa: PLC0415
 
-    return tuple(str(network) for network in cidr_merge(cidrs))
+    return tuple(str(network) for network in cidr_merge([str(network(cidr)) for cidr in cidrs]))

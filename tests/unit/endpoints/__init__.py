@@ -1,0 +1,1 @@
+"""Does the pure core decide as REFERENCE A.2 says?"""
