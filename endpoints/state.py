@@ -7,7 +7,7 @@ the node itself changed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from endpoints.addresses import bracketed
 from endpoints.conflicts import Claims, Tally
@@ -55,7 +55,7 @@ class ClusterState:
         """This node, resolved."""
         return self._node
 
-    def services(self) -> Iterable[ObjectName]:
+    def services(self) -> Collection[ObjectName]:
         """The Services that are ours to serve."""
         return self._exposures.keys()
 
