@@ -106,11 +106,11 @@ class Files:
         keys = sorted(old.keys() | new.keys())
         before = [self._held(key) for key in keys]
         self._files[path] = new
-        for key in old.keys() - new.keys():
+        for key in [key for key in old if key not in new]:
             self._holders[key].remove(path)
             if not self._holders[key]:
                 del self._holders[key]
-        for key in new.keys() - old.keys():
+        for key in [key for key in new if key not in old]:
             insort(self._holders.setdefault(key, []), path)
         return _differences(keys, before, self._held)
 

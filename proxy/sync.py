@@ -1,0 +1,162 @@
+"""How does news of the cluster become a change of the kernel?
+
+The only place where the steps meet: fold the events, plan what they made dirty, apply the plans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import msgspec
+
+from endpoints.events import Delete, Folded, Problem, Replace, Upsert
+from endpoints.names import ObjectName
+from endpoints.objects import Kind
+from endpoints.state import ClusterState
+from modes.base import ApplyReport, Delta, EnvironmentFault, KernelFault, Mode, Plans
+from proxy import log
+from proxy.sources.base import LocalAddresses, Message, Together
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What became of an attempt to make the kernel agree."""
+
+    fault: str = ""
+    """The kernel refused the whole: what it holds is not known."""
+    refused: Mapping[ObjectName, str] = {}
+    """Services that are not as they should be, with the kernel's reasons; all others are."""
+    problems: int = 0
+    """How many refusals of input were reported so far."""
+
+
+class AllPlans(Mapping[ObjectName, Plans]):
+    """The plans of all Services, each made when it is looked at: they need not fit in memory."""
+
+    def __init__(self, state: ClusterState) -> None:
+        self._state = state
+
+    def __getitem__(self, service: ObjectName) -> Plans:
+        return self._state.plans(service)
+
+    def __iter__(self) -> Iterator[ObjectName]:
+        return iter(self._state.services())
+
+    def __len__(self) -> int:
+        return len(self._state.services())
+
+
+class Sync:
+    """Keeps the kernel equal to the cluster.
+
+    Nothing is programmed before each of `kinds` was listed once, lest half a cluster be taken for
+    the whole. `clock` counts seconds.
+    """
+
+    def __init__(
+        self, state: ClusterState, mode: Mode, kinds: Iterable[Kind], clock: Callable[[], float]
+    ) -> None:
+        self._state = state
+        self._mode = mode
+        self._awaited = set(kinds)
+        self._clock = clock
+        self._started = False
+        self._unknown = True
+        self._refused: dict[ObjectName, str] = {}
+        self._problems = 0
+
+    def run(self, messages: Iterable[Message], *, retry: bool = False) -> Outcome | None:
+        """Take in what is new and bring the kernel up to it; with `retry`, what failed too.
+
+        Returns None if there was nothing to do, or not yet. Raises EnvironmentFault when the first
+        attempt shows that this machine cannot do it.
+        """
+        began = self._clock()
+        dirty, node_changed = self._fold(messages)
+        if self._awaited or (self._started and self._unknown and not retry):
+            return None
+        everything = self._unknown or node_changed
+        dirty |= self._refused.keys() if retry else set()
+        if not everything and not dirty:
+            return None
+        try:
+            report = self._replace() if everything else self._apply(dirty)
+        except (KernelFault, EnvironmentFault, OSError) as fault:
+            if isinstance(fault, EnvironmentFault) and not self._started:
+                raise
+            return self._failed(str(fault))
+        self._started = True
+        self._unknown = False
+        changed = self._state.services() if everything else dirty
+        self._remember(changed, report)
+        log.info(
+            "Synced",
+            v=2,
+            mode=self._mode.name,
+            services=len(self._state.services()),
+            changed=len(changed),
+            elements=f"+{report.added}-{report.deleted}",
+            took=f"{(self._clock() - began) * 1000:.1f}ms",
+        )
+        return Outcome("", dict(self._refused), self._problems)
+
+    def _fold(self, messages: Iterable[Message]) -> tuple[set[ObjectName], bool]:
+        dirty: set[ObjectName] = set()
+        node_changed = False
+        for message in messages:
+            for folded in self._folded(message):
+                dirty |= folded.dirty
+                node_changed |= folded.node_changed
+                for problem in folded.problems:
+                    self._report(problem)
+        return dirty, node_changed
+
+    def _folded(self, message: Message) -> Iterator[Folded]:
+        match message:
+            case Problem():
+                self._report(message)
+            case LocalAddresses(addresses):
+                yield self._state.observe_addresses(addresses)
+            case Together(events):
+                for event in events:
+                    yield from self._folded(event)
+            case Upsert() | Delete() | Replace():
+                if isinstance(message, Replace):
+                    self._awaited.discard(message.kind)
+                yield self._state.fold(message)
+
+    def _report(self, problem: Problem) -> None:
+        self._problems += 1
+        fields = {"field": problem.field, "value": problem.value, "reason": problem.reason}
+        log.warning("Skipped", object=problem.subject, **{k: v for k, v in fields.items() if v})
+
+    def _replace(self) -> ApplyReport:
+        adopted = self._mode.start(self._state.node)
+        log.info(
+            "Kept the rules that were there" if adopted.kept else "Making the rules anew",
+            v=1,
+            mode=self._mode.name,
+            elements=adopted.elements,
+            reason=adopted.reason,
+        )
+        return self._mode.replace(AllPlans(self._state))
+
+    def _apply(self, dirty: Iterable[ObjectName]) -> ApplyReport:
+        plans = {service: self._state.plans(service) for service in sorted(dirty)}
+        gone = frozenset(service for service, of in plans.items() if not of)
+        return self._mode.apply(Delta({service: of for service, of in plans.items() if of}, gone))
+
+    def _failed(self, fault: str) -> Outcome:
+        self._started = True
+        self._unknown = True
+        log.error("Sync failed", mode=self._mode.name, reason=fault)
+        return Outcome(fault, dict(self._refused), self._problems)
+
+    def _remember(self, changed: Iterable[ObjectName], report: ApplyReport) -> None:
+        """Keep which Services the kernel refuses; each reason is told when it is new."""
+        before = dict(self._refused)
+        for service in changed:
+            self._refused.pop(service, None)
+        self._refused.update(report.failed)
+        for service, reason in report.failed.items():
+            if before.get(service) != reason:
+                log.warning("Not programmed", service=service, reason=reason)
