@@ -12,6 +12,7 @@ import re
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import NamedTuple
 
 from endpoints.names import Family
@@ -28,6 +29,7 @@ _SOL_NETLINK, _NETLINK_CAP_ACK, _NETLINK_EXT_ACK = 270, 10, 11
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 _SEND_BUFFER, _RECEIVE_BUFFER = 1 << 28, 1 << 23
 _DUMP_ATTEMPTS = 20
+_ROUTE_LOCALNET = Path("/proc/sys/net/ipv4/conf/all/route_localnet")
 
 
 class Failure(NamedTuple):
@@ -174,6 +176,22 @@ class Kernel:
                 for element in self.elements(family, spec.id):
                     found[element.key] = element.value
         return found
+
+
+def route_loopback() -> None:
+    """Let packets from 127.0.0.1 leave this host, as NodePorts there need (REFERENCE A.2).
+
+    Only in the network namespace of the calling thread. Raises EnvironmentFault where the
+    system does not let us.
+    """
+    if _ROUTE_LOCALNET.read_text().strip() == "1":
+        return
+    try:
+        _ROUTE_LOCALNET.write_text("1")
+    except OSError as fault:
+        raise EnvironmentFault(
+            f"NodePorts on localhost need {_ROUTE_LOCALNET} = 1: {fault.strerror}"
+        ) from fault
 
 
 def lookups_can_miss() -> bool:

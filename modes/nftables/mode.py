@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from endpoints.names import Family, ObjectName
 from endpoints.node import NodeView
+from endpoints.nodeports import is_loopback
 from modes.base import Adopted, ApplyReport, Delta, Drift, DumpedService, KernelFault, Plans
 from modes.nftables import adopt, affinity, codec, delta
 from modes.nftables import netlink as nl
@@ -75,6 +76,8 @@ class NftablesMode:
         if self._node is None:
             message = "start() comes before replace()"
             raise RuntimeError(message)
+        if any(map(is_loopback, self._node.node_ports_v4.addresses)):
+            route_loopback()
         found = self._observe()
         fragments: dict[ObjectName, Fragment] = {_NODE: render_node(self._node)}
         for name, plans in services.items():

@@ -18,6 +18,7 @@ from endpoints.addresses import family as family_of
 from endpoints.addresses import network, pack
 from endpoints.names import Family, Protocol
 from endpoints.node import DetectLocalMode, NodeView
+from endpoints.nodeports import is_loopback
 from modes.nftables import expressions as x
 from modes.nftables.netlink import NFPROTO
 from modes.nftables.sets import S
@@ -73,7 +74,7 @@ def shape_of(node: NodeView, family: Family, *, lookups_can_miss: bool) -> Shape
         pod_cidrs=tuple(sorted(c for c in traffic.cidrs if family_of(c) is family)),
         masquerade_all=node.masquerade_all,
         node_ports_everywhere=node_ports.match_all,
-        node_ports_on_loopback=bool(node_ports.addresses),
+        node_ports_on_loopback=any(map(is_loopback, node_ports.addresses)),
         lookups_can_miss=lookups_can_miss,
     )
 
@@ -97,7 +98,9 @@ class Layout:
 
     def base_chains(self) -> tuple[Chain, ...]:
         """The constant chains; those that others jump to come first."""
+        guard = BaseChain("filter", 0, -300)
         return (
+            *((Chain("loopback-guard", self._guard(), guard),) if self._is_guarded else ()),
             Chain("no-endpoints", self._no_endpoints()),
             Chain("masq", ((x.masquerade(),),)),
             Chain("lb-check", self._lb_check()),
@@ -195,6 +198,19 @@ class Layout:
         return (x.meta(x.META_L4PROTO, 0), x.cmp(x.CMP_EQ, 0, bytes((protocol.number,))))
 
     # Chains.
+
+    @property
+    def _is_guarded(self) -> bool:
+        return self.shape.node_ports_on_loopback and self.family is Family.IPV4
+
+    def _guard(self) -> tuple[Rule, ...]:
+        # NodePorts on 127.0.0.1 need route_localnet=1, which also lets in what the kernel
+        # refuses otherwise: packets to 127/8 from the network.
+        loopback = b"lo".ljust(x.IFNAMSIZ, b"\0")
+        not_lo = (x.meta(x.META_IIFNAME, 0), x.cmp(x.CMP_NEQ, 0, loopback))
+        first_octet = x.payload(x.NETWORK_HEADER, self._daddr_offset, 1, 0)
+        to_loopback = (first_octet, x.cmp(x.CMP_EQ, 0, b"\x7f"))
+        return ((*not_lo, *to_loopback, x.verdict("drop")),)
 
     def _no_endpoints(self) -> tuple[Rule, ...]:
         return (
