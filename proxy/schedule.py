@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Callable
+from contextlib import suppress
 
 from proxy.sources.base import Message
 
@@ -30,10 +31,8 @@ class Schedule:
         Sleeps until there is either.
         """
         batch: list[Message] = []
-        try:
+        with suppress(queue.Empty):
             batch.append(self._messages.get(timeout=self._patience()))
-        except queue.Empty:
-            pass  # the time has come
         batch.extend(self._messages.get_nowait() for _ in range(self._messages.qsize()))
         due = self._retry_at is not None and self._clock() >= self._retry_at
         if due:
