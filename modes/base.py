@@ -57,6 +57,8 @@ class Adopted(msgspec.Struct, frozen=True):
     elements: int
     reason: str
     """Why it was kept, replaced or made, for the log."""
+    warnings: tuple[str, ...] = ()
+    """Features that this machine does not let us give, a sentence each."""
 
 
 class ApplyReport(msgspec.Struct, frozen=True):

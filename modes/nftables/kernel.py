@@ -178,20 +178,18 @@ class Kernel:
         return found
 
 
-def route_loopback() -> None:
+def route_loopback() -> str:
     """Let packets from 127.0.0.1 leave this host, as NodePorts there need (REFERENCE A.2).
 
-    Only in the network namespace of the calling thread. Raises EnvironmentFault where the
-    system does not let us.
+    Only in the network namespace of the calling thread. Returns why that could not be done, in
+    one sentence; empty if it is done.
     """
-    if _ROUTE_LOCALNET.read_text().strip() == "1":
-        return
     try:
-        _ROUTE_LOCALNET.write_text("1")
+        if _ROUTE_LOCALNET.read_text().strip() != "1":
+            _ROUTE_LOCALNET.write_text("1")
     except OSError as fault:
-        raise EnvironmentFault(
-            f"NodePorts on localhost need {_ROUTE_LOCALNET} = 1: {fault.strerror}"
-        ) from fault
+        return f"NodePorts on localhost need {_ROUTE_LOCALNET} = 1: {fault.strerror}"
+    return ""
 
 
 def lookups_can_miss() -> bool:

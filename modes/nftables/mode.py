@@ -54,7 +54,7 @@ class NftablesMode:
             self._open = None
 
     def start(self, node: NodeView) -> Adopted:
-        """Look at what the kernel holds for this node. Changes nothing: `replace` does.
+        """Look at what the kernel holds for this node. Changes no rule: `replace` does.
 
         Raises EnvironmentFault.
         """
@@ -66,7 +66,15 @@ class NftablesMode:
         found = self._observe()
         words = ", ".join(f"{family}: {reason}" for family, reason in found.rebuild.items())
         kept = not found.rebuild
-        return Adopted(kept, len(found.elements), words or "the tables are as they should be")
+        refusal = ""
+        if any(map(is_loopback, node.node_ports_v4.addresses)):
+            refusal = route_loopback()
+        return Adopted(
+            kept,
+            len(found.elements),
+            words or "the tables are as they should be",
+            (refusal,) if refusal else (),
+        )
 
     def replace(self, services: Mapping[ObjectName, Plans]) -> ApplyReport:
         """Make the kernel hold exactly these Services, writing only what differs.
@@ -76,8 +84,6 @@ class NftablesMode:
         if self._node is None:
             message = "start() comes before replace()"
             raise RuntimeError(message)
-        if any(map(is_loopback, self._node.node_ports_v4.addresses)):
-            route_loopback()
         found = self._observe()
         fragments: dict[ObjectName, Fragment] = {_NODE: render_node(self._node)}
         for name, plans in services.items():
