@@ -18,7 +18,13 @@ from modes.nftables import netlink as nl
 from modes.nftables.adopt import Observed
 from modes.nftables.dump import describe, services_in
 from modes.nftables.elements import Elements, Fragment, render, render_node
-from modes.nftables.kernel import Failure, Kernel, lookups_can_miss
+from modes.nftables.kernel import (
+    Failure,
+    Kernel,
+    KernelFault,
+    lookups_can_miss,
+    route_loopback,
+)
 from modes.nftables.skeleton import TABLE, Layout, shape_of
 
 _NODE = ObjectName("", "")
