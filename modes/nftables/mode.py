@@ -21,7 +21,6 @@ from modes.nftables.elements import Elements, Fragment, render, render_node
 from modes.nftables.kernel import (
     Failure,
     Kernel,
-    KernelFault,
     lookups_can_miss,
     route_loopback,
 )
