@@ -1,0 +1,174 @@
+"""What did the operator ask for, and does it make sense?
+
+Flags come as text; what leaves here is checked. A refusal names the flag and the value.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from endpoints.addresses import family, network
+from endpoints.names import Family
+from endpoints.node import DetectLocalMode, NodeSettings
+from endpoints.nodeports import selectors
+from modes.registry import AUTO, MODES
+from proxy.node import host_name
+
+_TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
+_FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
+_NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
+_INTERFACE = re.compile(r"[^\s/]{1,15}")
+_NODE_NAME_LENGTH = 253
+
+
+class ConfigError(Exception):
+    """A flag's value cannot be used."""
+
+    def __init__(self, flag: str, value: str, reason: str) -> None:
+        super().__init__(": ".join(part for part in (flag, value, reason) if part))
+
+
+class Config(msgspec.Struct, frozen=True):
+    """What `headgate run` needs to know."""
+
+    mode: str
+    """`auto` or a name of `modes.registry`."""
+    node: NodeSettings
+    manifests: tuple[Path, ...] = ()
+    kubeconfig: str = ""
+    master: str = ""
+    once: bool = False
+    verbosity: int = 0
+
+
+def config(flags: argparse.Namespace) -> Config:
+    """The configuration of a run. Raises ConfigError."""
+    manifests = paths(flags.manifests)
+    for flag in ("kubeconfig", "master"):
+        if manifests and getattr(flags, flag):
+            reason = "the cluster comes from --manifests already; give one of the two"
+            raise ConfigError(f"--{flag}", getattr(flags, flag), reason)
+    once = boolean("--once", flags.once)
+    for path in manifests if once else ():
+        if not path.exists():
+            raise ConfigError("--manifests", str(path), "does not exist")
+    return Config(
+        mode=mode(flags.mode),
+        node=node_settings(flags, "--hostname-override", flags.hostname_override),
+        manifests=manifests,
+        kubeconfig=flags.kubeconfig,
+        master=flags.master,
+        once=once,
+        verbosity=_verbosity(flags.verbosity),
+    )
+
+
+def node_settings(flags: argparse.Namespace, name_flag: str, name: str) -> NodeSettings:
+    """What the flags say about the node. Raises ConfigError."""
+    detect = _detect_local_mode(flags)
+    return NodeSettings(
+        name=_node_name(name_flag, name),
+        detect_local_mode=detect,
+        cluster_cidrs=_cluster_cidrs(flags.cluster_cidr),
+        pod_bridge_interface=_interface("--pod-bridge-interface", flags.pod_bridge_interface),
+        pod_interface_name_prefix=_interface(
+            "--pod-interface-name-prefix", flags.pod_interface_name_prefix
+        ),
+        node_port_addresses=_node_port_addresses(flags.nodeport_addresses),
+        masquerade_all=boolean("--masquerade-all", flags.masquerade_all),
+    )
+
+
+def mode(name: str) -> str:
+    """A mode's name, or `auto`; kube-proxy spells the latter as nothing. Raises ConfigError."""
+    names = (AUTO, *MODES)
+    if name and name not in names:
+        raise ConfigError("--mode", name, f"must be one of {', '.join(names)}")
+    return name or AUTO
+
+
+def boolean(flag: str, text: str) -> bool:
+    """A boolean in the spellings that Go's flags take. Raises ConfigError."""
+    if text not in _TRUE | _FALSE:
+        raise ConfigError(flag, text, "must be true or false")
+    return text in _TRUE
+
+
+def paths(texts: Iterable[str]) -> tuple[Path, ...]:
+    """Paths of manifests, each once. Raises ConfigError for an empty one."""
+    for text in texts:
+        if not text:
+            raise ConfigError("--manifests", '""', "must be a file or a folder")
+    return tuple(dict.fromkeys(Path(text) for text in texts))
+
+
+def _node_name(flag: str, name: str) -> str:
+    found = host_name(name)
+    if len(found) > _NODE_NAME_LENGTH or not _NODE_NAME.fullmatch(found):
+        raise ConfigError(flag, name or found, "is no name of a Node (RFC 1123 subdomain)")
+    return found
+
+
+def _detect_local_mode(flags: argparse.Namespace) -> DetectLocalMode:
+    text = flags.detect_local_mode
+    names = [str(member) for member in DetectLocalMode]
+    if text and text not in names:
+        raise ConfigError("--detect-local-mode", text, f"must be one of {', '.join(names)}")
+    chosen = DetectLocalMode(text or DetectLocalMode.CLUSTER_CIDR)
+    companion = {
+        DetectLocalMode.BRIDGE_INTERFACE: ("--pod-bridge-interface", flags.pod_bridge_interface),
+        DetectLocalMode.INTERFACE_NAME_PREFIX: (
+            "--pod-interface-name-prefix",
+            flags.pod_interface_name_prefix,
+        ),
+    }.get(chosen)
+    if companion and not companion[1]:
+        raise ConfigError(companion[0], "", f"is required by --detect-local-mode {chosen}")
+    return chosen
+
+
+def _cluster_cidrs(text: str) -> tuple[str, ...]:
+    cidrs = tuple(cidr.strip() for cidr in text.split(",")) if text else ()
+    seen: set[Family] = set()
+    for cidr in cidrs:
+        if not _is_cidr(cidr):
+            raise ConfigError("--cluster-cidr", cidr or '""', "is no CIDR")
+        if family(cidr) in seen:
+            raise ConfigError("--cluster-cidr", text, f"holds two CIDRs of {family(cidr)}")
+        seen.add(family(cidr))
+    return cidrs
+
+
+def _is_cidr(text: str) -> bool:
+    try:
+        network(text)
+    except ValueError:
+        return False
+    return "/" in text
+
+
+def _interface(flag: str, name: str) -> str:
+    if name and not _INTERFACE.fullmatch(name):
+        raise ConfigError(flag, name, "is no interface name (1 to 15 characters, no / or space)")
+    return name
+
+
+def _node_port_addresses(texts: Iterable[str]) -> tuple[str, ...]:
+    """Nothing means what nftables mode means by it: the node's primary addresses."""
+    chosen = tuple(part for text in texts for part in text.split(",") if part)
+    try:
+        return selectors(chosen) or NodeSettings("").node_port_addresses
+    except ValueError as error:
+        reason = str(error).removeprefix("nodePortAddresses: ")
+        raise ConfigError("--nodeport-addresses", "", reason) from error
+
+
+def _verbosity(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise ConfigError("-v", text, "must be a number, 0 or more")
+    return int(text)
