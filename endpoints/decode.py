@@ -1,0 +1,378 @@
+"""Which objects do these bytes stand for? Pure.
+
+Lists and watch events of the API server, straight from their bytes, and parsed documents of
+manifest files, become validated objects (`endpoints.validate`). What cannot be read costs itself
+and nothing else: it becomes one `Problem` that names object, field, value and reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Generic, TypeVar, cast
+
+import msgspec
+
+from endpoints.events import Delete, Problem, Upsert
+from endpoints.names import ObjectName
+from endpoints.objects import (
+    EndpointSlice,
+    Kind,
+    KubernetesObject,
+    Node,
+    Service,
+    name_of,
+)
+from endpoints.unreadable import Unreadable, explained, short
+from endpoints.validate import Refused, Shared, accept_node, accept_service, accept_slice
+
+T = TypeVar("T")
+
+TYPE_OF: Mapping[Kind, type[KubernetesObject]] = {
+    Kind.SERVICE: Service,
+    Kind.ENDPOINT_SLICE: EndpointSlice,
+    Kind.NODE: Node,
+}
+_API_VERSIONS: Mapping[str, str] = {
+    Kind.SERVICE: "v1",
+    Kind.ENDPOINT_SLICE: "discovery.k8s.io/v1",
+    Kind.NODE: "v1",
+}
+_LIST_KINDS = frozenset({"List", *(f"{kind}List" for kind in Kind)})
+INITIAL_EVENTS_END = "k8s.io/initial-events-end"
+"""Annotation of the bookmark that ends the initial events of a watch (KEP-3157)."""
+
+
+class Page(msgspec.Struct, frozen=True):
+    """One page of a list."""
+
+    objects: tuple[KubernetesObject, ...]
+    unreadable: frozenset[ObjectName]
+    """Objects that exist but were refused."""
+    problems: tuple[Problem, ...]
+    resource_version: str = ""
+    continue_token: str = ""
+    """Not empty: there are more pages."""
+    remaining: int | None = None
+
+
+class Watched(msgspec.Struct, frozen=True):
+    """One line of a watch."""
+
+    type: str
+    """ADDED, MODIFIED, DELETED, BOOKMARK, ERROR, or one that is newer than this program."""
+    event: Upsert | Delete | None = None
+    resource_version: str = ""
+    problem: Problem | None = None
+    code: int = 0
+    """Of an ERROR: the HTTP status, 410 when the resource version is too old."""
+    message: str = ""
+    initial_events_end: bool = False
+
+
+class _ListMeta(msgspec.Struct, rename="camel"):
+    resource_version: str = ""
+    continue_: str = msgspec.field(name="continue", default="")
+    remaining_item_count: int | None = None
+
+
+class _List(msgspec.Struct, Generic[T]):
+    metadata: _ListMeta | None = None
+    items: list[T] | None = None
+
+
+class _WatchLine(msgspec.Struct):
+    type: str
+    object: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class _LooseMeta(msgspec.Struct, rename="camel"):
+    """Metadata of an object whose other fields may be anything."""
+
+    name: str = ""
+    namespace: str = ""
+    resource_version: str = ""
+    annotations: dict[str, str] | None = None
+
+
+class _Loose(msgspec.Struct):
+    metadata: _LooseMeta
+
+
+class _Status(msgspec.Struct):
+    """`metav1.Status`, the object of an ERROR."""
+
+    code: int = 0
+    reason: str = ""
+    message: str = ""
+
+
+_LISTS: Mapping[Kind, msgspec.json.Decoder[_List[KubernetesObject]]] = {
+    kind: cast(
+        "msgspec.json.Decoder[_List[KubernetesObject]]",
+        msgspec.json.Decoder(_List[of]),  # type: ignore[valid-type]
+    )
+    for kind, of in TYPE_OF.items()
+}
+_OBJECTS: Mapping[Kind, msgspec.json.Decoder[KubernetesObject]] = {
+    kind: cast("msgspec.json.Decoder[KubernetesObject]", msgspec.json.Decoder(of))
+    for kind, of in TYPE_OF.items()
+}
+_RAW_LIST = msgspec.json.Decoder(_List[msgspec.Raw])
+_LINE = msgspec.json.Decoder(_WatchLine)
+_LOOSE = msgspec.json.Decoder(_Loose)
+_STATUS = msgspec.json.Decoder(_Status)
+
+
+def decode_list(data: bytes, kind: Kind) -> Page:
+    """The objects of a list of one kind, as the API server answers a GET.
+
+    Raises msgspec.DecodeError (ValidationError is one) only if the list itself cannot be read.
+    """
+    collected = _Collected()
+    try:
+        page = _LISTS[kind].decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        # Somewhere in there is a bad object. As raw bytes each stands and falls alone.
+        raw = _RAW_LIST.decode(data)
+        for item in raw.items or ():
+            collected.add_bytes(item, kind)
+        return collected.page(raw.metadata)
+    for obj in page.items or ():
+        collected.add(obj, kind)
+    return collected.page(page.metadata)
+
+
+def decode_watch(line: bytes, kind: Kind) -> Watched:
+    """One line of a watch of one kind. Raises msgspec.DecodeError if it is no watch event."""
+    try:
+        event = _LINE.decode(line)
+        match event.type:
+            case "ADDED" | "MODIFIED":
+                return _changed(event, kind)
+            case "DELETED":
+                return _gone(event, kind)
+            case "BOOKMARK":
+                meta = _LOOSE.decode(event.object).metadata
+                end = (meta.annotations or {}).get(INITIAL_EVENTS_END) == "true"
+                version = meta.resource_version
+                return Watched(event.type, resource_version=version, initial_events_end=end)
+            case "ERROR":
+                status = _STATUS.decode(event.object)
+                message = status.message or status.reason
+                return Watched(event.type, code=status.code, message=message)
+            case _:
+                return Watched(event.type)
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError(str(error)) from error
+
+
+def from_documents(
+    documents: Iterable[tuple[object, str]],
+) -> tuple[tuple[KubernetesObject, ...], tuple[Problem, ...]]:
+    """The objects of parsed YAML or JSON documents, and what was wrong with the others.
+
+    See `read_documents`, which also names the objects that were refused.
+    """
+    page = read_documents(documents)
+    return page.objects, page.problems
+
+
+def read_documents(documents: Iterable[tuple[object, str]]) -> Page:
+    """The objects of parsed YAML or JSON documents.
+
+    Each document comes with the subject of its problems, like `pay.yaml:12`. A `List`, or a list
+    of one kind, counts as its items; empty documents and other kinds are left out.
+    """
+    collected = _Collected()
+    for document, subject in documents:
+        for item, place in _flattened(document, subject):
+            collected.add_document(item, place)
+    return collected.page(None)
+
+
+class _Collected:
+    """The page in the making."""
+
+    def __init__(self) -> None:
+        self.objects: list[KubernetesObject] = []
+        self.unreadable: set[ObjectName] = set()
+        self.problems: list[Problem] = []
+        self.shared = Shared({})
+
+    def add(self, obj: KubernetesObject, kind: Kind, place: str = "") -> None:
+        try:
+            problem = _accept(obj, self.shared, f"{place}{kind} {name_of(obj)}")
+        except Unreadable as unreadable:
+            self.refuse(unreadable)
+        else:
+            self.objects.append(obj)
+            if problem is not None:
+                self.problems.append(problem)
+
+    def add_bytes(self, data: msgspec.Raw, kind: Kind) -> None:
+        try:
+            obj = _object(data, kind)
+        except Unreadable as unreadable:
+            self.refuse(unreadable)
+        else:
+            self.add(obj, kind)
+
+    def add_document(self, document: object, place: str) -> None:
+        try:
+            found = _converted(document, place)
+        except Unreadable as unreadable:
+            self.refuse(unreadable)
+        else:
+            if found is not None:
+                obj, kind = found
+                self.add(obj, kind, f"{place}: ")
+
+    def refuse(self, unreadable: Unreadable) -> None:
+        self.problems.append(unreadable.problem)
+        if unreadable.name is not None:
+            self.unreadable.add(unreadable.name)
+
+    def page(self, meta: _ListMeta | None) -> Page:
+        meta = meta or _ListMeta()
+        return Page(
+            objects=tuple(self.objects),
+            unreadable=frozenset(self.unreadable),
+            problems=tuple(self.problems),
+            resource_version=meta.resource_version,
+            continue_token=meta.continue_,
+            remaining=meta.remaining_item_count,
+        )
+
+
+def _accept(obj: KubernetesObject, shared: Shared, subject: str) -> Problem | None:
+    """Validate in place; the problem is about endpoints that a slice lost."""
+    left_out: list[Refused] = []
+    try:
+        match obj:
+            case Service():
+                accept_service(obj)
+            case EndpointSlice():
+                left_out = accept_slice(obj, shared)
+            case Node():
+                accept_node(obj)
+    except Refused as refused:
+        problem = Problem(subject, refused.field, short(refused.value), refused.reason)
+        raise Unreadable(problem, name_of(obj)) from None
+    if not left_out:
+        return None
+    first, more = left_out[0], len(left_out) - 1
+    reason = f"{first.reason}; this endpoint is left out"
+    if more:
+        reason = f"{first.reason}; this endpoint is left out, and {more} more like it"
+    return Problem(subject, first.field, short(first.value), reason)
+
+
+def _changed(event: _WatchLine, kind: Kind) -> Watched:
+    """ADDED or MODIFIED; the resource version is kept even of an object that is refused."""
+    try:
+        obj = _object(event.object, kind)
+        problem = _accept(obj, Shared({}), f"{kind} {name_of(obj)}")
+    except Unreadable as unreadable:
+        version = _loose(event.object).resource_version
+        return Watched(event.type, None, version, unreadable.problem)
+    return Watched(event.type, Upsert(obj), obj.metadata.resource_version, problem)
+
+
+def _gone(event: _WatchLine, kind: Kind) -> Watched:
+    """The last state is not looked at: an object goes even if it cannot be read."""
+    meta = _LOOSE.decode(event.object).metadata
+    name = _name(meta, kind)
+    if name is None:
+        raise msgspec.ValidationError("a DELETED event names no object")
+    return Watched(event.type, Delete(kind, name), meta.resource_version)
+
+
+def _object(data: msgspec.Raw, kind: Kind) -> KubernetesObject:
+    try:
+        return _OBJECTS[kind].decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        name = _name(_loose(data), kind)
+        subject = f"{kind} {name or '(no name)'}"
+        raise Unreadable(explained(error, subject, _parsed(data)), name) from None
+
+
+def _loose(data: msgspec.Raw) -> _LooseMeta:
+    try:
+        return _LOOSE.decode(data).metadata
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return _LooseMeta()
+
+
+def _parsed(data: msgspec.Raw) -> object:
+    """The object as it was written, to quote a value from it; None if it is no JSON at all."""
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _name(meta: _LooseMeta, kind: Kind) -> ObjectName | None:
+    if not meta.name:
+        return None
+    return ObjectName("" if kind is Kind.NODE else meta.namespace or "default", meta.name)
+
+
+def _flattened(document: object, subject: str) -> Iterator[tuple[object, str]]:
+    """The document, or the items of the list that it is, each with its subject."""
+    match document:
+        case None:
+            return
+        case {"kind": str(kind), "items": items} if kind in _LIST_KINDS:
+            if items is not None and not isinstance(items, list):
+                yield document, subject
+                return
+            inherited = {"kind": kind.removesuffix("List")} if kind != "List" else {}
+            for number, item in enumerate(items or ()):
+                typed = {**inherited, **item} if isinstance(item, dict) else item
+                yield from _flattened(typed, f"{subject} items[{number}]")
+        case _:
+            yield document, subject
+
+
+def _converted(document: object, place: str) -> tuple[KubernetesObject, Kind] | None:
+    """The object of a parsed document; None if it is of a kind that is not read."""
+    if not isinstance(document, dict):
+        raise Unreadable(Problem(place, "", short(document), "is no Kubernetes object"), None)
+    kind_name = document.get("kind")
+    if not kind_name or not isinstance(kind_name, str):
+        raise Unreadable(Problem(place, "kind", short(kind_name or ""), "is required"), None)
+    if kind_name in _LIST_KINDS:
+        problem = Problem(place, "items", short(document.get("items", "")), "must be a list")
+        raise Unreadable(problem, None)
+    if kind_name not in _API_VERSIONS:
+        return None
+    kind = Kind(kind_name)
+    wanted, given = _API_VERSIONS[kind], str(document.get("apiVersion") or _API_VERSIONS[kind])
+    if given.rpartition("/")[0] != wanted.rpartition("/")[0]:
+        return None  # a kind of this name in another API group, like Knative's Service
+    meta = document.get("metadata")
+    if isinstance(meta, dict):
+        document = {**document, "metadata": {key: _text(value) for key, value in meta.items()}}
+    name = _document_name(meta, kind)
+    subject = f"{place}: {kind} {name or '(no name)'}"
+    if given != wanted:
+        raise Unreadable(Problem(subject, "apiVersion", given, f"must be {wanted}"), name)
+    try:
+        return msgspec.convert(document, TYPE_OF[kind]), kind
+    except msgspec.ValidationError as error:
+        raise Unreadable(explained(error, subject, document), name) from None
+
+
+def _document_name(meta: object, kind: Kind) -> ObjectName | None:
+    try:
+        return _name(msgspec.convert(meta, _LooseMeta, strict=False), kind)
+    except msgspec.ValidationError:
+        return None
+
+
+def _text(value: object) -> object:
+    """YAML reads an unquoted timestamp as a time; the API spells times as text, in UTC."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return value
