@@ -7,9 +7,12 @@ to its network whatever it likes.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from tests.lab import sandbox
+from tests.lab.lab import Lab
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -21,3 +24,10 @@ def pytest_configure(config: pytest.Config) -> None:
             capture.suspend_global_capture(in_=True)
         sandbox.reexecute()
     sandbox.enter_private()
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    """A virtual cluster for the tests of one module, without any headgate yet."""
+    with Lab() as built:
+        yield built

@@ -31,6 +31,7 @@ MS_BIND = 0x1000
 MS_REC = 0x4000
 MS_PRIVATE = 0x40000
 
+_MNT_DETACH = 2
 _PR_SET_PDEATHSIG = 1
 _SIOCGIFFLAGS = 0x8913
 _SIOCSIFFLAGS = 0x8914
@@ -60,6 +61,11 @@ def mount(source: str, target: str, kind: str | None = None, flags: int = 0) -> 
     encoded = kind.encode() if kind is not None else None
     result = _libc.mount(source.encode(), target.encode(), encoded, ctypes.c_ulong(flags), None)
     _check(result, target)
+
+
+def detach(target: str) -> None:
+    """Take away what is mounted at a place, even while something still uses it (umount2(2))."""
+    _check(_libc.umount2(target.encode(), _MNT_DETACH), target)
 
 
 def die_with_parent() -> None:
