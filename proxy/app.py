@@ -1,0 +1,87 @@
+"""How do the parts of a running headgate hang together, and when does it end?
+
+One queue, one thread that reads it: this one. It ends when it is told to (SIGTERM, SIGINT), after
+the first sync with `--once`, or when a thread that must live has died. The rules always stay.
+"""
+
+from __future__ import annotations
+
+import argparse
+import queue
+import signal
+import time
+from contextlib import ExitStack
+from types import FrameType
+
+from endpoints.state import ClusterState
+from modes import registry
+from proxy import log
+from proxy.config import Config, config
+from proxy.node import AddressWatch
+from proxy.schedule import Schedule
+from proxy.sources.base import Died, Message, Source, Stop
+from proxy.sources.manifests import ManifestSource
+from proxy.sync import Outcome, Sync
+from proxy.version import version
+
+
+def main(flags: argparse.Namespace) -> int:
+    """Answer `headgate run`. Raises ConfigError, NotBuilt and EnvironmentFault."""
+    return run(config(flags))
+
+
+def run(wanted: Config) -> int:
+    """Keep the kernel equal to the cluster until told to end; the exit status."""
+    messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
+
+    def stop(number: int, _: FrameType | None) -> None:
+        messages.put(Stop(signal.Signals(number).name))
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    log.setup(wanted.verbosity)
+    chosen = registry.choose(wanted.mode, registry.probe())
+    log.info("Starting", version=version(), mode=chosen, node=wanted.node.name)
+    with ExitStack() as stack:
+        mode = registry.create(chosen)
+        stack.callback(mode.close)
+        addresses = AddressWatch()
+        state = ClusterState(wanted.node, addresses.addresses)
+        addresses.start(messages)
+        stack.callback(addresses.stop)
+        source = _source(wanted)
+        source.start(messages)
+        stack.callback(source.stop)
+        sync = Sync(state, mode, source.kinds, time.monotonic)
+        return follow(Schedule(messages, time.monotonic), sync, once=wanted.once)
+
+
+def follow(schedule: Schedule, sync: Sync, *, once: bool) -> int:
+    """Sync whenever there is news or a retry is due; the exit status."""
+    while True:
+        batch, due = schedule.wait()
+        for message in batch:
+            match message:
+                case Stop(reason):
+                    log.info("Stopping; the rules stay", reason=reason)
+                    return 0
+                case Died(thread, error):
+                    log.error("A thread died", thread=thread, exc_info=error)
+                    return 1
+        outcome = sync.run(batch, retry=due)
+        if outcome is None:
+            continue
+        if once:
+            return int(_lacks_something(outcome) or outcome.problems > 0)
+        if _lacks_something(outcome):
+            schedule.retry()
+        else:
+            schedule.settle()
+
+
+def _lacks_something(outcome: Outcome) -> bool:
+    return bool(outcome.fault or outcome.refused)
+
+
+def _source(wanted: Config) -> Source:
+    return ManifestSource(wanted.manifests)

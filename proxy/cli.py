@@ -1,0 +1,82 @@
+"""What was typed, and which part of the program answers?
+
+A command's module is imported when the command is called: `headgate explain --help` must not wait
+for a Kubernetes client. Exit status: 0 fine, 1 something is wrong with what was looked at, 2 wrong
+usage, or a machine that cannot do it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import NoReturn
+
+from modes.base import EnvironmentFault
+from modes.registry import NotBuilt
+from proxy.config import ConfigError
+from proxy.flags import COMMANDS, Flags, summary
+
+EXIT_FINE, EXIT_FAILURE, EXIT_USAGE = 0, 1, 2
+
+
+class UsageError(Exception):
+    """What was typed cannot be understood."""
+
+
+class Parser(Flags):
+    """Refuses with one line, like the rest of the program."""
+
+    def error(self, message: str) -> NoReturn:
+        """Called by argparse. Raises UsageError."""
+        raise UsageError(message.removeprefix("argument "))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line, by default the process's own, and return its exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        status = _dispatch(arguments)
+        sys.stdout.flush()
+    except (UsageError, ConfigError, NotBuilt, EnvironmentFault) as error:
+        print(f"headgate: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except BrokenPipeError:
+        # Whoever read has gone (`headgate dump | head`); what is left must not be flushed at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILURE
+    return status
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(summary(), file=sys.stdout if arguments else sys.stderr)
+        return EXIT_FINE if arguments else EXIT_USAGE
+    if arguments[0].startswith("-"):
+        arguments = ["run", *arguments]  # the command line of kube-proxy
+    name, *rest = arguments
+    command = COMMANDS.get(name)
+    if command is None:
+        raise UsageError(f"{name}: unknown command{_suggestion(name, COMMANDS)}")
+    parser = Parser(name, command.summary)
+    command.add_flags(parser)
+    flags, unknown = parser.parse_known_args(rest)
+    if unknown:
+        raise UsageError(_unknown(parser, unknown[0]))
+    module = command.module(flags)
+    status: int = importlib.import_module(module).main(flags)
+    return status
+
+
+def _unknown(parser: Parser, argument: str) -> str:
+    flag = argument.partition("=")[0]
+    if not flag.startswith("-"):
+        return f"{argument}: unexpected argument of {parser.prog}"
+    return f"{flag}: unknown flag of {parser.prog}{_suggestion(flag, parser.known)}"
+
+
+def _suggestion(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(known), 1)
+    return f" (did you mean {close[0]}?)" if close else ""
