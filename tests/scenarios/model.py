@@ -33,6 +33,7 @@ _SYMBOL = re.compile(r"\{([a-z0-9/-]+)\}")
 _DESTINATION = re.compile(r"([a-z0-9/-]+):([a-z0-9]+)/(tcp|udp|sctp)")
 
 Document = dict[str, object]
+"""An object of the Kubernetes API, being written."""
 Key = tuple[str, str, str]
 """Kind, namespace, name."""
 
@@ -64,15 +65,15 @@ class Settings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_field
         )
 
     def arguments(self) -> list[str]:
-        """The settings as a command line; what is empty is left out."""
+        """The settings as a command line."""
         given = {
-            "--cluster-cidr": ",".join(self.cluster_cidr),
             "--detect-local-mode": self.detect_local_mode.value,
             "--pod-bridge-interface": self.pod_bridge_interface,
             "--pod-interface-name-prefix": self.pod_interface_name_prefix,
             "--nodeport-addresses": ",".join(self.nodeport_addresses),
         }
-        flags = [f"{flag}={value}" for flag, value in given.items() if value]
+        flags = [f"--cluster-cidr={','.join(self.cluster_cidr)}"]
+        flags += [f"{flag}={value}" for flag, value in given.items() if value]
         return [*flags, "--masquerade-all"] if self.masquerade_all else flags
 
     def __str__(self) -> str:

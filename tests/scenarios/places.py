@@ -20,14 +20,24 @@ SERVED_PORT = 8080
 MAX_STORIES = 63
 
 
+def _both(pair: tuple[str, str]) -> dict[Family, str]:
+    return dict(zip((Family.IPV4, Family.IPV6), pair, strict=True))
+
+
 class Place(msgspec.Struct, frozen=True):
     """Somewhere packets start or end: a pod, a node (its host network), the client outside."""
 
     name: str
-    addresses: dict[Family, str]
+    pair: tuple[str, str]
+    """Its IPv4 and its IPv6 address."""
     node: str | None = None
     """The node that a packet from here passes first, and that an endpoint here is on."""
     zone: str | None = None
+
+    @property
+    def addresses(self) -> dict[Family, str]:
+        """Its addresses by family."""
+        return _both(self.pair)
 
     @property
     def is_node(self) -> bool:
@@ -35,21 +45,17 @@ class Place(msgspec.Struct, frozen=True):
         return self.name == self.node
 
 
-def _both(pair: tuple[str, str]) -> dict[Family, str]:
-    return dict(zip((Family.IPV4, Family.IPV6), pair, strict=True))
-
-
-NODES = {n.name: Place(n.name, _both(n.addresses), n.name, n.zone) for n in topology.NODES}
+NODES = {n.name: Place(n.name, n.addresses, n.name, n.zone) for n in topology.NODES}
 BRIDGES = {n.name: _both(n.pod_gateways) for n in topology.NODES}
 """The address of a node on its pods' bridge: a second local address."""
 PODS = {
-    name: Place(name, _both((ipv4, ipv6)), node.name, node.zone)
+    name: Place(name, (ipv4, ipv6), node.name, node.zone)
     for node in topology.NODES
     for k, name in enumerate((p for p, on in topology.FIRST_PODS if on == node.name), 2)
     for ipv4, ipv6 in [[str(ip_network(cidr)[k]) for cidr in node.pod_cidrs]]
 }
 """A node's gateway has the first address of its pods' network, its pods have the next ones."""
-CLIENT = Place(topology.CLIENT, _both(topology.CLIENT_ADDRESSES))
+CLIENT = Place(topology.CLIENT, topology.CLIENT_ADDRESSES)
 PLACES = {**NODES, **PODS, CLIENT.name: CLIENT}
 
 POD_NETWORKS = _both(topology.CLUSTER_CIDRS)
@@ -105,22 +111,3 @@ def local_addresses(node: str) -> frozenset[str]:
     """What the kernel of a node calls local, both families."""
     mine = {*NODES[node].addresses.values(), *BRIDGES[node].values()}
     return frozenset(mine | {"127.0.0.1", "::1"})
-
-
-def node_documents() -> list[dict[str, object]]:
-    """The Node objects."""
-    return [
-        {
-            "apiVersion": "v1",
-            "kind": "Node",
-            "metadata": {"name": name, "labels": {"topology.kubernetes.io/zone": node.zone}},
-            "spec": {"podCIDRs": list(topology.node_named(name).pod_cidrs)},
-            "status": {
-                "addresses": [
-                    {"type": "InternalIP", "address": address}
-                    for address in node.addresses.values()
-                ]
-            },
-        }
-        for name, node in NODES.items()
-    ]

@@ -89,6 +89,7 @@ def test_settings_are_flags(tmp_path: Path) -> None:
     assert settings.arguments()[-1] == "--masquerade-all"
     assert settings.of("node-b").name == "node-b"
     assert Settings(cluster_cidr=()).arguments() == [
+        "--cluster-cidr=",
         "--detect-local-mode=ClusterCIDR",
         "--nodeport-addresses=primary",
     ]

@@ -18,13 +18,14 @@ from endpoints.names import ObjectName
 from endpoints.objects import Kind, KubernetesObject
 from endpoints.plan import ServicePlan
 from endpoints.state import ClusterState
-from tests.scenarios.model import Document, Key, Row, Settings
+from tests.lab import objects
+from tests.lab.manifests import Document
+from tests.scenarios.model import Key, Row, Settings
 from tests.scenarios.places import (
     BRIDGE,
     NODES,
     UPLINK,
     local_addresses,
-    node_documents,
     owner_of,
 )
 
@@ -50,7 +51,7 @@ class Judgement(msgspec.Struct, frozen=True):
 
 
 class World:
-    """What every node knows. `problems` is what was refused or lost on the way here."""
+    """What every node knows. `refused` is what of the stories' objects could not be decoded."""
 
     def __init__(self, settings: Settings) -> None:
         """The cluster without any Service yet."""
@@ -59,21 +60,21 @@ class World:
         }
         self._objects: dict[Key, Document] = {}
         self._plans: dict[str, tuple[ServicePlan, ...]] = {}
-        self.problems: list[Problem] = []
-        nodes = self._decoded(node_documents())
+        self.refused: list[Problem] = []
+        nodes = self._decoded(objects.nodes())
         for kind in Kind:
             mine = tuple(node for node in nodes if isinstance(node, TYPE_OF[kind]))
             self._fold(Replace(kind, mine))
 
-    def become(self, objects: Mapping[Key, Document]) -> None:
+    def become(self, wanted: Mapping[Key, Document]) -> None:
         """Make these all the Services and slices there are, by the changes that this takes."""
-        for key in self._objects.keys() - objects.keys():
+        for key in self._objects.keys() - wanted.keys():
             kind, namespace, name = key
             self._fold(Delete(Kind(kind), ObjectName(namespace, name)))
-        changed = [doc for key, doc in objects.items() if self._objects.get(key) != doc]
+        changed = [doc for key, doc in wanted.items() if self._objects.get(key) != doc]
         for decoded in self._decoded(changed):
             self._fold(Upsert(decoded))
-        self._objects = dict(objects)
+        self._objects = dict(wanted)
 
     def judge(self, row: Row) -> Judgement:
         """The verdict on a packet."""
@@ -98,11 +99,11 @@ class World:
 
     def _decoded(self, documents: Iterable[Document]) -> tuple[KubernetesObject, ...]:
         named = ((document, str(document["metadata"])) for document in documents)
-        objects, problems = from_documents(named)
-        self.problems.extend(problems)
-        return objects
+        decoded, problems = from_documents(named)
+        self.refused.extend(problems)
+        return decoded
 
     def _fold(self, event: Event) -> None:
         self._plans.clear()
         for state in self._states.values():
-            self.problems.extend(state.fold(event).problems)
+            state.fold(event)

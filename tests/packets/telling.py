@@ -1,0 +1,244 @@
+"""What do the packets of the stories meet in the kernel?
+
+All stories of the same settings are told at once, in one cluster, step by step: their objects are
+saved together, every node's headgate programs them, then every row's packets are sent. What they
+met is kept by row, and judged story by story.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+
+from endpoints.names import Family, Protocol
+from tests.lab import network, topology
+from tests.lab.lab import Lab
+from tests.lab.probes import Answer, Outcome
+from tests.lab.probes import Target as Probe
+from tests.lab.servers import PORTS
+from tests.scenarios.model import Document, Key, Row, Settings, Story
+from tests.scenarios.places import (
+    BALANCED,
+    BRIDGES,
+    CLIENT,
+    NODES,
+    PODS,
+    SERVED_PORT,
+    owner_of,
+)
+from tests.scenarios.world import Judgement, World
+
+REFUSED_WITHIN_SECONDS = 0.1
+_TRIES = 3
+_STICKY_CONNECTIONS = 20
+_CONNECTIONS_PER_ENDPOINT = 6
+_ROUNDS = 6
+"""Six rounds of six connections per endpoint miss one of six with a chance of 1e-13."""
+
+_ADDRESS_NETWORKS = {True: Family.IPV6, False: Family.IPV4}
+
+
+class Met(msgspec.Struct, frozen=True):
+    """What the packets of one row met, and what the specification says they should."""
+
+    row: Row
+    judgement: Judgement
+    answers: Sequence[Answer]
+
+
+def answer_apart(lab: Lab) -> None:
+    """Let who answers tell its port, too: `pod-a1` on 8080, `pod-a1:8081`; nodes on 8080 only."""
+    for pod in PODS:
+        lab.stop_serving(pod)
+        for port in PORTS:
+            lab.serve(pod, [port], called=_called(pod, port))
+    for node in NODES:
+        lab.serve(node, [SERVED_PORT])
+
+
+def _called(name: str, port: int) -> str:
+    return name if port == SERVED_PORT else f"{name}:{port}"
+
+
+def sent(row: Row) -> bool:
+    """Whether real packets can be sent for a row."""
+    return row.explain_only is None
+
+
+def tell(lab: Lab, mode: str, settings: Settings, stories: Sequence[Story]) -> dict[Row, Met]:
+    """Tell stories of the same settings in a lab through a mode. Raises TimeoutError as the lab.
+
+    The lab has no Services before and none afterwards; the rules of its nodes stay.
+    """
+    nodes = sorted({node for story in stories for node in _nodes_of(story)})
+    for node in nodes:
+        lab.start_headgate(node, *settings.arguments(), mode=mode)
+    world = World(settings)
+    held: Mapping[Key, Document] = {}
+    found: dict[Row, Met] = {}
+    try:
+        for number in range(max(len(story.steps) for story in stories)):
+            wanted = _objects(stories, number)
+            _save(lab, held, wanted)
+            held = wanted
+            world.become(wanted)
+            lab.wait_synced()
+            for node in nodes:  # a source port that is used again must not find its old flow
+                lab.exec(node, ["conntrack", "-F"])
+            rows = [r for s in stories for r in _rows(s, number) if sent(r)]
+            answers = _Sending(lab).send(rows)
+            found |= {row: Met(row, world.judge(row), answers[row]) for row in rows}
+    finally:
+        _save(lab, held, {})
+        for node in nodes:
+            lab.stop_headgate(node)
+    return found
+
+
+def _nodes_of(story: Story) -> Iterator[str]:
+    for step in story.steps:
+        for row in step.rows:
+            yield row.via
+            yield owner_of(row.destination) or row.via
+
+
+def _objects(stories: Iterable[Story], number: int) -> dict[Key, Document]:
+    """What exists in step `number`; a story that is over stays as it ended."""
+    return {
+        key: document
+        for story in stories
+        for key, document in story.steps[min(number, len(story.steps) - 1)].objects.items()
+    }
+
+
+def _rows(story: Story, number: int) -> tuple[Row, ...]:
+    return story.steps[number].rows if number < len(story.steps) else ()
+
+
+def _save(lab: Lab, held: Mapping[Key, Document], wanted: Mapping[Key, Document]) -> None:
+    lab.delete(*(document for key, document in held.items() if key not in wanted))
+    lab.apply(*(document for key, document in wanted.items() if held.get(key) != document))
+
+
+class _Sending:
+    """Sends packets for many rows at a time."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        self._answers: dict[Row, list[Answer]] = defaultdict(list)
+
+    def send(self, rows: Iterable[Row]) -> Mapping[Row, Sequence[Answer]]:
+        """All rows; those that need the router to send somewhere else come one node at a time."""
+        by_route: dict[str, list[Row]] = defaultdict(list)
+        for row in rows:
+            routed = row.sender == CLIENT and owner_of(row.destination) is None
+            by_route[row.via if routed else "node-a"].append(row)
+        for node, some in by_route.items():
+            for prefix in BALANCED:
+                network.route_through(self._lab.network, prefix, topology.node_named(node))
+            self._round(some)
+            for _ in range(_ROUNDS - 1):
+                self._round([row for row in some if self._needs_more(row)])
+        return self._answers
+
+    def _round(self, rows: Iterable[Row]) -> None:
+        by_sender: dict[str, list[Row]] = defaultdict(list)
+        # Silence takes long: it comes last, so that nothing waits behind it.
+        for row in sorted(rows, key=lambda row: row.expect in ("drop", "pass")):
+            by_sender[row.sender.name] += [row] * _connections(row)
+        if not by_sender:
+            return
+        with ThreadPoolExecutor(len(by_sender)) as pool:
+            all_answers = pool.map(
+                self._lab.connect_all, by_sender, map(_probes, by_sender.values())
+            )
+            for repeated, answers in zip(by_sender.values(), all_answers, strict=True):
+                for row, answer in zip(repeated, answers, strict=True):
+                    self._answers[row].append(answer)
+
+    def _needs_more(self, row: Row) -> bool:
+        """Whether all is well so far, but not every endpoint has answered yet."""
+        seen = {answer.by for answer in self._answers[row]}
+        everybody = {_called(target.name, target.port) for target in row.targets}
+        return row.affinity_seconds is None and seen < everybody
+
+
+def _connections(row: Row) -> int:
+    if row.affinity_seconds is not None:
+        return _STICKY_CONNECTIONS
+    return _CONNECTIONS_PER_ENDPOINT * len(row.targets) or _TRIES
+
+
+def _probes(rows: Iterable[Row]) -> list[Probe]:
+    return [Probe(row.destination, row.port, Protocol(row.protocol)) for row in rows]
+
+
+def difference(met: Met) -> str:
+    """What the packets met otherwise than the story or the specification says; empty if nothing."""
+    judge = _JUDGES[met.row.expect]
+    said = judge(met)
+    return f"{met.row}: {said}\n  the specification: {met.judgement}" if said else ""
+
+
+def _forwarded(met: Met) -> str:
+    row = met.row
+    if others := {str(a) for a in met.answers if a.kind is not Outcome.ANSWERED}:
+        return f"not only answered but {', '.join(sorted(others))}"
+    seen = {(str(answer.by), str(answer.saw)) for answer in met.answers}
+    allowed = {(name, _source(met, address, masqueraded=m)) for name, address, m in _ends(met)}
+    if seen - allowed:
+        return f"answers (who, which saw) {sorted(seen - allowed)}, allowed are {sorted(allowed)}"
+    if row.affinity_seconds is not None:
+        return "" if len(seen) == 1 else f"affinity, but answers came from {sorted(seen)}"
+    missing = allowed - seen
+    return f"nothing from {sorted(missing)} in {len(met.answers)} connections" if missing else ""
+
+
+def _ends(met: Met) -> Iterator[tuple[str, str, bool]]:
+    """The endpoints that the specification allows: name, address, masqueraded."""
+    places = {
+        address: place.name
+        for place in (*PODS.values(), *NODES.values())
+        for address in place.addresses.values()
+    }
+    for address, port, masqueraded in met.judgement.hops:
+        yield _called(places[address], port), address, masqueraded
+
+
+def _source(met: Met, endpoint: str, *, masqueraded: bool) -> str:
+    """Whose address the endpoint should see: that of the interface that a packet leaves by."""
+    if not masqueraded:
+        return met.row.source
+    family = _ADDRESS_NETWORKS[":" in endpoint]
+    node = met.judgement.node
+    here = any(pod.node == node and endpoint == pod.addresses[family] for pod in PODS.values())
+    return BRIDGES[node][family] if here else NODES[node].addresses[family]
+
+
+def _rejected(met: Met) -> str:
+    if others := {str(a) for a in met.answers if a.kind is not Outcome.REFUSED}:
+        return f"not refused but {', '.join(sorted(others))}"
+    fastest = min(answer.seconds for answer in met.answers)
+    return f"refused after {fastest:.3f} s only" if fastest > REFUSED_WITHIN_SECONDS else ""
+
+
+def _dropped(met: Met) -> str:
+    others = {str(answer) for answer in met.answers if answer.kind is not Outcome.TIMEOUT}
+    return f"not dropped but {', '.join(sorted(others))}" if others else ""
+
+
+def _passed(met: Met) -> str:
+    """Nobody answers; and nobody refuses either, where there is no machine that would."""
+    wrong = {Outcome.ANSWERED, Outcome.BROKEN}
+    destination = met.row.destination
+    machines = {a for pod in PODS.values() for a in pod.addresses.values()} | {"127.0.0.1", "::1"}
+    if owner_of(destination) is None and destination not in machines:
+        wrong.add(Outcome.REFUSED)
+    others = {str(answer) for answer in met.answers if answer.kind in wrong}
+    return f"not left alone but {', '.join(sorted(others))}" if others else ""
+
+
+_JUDGES = {"forward": _forwarded, "reject": _rejected, "drop": _dropped, "pass": _passed}
