@@ -98,9 +98,14 @@ class Lab:
         self._servers.stop(name)
         self._pod_network.unplug(name, topology.node_named(self._pods.pop(name).node))
 
-    def serve(self, machine: str, ports: Iterable[int] = PORTS) -> None:
-        """Let a machine answer on more ports; a node answers in its host network, as `node-a`."""
-        self._servers.serve(machine, self.network[machine], ports)
+    def serve(
+        self, machine: str, ports: Iterable[int] = PORTS, *, called: str | None = None
+    ) -> None:
+        """Let a machine answer on more ports; a node answers in its host network, as `node-a`.
+
+        With `called` it gives that name on these ports; `stop_serving` knows them by it, too.
+        """
+        self._servers.serve(called or machine, self.network[machine], ports)
 
     def connect(
         self,
