@@ -64,7 +64,7 @@ def config(flags: argparse.Namespace) -> Config:
         kubeconfig=flags.kubeconfig,
         master=flags.master,
         once=once,
-        verbosity=_verbosity(flags.verbosity),
+        verbosity=_verbosity(flags.v),
     )
 
 
