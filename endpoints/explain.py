@@ -279,8 +279,9 @@ def _outside_ranges(
     )
     match walk((plan,), node, inside).verdict:
         case Forward(hops):
-            share = f"{100 / len(hops):.3g}%"
-            ends = " or ".join(f"{hop.endpoint} ({share})" for hop in sorted(hops))
+            share = f"({100 / len(hops):.3g}%)"
+            ends = " or ".join(f"{hop.endpoint} {share}" for hop in sorted(hops))
+            ends = ends if len(hops) <= _FEW else f"one of {len(hops)} endpoints"
             kept = "kept" if frontend.policy is TrafficPolicy.LOCAL else "not kept"
             fate = f"reach {ends}, externalTrafficPolicy {frontend.policy}, client address {kept}"
         case Reject():
@@ -325,9 +326,7 @@ def _choice(
     many = "endpoints on this node" if is_local_list else "endpoints"
     text = f"the only {what}" if count == 1 else f"one of {count} {many}, uniformly"
     if affinity_seconds is not None and count > 1:
-        text += (
-            f"; a client stays with its endpoint for {affinity_seconds} s after its last connection"
-        )
+        text += f"; a client keeps its endpoint for {affinity_seconds} s after each connection"
     return Step(f"pick-{count}", f"{bypass}: {text}" if bypass else text)
 
 
@@ -346,6 +345,9 @@ def _unused(
     others = set(plan.cluster if is_local_list else plan.local) - set(in_force)
     return tuple(sorted((*plan.unused, *(UnusedEndpoint(e, reason(e)) for e in others))))
 
+
+_FEW = 3
+"""So many endpoints are named in a sentence."""
 
 _A = {
     FrontendKind.CLUSTER_IP: "the cluster IP",
