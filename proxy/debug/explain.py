@@ -1,0 +1,155 @@
+"""Where does a packet go, who may answer it, and why?"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+import msgspec
+
+from endpoints.addresses import bracketed
+from endpoints.explain import Drop, Explanation, Forward, Hop, Packet, Pass, Reject, Step, walk
+from proxy.debug.offline import offline
+from proxy.debug.question import Question, question, target
+from proxy.debug.table import as_json, percent, wants_json
+
+_NAMED_IN_HEADLINE = 4
+_ROWS = 10
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """An endpoint that may get the packet."""
+
+    endpoint: str
+    node: str | None
+    zone: str | None
+    probability: float
+    masqueraded: bool
+
+
+class Unused(msgspec.Struct, frozen=True):
+    """An endpoint of the Service that cannot get it."""
+
+    endpoint: str
+    reason: str
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What `headgate explain -o json` says."""
+
+    verdict: str
+    summary: str
+    packet: Packet
+    service: str | None
+    candidates: tuple[Candidate, ...]
+    steps: tuple[Step, ...]
+    unused: tuple[Unused, ...]
+    affinity_seconds: int | None
+    advice: str
+    assumed: str
+
+
+def main(flags: argparse.Namespace) -> int:
+    """Answer `headgate explain`; 0 whatever the verdict is. Raises ConfigError."""
+    json = wants_json(flags.output)
+    aim = target(flags.target)
+    seen = offline(flags)
+    node, plans = seen.state.node, seen.plans()
+    asked = question(aim, getattr(flags, "from"), flags.via, flags.interface, node, plans)
+    found = answer(asked, walk(plans, node, asked.packet))
+    print(as_json(found) if json else "\n".join(text(found)))
+    return 0
+
+
+def answer(asked: Question, explanation: Explanation) -> Answer:
+    """The explanation of a packet, put together for a reader."""
+    verdict = explanation.verdict
+    hops = sorted(verdict.hops) if isinstance(verdict, Forward) else []
+    return Answer(
+        verdict=type(verdict).__name__.upper(),
+        summary=_summary(asked.packet, explanation, hops),
+        packet=asked.packet,
+        service=str(explanation.service) if explanation.service else None,
+        candidates=tuple(
+            Candidate(
+                str(hop.endpoint),
+                hop.endpoint.node,
+                hop.endpoint.zone,
+                1 / len(hops),
+                hop.masqueraded,
+            )
+            for hop in hops
+        ),
+        steps=explanation.steps,
+        unused=tuple(Unused(str(of.endpoint), of.reason) for of in explanation.unused),
+        affinity_seconds=explanation.affinity_seconds,
+        advice=explanation.advice,
+        assumed=asked.assumed,
+    )
+
+
+def text(found: Answer) -> list[str]:
+    """The verdict, the steps to it, and what was left out."""
+    width = max((len(step.place) for step in found.steps), default=0)
+    width = max(width, len("not used") - 3)
+    lines = [f"{found.verdict}   {found.summary}"]
+    lines += [
+        f"  {number:<3}{step.place:<{width}}   {step.text}"
+        for number, step in enumerate(found.steps, 1)
+    ]
+    if len(found.candidates) > _NAMED_IN_HEADLINE:
+        rows = [candidate.endpoint for candidate in found.candidates]
+        lines += _rows("candidate", width, rows)
+    room = max((len(of.endpoint) for of in found.unused[:_ROWS]), default=0)
+    rows = [f"{of.endpoint:<{room}}   {of.reason}" for of in found.unused]
+    lines += _rows("not used", width, rows)
+    if found.advice:
+        lines.append(f"  {found.advice}")
+    if found.assumed:
+        lines.append(f"  Without --from, the source is assumed: {found.assumed}.")
+    return lines
+
+
+def _rows(title: str, width: int, rows: Sequence[str]) -> list[str]:
+    """The first rows under a title, and how many more there are."""
+    lines = [f"  {title:<{width + 3}}   {row}" for row in rows[:_ROWS]]
+    if len(rows) > _ROWS:
+        lines.append(f"  {'':<{width + 3}}   and {len(rows) - _ROWS} more: -o json has all")
+    return lines
+
+
+def _summary(packet: Packet, explanation: Explanation, hops: Sequence[Hop]) -> str:
+    """One sentence after the verdict."""
+    service = explanation.service
+    place = f"{bracketed(packet.destination)}:{packet.port}/{packet.protocol}"
+    match explanation.verdict:
+        case Forward():
+            return f"{service} -> {_ends(hops)}; {_source(packet, hops)}"
+        case Drop() if explanation.steps[-1].place == "lb-check":
+            return f"{service} does not accept {packet.source}"
+        case Drop():
+            return f"{service} has no endpoint on this node that it may use"
+        case Reject() if service is None:
+            return f"no Service has {place}"
+        case Reject():
+            return f"{service} has no endpoints"
+        case Pass():
+            return f"{place} is left alone"
+
+
+def _ends(hops: Sequence[Hop]) -> str:
+    share = percent(len(hops))
+    if len(hops) > _NAMED_IN_HEADLINE:
+        return f"one of {len(hops)} endpoints ({share} each)"
+    return " or ".join(f"{hop.endpoint} ({share})" for hop in hops)
+
+
+def _source(packet: Packet, hops: Sequence[Hop]) -> str:
+    """What the endpoint sees."""
+    masqueraded = [hop for hop in hops if hop.masqueraded]
+    if not masqueraded:
+        return f"source stays {packet.source}"
+    if len(masqueraded) == len(hops):
+        return "source becomes the node's"
+    exceptions = ", ".join(str(hop.endpoint) for hop in masqueraded)
+    return f"source stays {packet.source}, for {exceptions} it becomes the node's"

@@ -1,0 +1,55 @@
+"""What would a node make of these manifests? For commands that ask no kernel and no API server."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable
+
+import msgspec
+
+from endpoints.events import Problem, Replace
+from endpoints.objects import KIND_OF, Kind
+from endpoints.plan import ServicePlan
+from endpoints.state import ClusterState
+from proxy import config
+from proxy.sources.manifests import load
+
+
+class Offline(msgspec.Struct, frozen=True):
+    """A cluster as a node sees it, and how many refusals there were."""
+
+    state: ClusterState
+    problems: int
+
+    def plans(self) -> tuple[ServicePlan, ...]:
+        """The plans of all Services, by name."""
+        services = sorted(self.state.services())
+        return tuple(plan for service in services for plan in self.state.plans(service))
+
+
+def offline(flags: argparse.Namespace) -> Offline:
+    """Read `--manifests` as `--node` sees them; refusals go to standard error.
+
+    The node's addresses are those of its Node object, and loopback. Raises ConfigError.
+    """
+    settings = config.node_settings(flags, "--node", flags.node)
+    try:
+        objects, problems = load(config.paths(flags.manifests))
+    except FileNotFoundError as error:
+        raise config.ConfigError("--manifests", str(error), "does not exist") from error
+    state = ClusterState(settings)
+    told = list(problems)
+    for kind in Kind:
+        of_kind = tuple(obj for obj in objects if KIND_OF[type(obj)] is kind)
+        told += state.fold(Replace(kind, of_kind)).problems
+        if kind is Kind.NODE and not any(obj.metadata.name == settings.name for obj in of_kind):
+            reason = "is not in the manifests: its zone and its addresses are not known"
+            told.append(Problem(f"Node {settings.name}", "", "", reason))
+    _tell(told)
+    return Offline(state, len(told))
+
+
+def _tell(problems: Iterable[Problem]) -> None:
+    for problem in problems:
+        print(f"headgate: {problem}", file=sys.stderr)
