@@ -1,0 +1,1 @@
+"""Do the modes say to the kernel what the plans mean?"""

@@ -1,0 +1,1 @@
+"""Are the pure files of the nftables mode right, each by itself?"""
