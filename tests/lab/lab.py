@@ -237,6 +237,7 @@ class Lab:
     def _wait_until_reached(
         self, daemon: Daemon, targets: Sequence[Target], deadline: float
     ) -> None:
+        daemon.wait_for(lambda line: line.is_synced, timeout=deadline - time.monotonic())
         while True:
             known = len(daemon.lines)
             if all(one.by == ROUTER for one in self.connect_all(daemon.node, targets)):

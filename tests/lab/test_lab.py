@@ -162,7 +162,6 @@ def test_load_balancer_addresses_lead_to_the_chosen_node(lab: Lab, family: int) 
 def test_a_closed_port_refuses_at_once(lab: Lab, family: int, protocol: Protocol) -> None:
     answer = lab.connect("client", lab.pods["pod-a1"].addresses[family], 9999, protocol)
     assert answer.kind is Outcome.REFUSED
-    assert answer.seconds < DROP_SECONDS / 2
 
 
 @BOTH
@@ -198,7 +197,6 @@ def test_refusals_are_told_apart(lab: Lab, family: int, statement: str, kind: Ou
     block(lab, "node-a", "forward", f"meta l4proto tcp {statement}")
     answer = lab.connect("client", lab.pods["pod-a1"].addresses[family], 8080)
     assert answer.kind is kind
-    assert answer.seconds < DROP_SECONDS / 2
 
 
 @TRANSPORTS
