@@ -281,11 +281,12 @@ def _decode_element(prefix: bytes, element: bytes) -> Found:
 
 def _decode_data(payload: bytes) -> Value:
     kind, data = next(nl.attributes(payload))
-    return _decode_verdict(data) if kind == nl.NFTA_DATA_VERDICT else data
+    return decode_verdict(data) if kind == nl.NFTA_DATA_VERDICT else data
 
 
 @lru_cache(maxsize=4096)
-def _decode_verdict(data: bytes) -> Verdict:
+def decode_verdict(data: bytes) -> Verdict:
+    """The verdict in the attributes that `expressions.verdict_data` makes."""
     parts = dict(nl.attributes(data))
     code = int.from_bytes(parts[nl.NFTA_VERDICT_CODE], "big", signed=True)
     word = _VERDICT_WORDS.get(code, str(code))
@@ -357,6 +358,11 @@ def decode_table_name(payload: bytes) -> str:
     return _name(dict(nl.attributes(payload))[nl.NFTA_TABLE_NAME])
 
 
+def decode_generation(payload: bytes) -> int:
+    """The number in the answer to GETGEN."""
+    return int.from_bytes(dict(nl.attributes(payload))[nl.NFTA_GEN_ID], "big")
+
+
 def _name(payload: bytes) -> str:
     return payload.rstrip(b"\0").decode()
 
@@ -367,13 +373,13 @@ def rule_holds(wanted: Rule, found: Rule) -> bool:
     Attributes are compared without their order: newer kernels may add some of their own.
     """
     return len(wanted) == len(found) and all(
-        _expression(ours).items() <= _expression(theirs).items()
+        expression_parts(ours).items() <= expression_parts(theirs).items()
         for ours, theirs in zip(wanted, found, strict=True)
     )
 
 
-@lru_cache(maxsize=4096)
-def _expression(encoded: bytes) -> dict[int | str, bytes]:
+def expression_parts(encoded: bytes) -> dict[int | str, bytes]:
+    """The name of an expression, and its attributes by number."""
     body = dict(nl.attributes(encoded[4:]))
     parts: dict[int | str, bytes] = {"name": body[nl.NFTA_EXPR_NAME].rstrip(b"\0")}
     for kind, payload in nl.attributes(body.get(nl.NFTA_EXPR_DATA, b"")):
