@@ -129,7 +129,7 @@ def walk(plans: Iterable[ServicePlan], node: NodeView, packet: Packet) -> Explan
             "no-endpoints", "no endpoint is ready, nor serving while terminating -> reject"
         )
         return _end(Reject(), plan, frontend, [arrival, refusal], plan.unused)
-    bypass = _bypass(frontend, plan, node, packet)
+    bypass = _bypass(frontend, node, packet)
     is_local_list = frontend.policy is TrafficPolicy.LOCAL and not bypass
     endpoints = plan.local if is_local_list else plan.cluster
     unused = _unused(plan, endpoints, is_local_list=is_local_list)
@@ -196,7 +196,7 @@ def _serves_node_ports(node: NodeView, destination: str) -> bool:
     return node_ports.match_all and destination in node.addresses and not is_loopback(destination)
 
 
-def _bypass(frontend: Frontend, plan: ServicePlan, node: NodeView, packet: Packet) -> str:
+def _bypass(frontend: Frontend, node: NodeView, packet: Packet) -> str:
     """Who bypasses externalTrafficPolicy Local, in words; empty if nobody does.
 
     Local is for clients outside. A pod (where pods can be told apart) and the node itself come as
@@ -206,7 +206,7 @@ def _bypass(frontend: Frontend, plan: ServicePlan, node: NodeView, packet: Packe
         return ""
     if packet.hook is Hook.OUTPUT:
         return "the node itself bypasses policy Local"
-    if node.local_traffic.known(plan.family) and _from_local_pod(node, packet):
+    if _from_local_pod(node, packet):
         return "a local pod bypasses policy Local"
     return ""
 

@@ -201,6 +201,11 @@ def test_the_node_is_known_by_its_addresses_where_a_local_list_is_in_force() -> 
     check(plans(pay(external="Local"), EVERYWHERE), bridge_address, "A1 A2 B1 masqueraded")
 
 
+def test_a_packet_that_comes_back_from_outside_with_the_nodes_address_is_a_clients() -> None:
+    returned = Packet(NODE, VIP, PORT, Protocol.TCP, Hook.PREROUTING)
+    check(plans(pay(external="Local"), EVERYWHERE), returned, "A1 A2 masqueraded")
+
+
 def test_masquerade_all_is_about_cluster_ips_only() -> None:
     of = plans(pay(external="Local"), EVERYWHERE)
     check(of, packet(CLIENT, VIP), "A1 A2", MASQUERADE_ALL)
@@ -320,6 +325,11 @@ NODE_PORTS = [
 def test_addresses_of_node_ports(node: NodeView, destination: str, expected: str) -> None:
     row = Packet(NODE, destination, NODE_PORT, Protocol.TCP, Hook.OUTPUT)
     check(plans(pay(), EVERYWHERE), row, expected, node)
+
+
+def test_a_cluster_ip_serves_no_node_ports_even_if_the_node_has_it() -> None:
+    bound = msgspec.structs.replace(ALL_ADDRESSES, addresses=ALL_ADDRESSES.addresses | {CLUSTER_IP})
+    check(plans(pay(), EVERYWHERE), packet(CLIENT, CLUSTER_IP, NODE_PORT), "reject", bound)
 
 
 def test_an_address_of_the_node_that_is_an_external_ip_serves_both() -> None:

@@ -76,6 +76,19 @@ def test_a_frontend_that_repeats_an_earlier_one_is_left_out() -> None:
     ]
 
 
+def test_a_node_port_that_repeats_an_earlier_ports_is_left_out() -> None:
+    ports = [
+        ServicePort(port=80, name="http", node_port=30080),
+        ServicePort(port=81, name="admin", node_port=30080),
+        ServicePort(port=53, name="dns", node_port=30080, protocol=Protocol.UDP),
+    ]
+    rows = reached(service(type="NodePort", ports=ports))
+    assert [row for row in rows if row.startswith("NodePort")] == [
+        "NodePort node/IPv4:30080/TCP Cluster",
+        "NodePort node/IPv4:30080/UDP Cluster",
+    ]
+
+
 def test_the_same_number_is_another_port_in_another_protocol() -> None:
     ports = [
         ServicePort(port=53, name="dns"),
