@@ -1,0 +1,1 @@
+"""Does the shell around the core do what its modules say?"""
