@@ -112,6 +112,15 @@ class DumpedService(msgspec.Struct, frozen=True):
     affinity_seconds: int | None = None
 
 
+class Rendered(msgspec.Struct, frozen=True):
+    """The program that a node would get, without a kernel."""
+
+    program: object
+    """For machines: structs of the mode, encodable as JSON."""
+    lines: tuple[str, ...]
+    """For people, in the notation of the kernel's own tool."""
+
+
 class Mode(Protocol):
     """A back end that programs the kernel. Not thread-safe: one thread calls it."""
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from modes.base import EnvironmentFault, Feature, Mode
+from endpoints.names import ObjectName
+from endpoints.node import NodeView
+from modes.base import EnvironmentFault, Feature, Mode, Plans, Rendered
 
 AUTO = "auto"
 MODES = ("nftables", "iptables", "ipvs")
@@ -24,6 +26,15 @@ def create(mode: str) -> Mode:
     from modes.nftables.mode import NftablesMode  # noqa: PLC0415 (only the mode that is used)
 
     return NftablesMode()
+
+
+def render(mode: str, services: Mapping[ObjectName, Plans], node: NodeView) -> Rendered:
+    """What a mode would write for these Services; no kernel is asked. Raises as `create`."""
+    _require(mode)
+    from modes.nftables.listing import tables, text  # noqa: PLC0415 (likewise)
+
+    program = tables(services, node)
+    return Rendered(program, tuple(text(program)))
 
 
 def probe() -> tuple[Feature, ...]:
