@@ -104,8 +104,10 @@ def owner_of(fragments: Updates, key: bytes) -> ObjectName | None:
     return next((name for name, fragment in fragments.items() if key in fragment), None)
 
 
-def difference(found: Mapping[bytes, Value], wanted: Mapping[bytes, Value]) -> Changes:
+def difference(found: Mapping[bytes, Value], wanted: Elements) -> Changes:
     """What turns the elements that were found into those that are wanted."""
+    if not found:
+        return Changes(adds=wanted)  # as large as the cluster: not copied
     changes = Changes()
     for key, value in wanted.items():
         have = found.get(key)

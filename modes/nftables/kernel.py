@@ -28,6 +28,8 @@ NETLINK_NETFILTER = 12
 _SOL_NETLINK, _NETLINK_CAP_ACK, _NETLINK_EXT_ACK = 270, 10, 11
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 _SEND_BUFFER, _RECEIVE_BUFFER = 1 << 28, 1 << 23
+_DATAGRAM = 1 << 16
+"""Room for an answer: the kernel makes the datagrams of a dump 32 KB at most (since 4.9)."""
 _DUMP_ATTEMPTS = 20
 _ROUTE_LOCALNET = Path("/proc/sys/net/ipv4/conf/all/route_localnet")
 
@@ -95,7 +97,7 @@ class Kernel:
     def _drain(self) -> Iterator[nl.Reply]:
         while True:
             try:
-                datagram = self._socket.recv(1 << 16, socket.MSG_DONTWAIT)
+                datagram = self._socket.recv(_DATAGRAM, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return
             yield from nl.replies(datagram)
@@ -120,7 +122,7 @@ class Kernel:
         self._socket.sendall(nl.nft_message(kind, flags, nfproto, self._sequence, body))
         answers: list[nl.Reply] = []
         while True:
-            for answer in nl.replies(self._socket.recv(1 << 18)):
+            for answer in nl.replies(self._socket.recv(_DATAGRAM)):
                 if answer.sequence != self._sequence:
                     continue
                 answers.append(answer)
@@ -128,11 +130,19 @@ class Kernel:
                     return answers
 
     def check(self) -> None:
-        """Ask for the ruleset's generation: raises EnvironmentFault if we may not, or cannot."""
+        """Raises EnvironmentFault if we may not ask nf_tables anything, or there is none."""
+        self.generation()
+
+    def generation(self) -> int:
+        """The number of the ruleset, of all tables together: each commit makes another one.
+
+        Raises EnvironmentFault.
+        """
         answers = self._request(nl.GETGEN, nl.NLM_F_ACK, 0, b"")
         _raise_environment(
             [Failure(None, answer.error, "", None) for answer in answers if answer.error]
         )
+        return next(codec.decode_generation(a.payload) for a in answers if a.payload)
 
     def tables(self) -> set[tuple[Family, str]]:
         """The tables of both families, whoever made them."""

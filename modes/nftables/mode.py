@@ -45,6 +45,7 @@ class NftablesMode:
         self._layouts: dict[Family, Layout] = {}
         self._chains: set[tuple[Family, str]] = set()
         self._applied = delta.Applied()
+        self._seen: tuple[int, Observed] | None = None
 
     @property
     def _kernel(self) -> Kernel:
@@ -63,12 +64,13 @@ class NftablesMode:
 
         Raises EnvironmentFault.
         """
-        self._kernel.check()
+        generation = self._kernel.generation()
         self._node = node
         can_miss = lookups_can_miss()
         shapes = [shape_of(node, family, lookups_can_miss=can_miss) for family in Family]
         self._layouts = {shape.family: Layout(shape) for shape in shapes}
         found = self._observe()
+        self._seen = generation, found
         words = ", ".join(f"{family}: {reason}" for family, reason in found.rebuild.items())
         kept = not found.rebuild
         refusal = ""
@@ -89,7 +91,7 @@ class NftablesMode:
         if self._node is None:
             message = "start() comes before replace()"
             raise RuntimeError(message)
-        found = self._observe()
+        found = self._observed()
         fragments: dict[ObjectName, Fragment] = {_NODE: render_node(self._node)}
         for name, plans in services.items():
             fragment = render(plans, found.elements)
@@ -152,6 +154,13 @@ class NftablesMode:
             sent = self._kernel.transact([codec.delete_table(family) for family in ours])
             _raise_any(sent.failures)
         return bool(ours)
+
+    def _observed(self) -> Observed:
+        """What `start` saw, if nobody changed anything since; it is forgotten, for it is large."""
+        seen, self._seen = self._seen, None
+        if seen is not None and seen[0] == self._kernel.generation():
+            return seen[1]
+        return self._observe()
 
     def _observe(self) -> Observed:
         """What the kernel holds of ours, and which tables must be made anew."""

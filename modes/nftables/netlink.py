@@ -106,9 +106,13 @@ class Reply(NamedTuple):
 
 def message(kind: int, flags: int, nfproto: int, sequence: int, body: bytes, res: int = 0) -> bytes:
     """A netlink message with its generic netfilter header."""
-    size = HEADER_SIZE + len(body)
-    header = _HEADER.pack(size, kind, flags | NLM_F_REQUEST, sequence, 0)
-    return header + _GENERIC.pack(nfproto, 0, res) + body
+    return _headers(kind, flags, nfproto, sequence, len(body), res) + body
+
+
+def _headers(kind: int, flags: int, nfproto: int, sequence: int, size: int, res: int = 0) -> bytes:
+    """What precedes a body of this size."""
+    header = _HEADER.pack(HEADER_SIZE + size, kind, flags | NLM_F_REQUEST, sequence, 0)
+    return header + _GENERIC.pack(nfproto, 0, res)
 
 
 def nft_message(kind: int, flags: int, nfproto: int, sequence: int, body: bytes) -> bytes:
@@ -125,7 +129,9 @@ def batch(messages: Sequence[Message], *, commit: bool = True) -> bytes:
     last = len(messages)
     for sequence, item in enumerate(messages, start=1):
         flags = item.flags | (NLM_F_ACK if sequence == last else 0)
-        parts.append(nft_message(item.kind, flags, NFPROTO[item.family], sequence, item.body))
+        kind, nfproto = NFNL_SUBSYS_NFTABLES << 8 | item.kind, NFPROTO[item.family]
+        parts.append(_headers(kind, flags, nfproto, sequence, len(item.body)))
+        parts.append(item.body)
     if commit:
         parts.append(message(NFNL_MSG_BATCH_END, 0, 0, last + 1, b"", NFNL_SUBSYS_NFTABLES))
     return b"".join(parts)
