@@ -156,7 +156,9 @@ class _Reader:
         method(parts)
 
     def _load(self, parts: Mapping[int | str, bytes], text_: str, words: int = 1) -> None:
-        self._loaded[_word(parts[1])] = (text_, words)
+        word = _word(parts[1])
+        self._loaded[word] = (text_, words)
+        self._masks.pop(word, None)
 
     def _key(self, word: int, set_name: str) -> str:
         end = word + codec.spec_of(self._family, _SETS[set_name]).key_size // _WORD
@@ -172,10 +174,10 @@ class _Reader:
             self._load(parts, "th dport")
             return
         size = 4 if self._family is Family.IPV4 else 16
-        if _number(parts[4]) < size:  # its first octet: nft calls that a network
-            self._masks[_word(parts[1])] = b"\xff" + bytes(size - 1)
         source = _number(parts[3]) == (12 if self._family is Family.IPV4 else 8)
         self._load(parts, f"{self._ip} {'saddr' if source else 'daddr'}", size // _WORD)
+        if _number(parts[4]) < size:  # the first octet: nft calls that a network
+            self._masks[_word(parts[1])] = b"\xff" + bytes(size - 1)
 
     def _read_meta(self, parts: Mapping[int | str, bytes]) -> None:
         self._load(parts, "meta l4proto" if _number(parts[2]) == x.META_L4PROTO else "iifname")
