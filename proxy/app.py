@@ -84,4 +84,4 @@ def _lacks_something(outcome: Outcome) -> bool:
 
 
 def _source(wanted: Config) -> Source:
-    return ManifestSource(wanted.manifests)
+    return ManifestSource(wanted.manifests, patient=not wanted.once)

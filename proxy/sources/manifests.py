@@ -17,7 +17,7 @@ from modes.base import EnvironmentFault
 from proxy.sources.base import Died, Sink, Together
 from proxy.sources.files import Contents, Files, contents
 from proxy.sources.inotify import Change, Inotify, Mask
-from proxy.sources.tree import Identity, Tree, identity_of, is_manifest
+from proxy.sources.tree import Identity, Tree, identity_of, is_folder, is_manifest
 
 _CLOSED = Mask.CLOSE_WRITE | Mask.MOVED_TO | Mask.MOVED_FROM | Mask.DELETE
 _FOLDER_GONE = Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.UNMOUNT
@@ -51,18 +51,20 @@ def load(paths: Sequence[Path]) -> tuple[tuple[KubernetesObject, ...], tuple[Pro
 class ManifestSource:
     """Services, EndpointSlices and Nodes from files and folders; a `proxy.sources.base.Source`.
 
-    While none of the paths exists it says nothing, so that what a kernel holds from before stays
-    until the files are there; later a path that goes takes its objects with it.
+    While none of the paths exists, or of all files not one can be understood, it says nothing, so
+    that what a kernel holds from before stays; with `patient` false it lists what there is. Later
+    a path that goes takes its objects with it.
     """
 
     kinds = frozenset(Kind)
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Path], *, patient: bool = True) -> None:
         self._roots = tuple(paths)
         self._files = Files()
         self._identities: dict[Path, Identity] = {}
         self._folders: dict[int, set[Path]] = {}
         self._listed = False
+        self._understood = not patient
         self._thread = threading.Thread(target=self._run, name="manifests", daemon=True)
 
     def start(self, sink: Sink) -> None:
@@ -84,7 +86,7 @@ class ManifestSource:
         try:
             self._settle(self._rescan(everything=True))
             for root in self._roots:
-                if not root.exists():
+                if identity_of(root) is None:
                     self._sink.put(Problem(str(root), "", "", "does not exist yet"))
             while changes := self._inotify.read():
                 self._settle(self._touched(changes))
@@ -100,6 +102,7 @@ class ManifestSource:
             if found is None:
                 events += self._files.remove(name)
                 continue
+            self._understood |= not found.malformed or bool(found.objects)
             changed, problems = self._files.put(name, found)
             events += changed
             for problem in problems:
@@ -107,7 +110,9 @@ class ManifestSource:
         if self._listed:
             if events:
                 self._sink.put(Together(tuple(events)))
-        elif any(root.exists() for root in self._roots):
+        elif self._understood or (
+            not self._identities and any(is_folder(root) for root in self._roots)
+        ):
             self._listed = True
             self._sink.put(Together(self._files.replacements()))
 
@@ -140,8 +145,9 @@ class ManifestSource:
         above = any(root.is_relative_to(path) for root in self._roots)
         if change.name.startswith(".."):
             return bool(change.mask & Mask.MOVED_TO)  # a mounted ConfigMap switches its ..data
-        is_folder = change.mask & Mask.IS_FOLDER or path in self._watched() or path.is_dir()
-        return (inside or above) and bool(is_folder)
+        if not (inside or above):
+            return False
+        return bool(change.mask & Mask.IS_FOLDER) or path in self._watched() or is_folder(path)
 
     def _is_wanted(self, path: Path, folder: Path) -> bool:
         if path in self._roots:
@@ -186,5 +192,5 @@ def _is_link(path: Path, change: Change) -> bool:
         return False
     try:
         return path.is_symlink() or path.stat().st_nlink > 1
-    except FileNotFoundError:
+    except OSError:
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ SUFFIXES = (".yaml", ".yml", ".json")
 
 Identity = tuple[int, int]
 """Device and inode: another one means that the file was replaced as a whole."""
+_UNREADABLE = (-1, -1)
 
 
 class Tree:
@@ -30,7 +32,7 @@ class Tree:
         self._enter = enter
         for root in roots:
             enter(_nearest_folder(root.parent))
-            if root.is_dir():
+            if is_folder(root):
                 self._descend(root, frozenset())
             elif not self._note(root):
                 self.missing.append(root)
@@ -48,7 +50,7 @@ class Tree:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir():
+            if is_folder(entry):
                 self._descend(entry, above | {identity})
             elif is_manifest(entry):
                 self._note(entry)
@@ -66,7 +68,7 @@ def is_manifest(path: Path) -> bool:
 
 
 def _nearest_folder(path: Path) -> Path:
-    while not path.is_dir() and path != path.parent:
+    while not is_folder(path) and path != path.parent:
         path = path.parent
     return path
 
@@ -77,4 +79,14 @@ def identity_of(path: Path) -> Identity | None:
         status = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError:
+        return _UNREADABLE  # something is there; reading it will tell what is wrong
     return status.st_dev, status.st_ino
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder stands at this path, as far as we may know."""
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except OSError:
+        return False

@@ -59,7 +59,8 @@ def yaml_documents(data: bytes) -> Iterator[Document | Malformed]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         reason = error.problem or error.context or "no YAML"
-        yield Malformed(mark.line + 1 if mark else 1, reason)
+        last = data.count(b"\n", 0, len(data.rstrip())) + 1  # the end is noticed behind it
+        yield Malformed(min(mark.line + 1, last) if mark else 1, reason)
     except yaml.reader.ReaderError as error:
         line = data.count(b"\n", 0, error.position) + 1
         yield Malformed(line, f"a character that YAML forbids: {error.reason}")

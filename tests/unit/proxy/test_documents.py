@@ -140,7 +140,7 @@ def test_aliases_of_aliases_cost_no_more_than_they_say() -> None:
         ("a: 1\n<<: 5\n", 2, "<< merges mappings only"),
         ("a: 1\nb: !!int x\n", 2, "'x' is not of type int"),
         ("a: 1\n\tb: 2\n", 2, "found a tab character that violates indentation"),
-        ("a: [1,\n2\n", 3, "did not find expected ',' or ']'"),
+        ("a: [1,\n2\n", 2, "did not find expected ',' or ']'"),
     ],
 )
 def test_refusals_name_the_line(text: str, line: int, reason: str) -> None:
