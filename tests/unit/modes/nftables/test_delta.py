@@ -138,12 +138,12 @@ def test_nothing_is_remembered_of_what_is_gone(state: State) -> None:
 def test_the_difference_of_elements_turns_one_into_the_other(before: State, after: State) -> None:
     kernel, want = Strict(), union(after)
     kernel.elements = union(before)
-    changes = difference(kernel.elements, after.values())
+    changes = difference(kernel.elements, want)
     told = changes.adds.keys() | changes.deletes
     assert told == {k for k in kernel.elements | want if kernel.elements.get(k) != want.get(k)}
     kernel.take(changes)
     assert kernel.elements == want
-    assert not difference(want, after.values())
+    assert not difference(want, want)
 
 
 def test_an_element_moves_from_one_service_to_another_in_one_change() -> None:

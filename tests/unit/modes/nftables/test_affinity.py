@@ -1,0 +1,105 @@
+"""Is a client forgotten when, and only when, its endpoint became a lie?"""
+
+from __future__ import annotations
+
+from endpoints.addresses import pack
+from endpoints.names import Family
+from endpoints.plan import ServicePlan
+from modes.nftables.affinity import carried_over, doubts, stale
+from modes.nftables.codec import Found
+from modes.nftables.delta import Changes, difference
+from modes.nftables.elements import key_prefix, pack_port, render
+from modes.nftables.sets import S
+from tests.unit.modes.nftables.build import (
+    CLUSTER,
+    LOCAL,
+    cluster_ip,
+    external_ip,
+    node_port,
+    plan_of,
+    pods,
+)
+
+TCP = b"\x06\0\0\0"
+CLIENT, OTHER = pack("203.0.113.7"), pack("203.0.113.8")
+EXTERNAL = pack("192.0.2.1") + TCP + pack_port(80)
+INTERNAL = pack("10.96.7.7") + TCP + pack_port(80)
+NODE_PORT = TCP + pack_port(30080)
+PODS = pods("10.244.1.2", "10.244.2.2")
+
+
+def remembered(client: bytes, frontend: bytes, endpoint: str) -> Found:
+    """A client that goes on to an endpoint for a while."""
+    set_id = S.AFFINITY_NODEPORTS if frontend == NODE_PORT else S.AFFINITY
+    key = key_prefix(Family.IPV4, set_id) + client + frontend
+    return Found(key, pack(endpoint) + pack_port(8080), 60_000, 30_000)
+
+
+ENTRIES = [
+    remembered(client, frontend, endpoint)
+    for frontend in (EXTERNAL, INTERNAL, NODE_PORT)
+    for client, endpoint in ((CLIENT, "10.244.1.2"), (OTHER, "10.244.2.2"))
+]
+
+
+def sticky(*addresses: str, external_is_local: bool = False) -> ServicePlan:
+    policy = LOCAL if external_is_local else CLUSTER
+    return plan_of(
+        cluster_ip("10.96.7.7"),
+        external_ip("192.0.2.1", policy=policy),
+        node_port(30080, policy),
+        cluster=pods(*addresses),
+        affinity_seconds=60,
+    )
+
+
+def changes_between(before: ServicePlan | None, after: ServicePlan | None) -> Changes:
+    first = render([before] if before else [], {})
+    return difference(first, render([after] if after else [], first))
+
+
+def forgotten(changes: Changes) -> list[Found]:
+    """Which of ENTRIES are forgotten after a change."""
+    gone: list[bytes] = []
+    for (family, set_id), doubt in doubts(changes).items():
+        mine = [e for e in ENTRIES if e.key.startswith(key_prefix(family, set_id))]
+        gone += stale(mine, doubt)
+    return [entry for entry in ENTRIES if entry.key in gone]
+
+
+BOTH = ("10.244.1.2", "10.244.2.2")
+
+
+def test_a_client_of_an_endpoint_that_is_gone_is_forgotten_at_every_frontend() -> None:
+    gone = forgotten(changes_between(sticky(*BOTH), sticky("10.244.2.2")))
+    assert gone == ENTRIES[0::2]
+
+
+def test_a_new_endpoint_makes_nobody_forget() -> None:
+    changes = changes_between(sticky(*BOTH), sticky(*BOTH, "10.244.1.3"))
+    assert doubts(changes) == {}
+    assert forgotten(changes) == []
+
+
+def test_whose_frontend_changed_its_policy_is_forgotten() -> None:
+    for before, after in ((False, True), (True, False)):
+        changes = changes_between(
+            sticky(*BOTH, external_is_local=before), sticky(*BOTH, external_is_local=after)
+        )
+        # Those of the cluster IP stay.
+        assert forgotten(changes) == [e for e in ENTRIES if INTERNAL not in e.key]
+
+
+def test_all_are_forgotten_with_their_service() -> None:
+    assert forgotten(changes_between(sticky(*BOTH), None)) == ENTRIES
+
+
+def test_the_other_family_is_left_alone() -> None:
+    v6 = plan_of(cluster_ip("fd00:10:96::7"), cluster=pods("fd00:10:244:1::2"), affinity_seconds=60)
+    assert set(doubts(changes_between(v6, None))) == {(Family.IPV6, S.AFFINITY)}
+
+
+def test_a_new_table_takes_over_what_is_still_true() -> None:
+    wanted = render([sticky("10.244.2.2")], {})
+    taken = [message.keys for message in carried_over(ENTRIES, wanted)]
+    assert taken == [[entry.key] for entry in ENTRIES[1::2]]
