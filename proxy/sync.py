@@ -36,6 +36,8 @@ class AllPlans(Mapping[ObjectName, Plans]):
         self._state = state
 
     def __getitem__(self, service: ObjectName) -> Plans:
+        if service not in self._state.services():
+            raise KeyError(service)
         return self._state.plans(service)
 
     def __iter__(self) -> Iterator[ObjectName]:

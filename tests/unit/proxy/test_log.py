@@ -1,0 +1,79 @@
+"""Are lines klog's, one an event, with the file and line that speaks?"""
+
+from __future__ import annotations
+
+import inspect
+import io
+import logging
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from proxy import log
+
+
+@pytest.fixture
+def stream() -> Iterator[io.StringIO]:
+    root, ours = logging.getLogger(), logging.getLogger("headgate")
+    before = root.handlers, root.level, ours.level
+    yield io.StringIO()
+    root.handlers = before[0]
+    root.setLevel(before[1])
+    ours.setLevel(before[2])
+
+
+def test_the_header_is_klogs_and_names_this_file(stream: io.StringIO) -> None:
+    log.setup(2, stream)
+    here = inspect.currentframe()
+    assert here is not None
+    line_before = here.f_lineno
+    log.info("Synced", v=2, mode="nftables", services=1204, elements="+1-1", took="1.8ms")
+    line = stream.getvalue()
+    assert re.fullmatch(
+        rf'I\d{{4}} \d\d:\d\d:\d\d\.\d{{3}} test_log\.py:{line_before + 1}\] "Synced"'
+        r" mode=nftables services=1204 elements=\+1-1 took=1\.8ms\n",
+        line,
+    ), line
+
+
+def test_severities(stream: io.StringIO) -> None:
+    log.setup(0, stream)
+    log.info("a")
+    log.warning("b")
+    log.error("c")
+    assert [line[0] for line in stream.getvalue().splitlines()] == ["I", "W", "E"]
+
+
+@pytest.mark.parametrize(("verbosity", "written"), [(0, [0]), (2, [0, 1, 2]), (50, [0, 1, 2, 9])])
+def test_verbosity(stream: io.StringIO, verbosity: int, written: list[int]) -> None:
+    log.setup(verbosity, stream)
+    for v in (0, 1, 2, 9):
+        log.info(f"at {v}", v=v)
+    assert [int(v) for v in re.findall(r'"at (\d)"', stream.getvalue())] == written
+
+
+def test_values_are_quoted_where_they_must_be(stream: io.StringIO) -> None:
+    log.setup(0, stream)
+    log.warning('it "broke"', object="Service shop/pay", at="[fd00::1]:80", text="a\nb", none="")
+    line = stream.getvalue()
+    assert line.count("\n") == 1
+    assert line.endswith(
+        '"it \\"broke\\"" object="Service shop/pay" at=[fd00::1]:80 text="a\\nb" none=""\n'
+    )
+
+
+def test_a_traceback_follows_its_line(stream: io.StringIO) -> None:
+    log.setup(0, stream)
+    log.error("A thread died", thread="api", exc_info=RuntimeError("on purpose"))
+    lines = stream.getvalue().splitlines()
+    assert lines[0].endswith('"A thread died" thread=api')
+    assert lines[-1] == "RuntimeError: on purpose"
+
+
+def test_libraries_speak_the_same_way_but_only_of_trouble(stream: io.StringIO) -> None:
+    log.setup(9, stream)
+    logging.getLogger("urllib3").info("never mind")
+    logging.getLogger("urllib3").warning("Retrying (%s)", 3)
+    [line] = stream.getvalue().splitlines()
+    assert re.fullmatch(r'W.* test_log\.py:\d+\] "Retrying \(3\)"', line), line

@@ -1,0 +1,96 @@
+"""Does work wait for nothing, and a retry for its time?"""
+
+from __future__ import annotations
+
+import queue
+import threading
+
+from proxy.schedule import FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS, Schedule
+from proxy.sources.base import Message, Stop
+
+ONE, TWO = Stop("one"), Stop("two")
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def scheduled() -> tuple[Schedule, queue.SimpleQueue[Message], Clock]:
+    messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
+    clock = Clock()
+    return Schedule(messages, clock), messages, clock
+
+
+def test_all_that_is_queued_is_one_batch() -> None:
+    schedule, messages, _ = scheduled()
+    messages.put(ONE)
+    messages.put(TWO)
+    assert schedule.wait() == ([ONE, TWO], False)
+    messages.put(ONE)
+    assert schedule.wait() == ([ONE], False)
+
+
+def test_a_wait_ends_when_something_comes() -> None:
+    schedule, messages, _ = scheduled()
+    found: list[tuple[list[Message], bool]] = []
+    waiting = threading.Thread(target=lambda: found.append(schedule.wait()))
+    waiting.start()
+    messages.put(ONE)
+    waiting.join(timeout=10)
+    assert found == [([ONE], False)]
+
+
+def test_a_retry_comes_due_by_itself_and_once() -> None:
+    schedule, messages, clock = scheduled()
+    schedule.retry()
+    clock.now += FIRST_DELAY_SECONDS
+    assert schedule.wait() == ([], True)
+    messages.put(ONE)
+    assert schedule.wait() == ([ONE], False)
+
+
+def test_news_does_not_wait_for_a_retry_nor_hasten_it() -> None:
+    schedule, messages, clock = scheduled()
+    schedule.retry()
+    clock.now += FIRST_DELAY_SECONDS / 2
+    messages.put(ONE)
+    assert schedule.wait() == ([ONE], False)
+    schedule.retry()
+    clock.now += FIRST_DELAY_SECONDS / 2
+    messages.put(TWO)
+    assert schedule.wait() == ([TWO], True)
+
+
+def delays(schedule: Schedule, clock: Clock, times: int) -> list[float]:
+    """How long each of so many retries in a row waits."""
+    found = []
+    for _ in range(times):
+        schedule.retry()
+        patience = schedule._patience()
+        assert patience is not None
+        clock.now += patience
+        assert schedule.wait() == ([], True)
+        found.append(round(patience, 6))
+    return found
+
+
+def test_each_retry_waits_longer_up_to_a_limit() -> None:
+    schedule, _, clock = scheduled()
+    found = delays(schedule, clock, 10)
+    assert found[:4] == [0.2, 0.4, 0.8, 1.6]
+    assert found[-1] == LONGEST_DELAY_SECONDS
+
+
+def test_after_success_the_delays_begin_anew() -> None:
+    schedule, messages, clock = scheduled()
+    delays(schedule, clock, 5)
+    schedule.retry()
+    schedule.settle()
+    clock.now += LONGEST_DELAY_SECONDS
+    messages.put(ONE)
+    assert schedule.wait() == ([ONE], False)
+    assert delays(schedule, clock, 1) == [FIRST_DELAY_SECONDS]
