@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import select
 import socket
@@ -30,6 +31,8 @@ _RESET_AT_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, 0 s
 # Python's socket module has no names for these.
 _RECEIVE_ERRORS = ((socket.IPPROTO_IP, 11), (socket.IPPROTO_IPV6, 25))  # IP_RECVERR, IPV6_RECVERR
 _EXTENDED_ERROR = struct.Struct("IBBBBII")  # struct sock_extended_err
+
+_FRESH_PORTS = itertools.cycle(range(33000, 65000))
 
 
 class Outcome(StrEnum):
@@ -102,6 +105,8 @@ class Target:
         one.settimeout(0)
         one.setsockopt(*_RECEIVE_ERRORS[topology.family_index(self.address)], 1)
         try:
+            if self.protocol is Protocol.UDP:
+                _bind_to_fresh_port(one)
             with contextlib.suppress(BlockingIOError):
                 one.connect((self.address, self.port))
             if self.protocol is Protocol.UDP:
@@ -113,6 +118,22 @@ class Target:
             one.close()
             raise
         return one
+
+
+def _bind_to_fresh_port(datagrams: socket.socket) -> None:
+    """Take the port that was used longest ago.
+
+    Conntrack remembers a UDP flow for 30 s: a port that is used again by chance would go where the
+    rules of an earlier test sent it.
+    """
+    while True:
+        try:
+            datagrams.bind(("", next(_FRESH_PORTS)))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+        else:
+            return
 
 
 class Connection:
