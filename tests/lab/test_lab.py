@@ -254,7 +254,9 @@ def test_a_load_sees_every_failure(lab: Lab) -> None:
     with lab.load(*flows) as load:
         load.wait_for(100)
         assert load.failures == []
-        block(lab, "node-b", "forward", "reject with tcp reset")
+        # What began before goes on: only the first packet of a connection is refused.
+        refuse = "tcp flags & (syn | ack) == syn reject with tcp reset"
+        block(lab, "node-b", "forward", refuse)
         load.wait_for(100)
         lab.exec("node-b", ["nft", "flush", "ruleset"])
         load.wait_for(100)
