@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 
 from endpoints.names import Family, Protocol
-from tests.lab import network, topology
+from tests.lab import network, objects, topology
 from tests.lab.lab import Lab
 from tests.lab.probes import Answer, Outcome
 from tests.lab.probes import Target as Probe
@@ -49,8 +49,12 @@ class Met(msgspec.Struct, frozen=True):
     answers: Sequence[Answer]
 
 
-def answer_apart(lab: Lab) -> None:
-    """Let who answers tell its port, too: `pod-a1` on 8080, `pod-a1:8081`; nodes on 8080 only."""
+def furnish(lab: Lab) -> None:
+    """Save the Nodes, and let who answers tell its port: `pod-a1` on 8080, `pod-a1:8081`.
+
+    Nodes answer on 8080, in their host network.
+    """
+    lab.apply(*objects.nodes())
     for pod in PODS:
         lab.stop_serving(pod)
         for port in PORTS:
@@ -63,39 +67,60 @@ def _called(name: str, port: int) -> str:
     return name if port == SERVED_PORT else f"{name}:{port}"
 
 
-def sent(row: Row) -> bool:
+def _is_sent(row: Row) -> bool:
     """Whether real packets can be sent for a row."""
     return row.explain_only is None
 
 
-def tell(lab: Lab, mode: str, settings: Settings, stories: Sequence[Story]) -> dict[Row, Met]:
-    """Tell stories of the same settings in a lab through a mode. Raises TimeoutError as the lab.
+class Tellings:
+    """Tells all chosen stories of the same settings when the first of them is asked for."""
 
-    The lab has no Services before and none afterwards; the rules of its nodes stay.
-    """
-    nodes = sorted({node for story in stories for node in _nodes_of(story)})
-    for node in nodes:
-        lab.start_headgate(node, *settings.arguments(), mode=mode)
-    world = World(settings)
-    held: Mapping[Key, Document] = {}
-    found: dict[Row, Met] = {}
-    try:
-        for number in range(max(len(story.steps) for story in stories)):
-            wanted = _objects(stories, number)
-            _save(lab, held, wanted)
-            held = wanted
-            world.become(wanted)
-            lab.wait_synced()
-            for node in nodes:  # a source port that is used again must not find its old flow
-                lab.exec(node, ["conntrack", "-F"])
-            rows = [r for s in stories for r in _rows(s, number) if sent(r)]
-            answers = _Sending(lab).send(rows)
-            found |= {row: Met(row, world.judge(row), answers[row]) for row in rows}
-    finally:
-        _save(lab, held, {})
-        for node in nodes:
-            lab.stop_headgate(node)
-    return found
+    def __init__(self, lab: Lab, mode: str, stories: Sequence[Story]) -> None:
+        """Tell nothing yet. The lab is furnished, and has no Services."""
+        self._lab = lab
+        self._mode = mode
+        self._stories = stories
+        self._told: dict[Settings, Mapping[Row, Met] | TimeoutError] = {}
+
+    def of(self, story: Story) -> list[Met]:
+        """What the rows of a story met. Raises TimeoutError if a headgate did not keep up."""
+        settings = story.settings
+        if settings not in self._told:
+            try:
+                self._told[settings] = self._tell(settings)
+            except TimeoutError as error:
+                self._told[settings] = error
+        told = self._told[settings]
+        if isinstance(told, TimeoutError):
+            raise told
+        return [told[row] for step in story.steps for row in step.rows if _is_sent(row)]
+
+    def _tell(self, settings: Settings) -> dict[Row, Met]:
+        """Start from nothing and leave nothing but the rules in the kernels."""
+        stories = [story for story in self._stories if story.settings == settings]
+        nodes = sorted({node for story in stories for node in _nodes_of(story)})
+        world = World(settings)
+        held: Mapping[Key, Document] = {}
+        found: dict[Row, Met] = {}
+        try:
+            for node in nodes:
+                self._lab.start_headgate(node, *settings.arguments(), mode=self._mode)
+            for number in range(max(len(story.steps) for story in stories)):
+                wanted = _objects(stories, number)
+                _save(self._lab, held, wanted)
+                held = wanted
+                world.become(wanted)
+                self._lab.wait_synced()
+                for node in nodes:  # a source port that is used again must not find its old flow
+                    self._lab.exec(node, ["conntrack", "-F"])
+                rows = [row for story in stories for row in _rows(story, number)]
+                answers = _Sending(self._lab).send(rows)
+                found |= {row: Met(row, world.judge(row), answers[row]) for row in rows}
+        finally:
+            _save(self._lab, held, {})
+            for node in nodes:
+                self._lab.stop_headgate(node)
+        return found
 
 
 def _nodes_of(story: Story) -> Iterator[str]:
@@ -114,8 +139,9 @@ def _objects(stories: Iterable[Story], number: int) -> dict[Key, Document]:
     }
 
 
-def _rows(story: Story, number: int) -> tuple[Row, ...]:
-    return story.steps[number].rows if number < len(story.steps) else ()
+def _rows(story: Story, number: int) -> list[Row]:
+    steps = story.steps[number : number + 1]
+    return [row for step in steps for row in step.rows if _is_sent(row)]
 
 
 def _save(lab: Lab, held: Mapping[Key, Document], wanted: Mapping[Key, Document]) -> None:
@@ -139,10 +165,16 @@ class _Sending:
         for node, some in by_route.items():
             for prefix in BALANCED:
                 network.route_through(self._lab.network, prefix, topology.node_named(node))
-            self._round(some)
+            self._refusals(row for row in some if row.expect == "reject")
+            self._round(row for row in some if row.expect != "reject")
             for _ in range(_ROUNDS - 1):
                 self._round([row for row in some if self._needs_more(row)])
         return self._answers
+
+    def _refusals(self, rows: Iterable[Row]) -> None:
+        """One row after the other, so that nothing of ours adds to the time that a refusal takes."""
+        for row in rows:
+            self._answers[row] += self._lab.connect_all(row.sender.name, _probes([row] * _TRIES))
 
     def _round(self, rows: Iterable[Row]) -> None:
         by_sender: dict[str, list[Row]] = defaultdict(list)
