@@ -8,6 +8,7 @@ which the kernel dumps them, so that a rule that was read back compares equal.
 from __future__ import annotations
 
 import sys
+from functools import lru_cache
 
 from modes.nftables.netlink import (
     NFTA_DATA_VALUE,
@@ -26,7 +27,7 @@ from modes.nftables.netlink import (
 
 NFT_JUMP, NFT_GOTO, NFT_RETURN = -3, -4, -5
 NF_DROP, NF_ACCEPT = 0, 1
-META_IIFNAME, META_L4PROTO = 6, 16
+META_IIFNAME, META_OIFNAME, META_L4PROTO = 6, 7, 16
 CT_STATUS, CT_PROTO_DST, CT_DST_IP, CT_DST_IP6 = 2, 12, 20, 22
 IPS_DST_NAT = 1 << 5
 NETWORK_HEADER, TRANSPORT_HEADER = 1, 2
@@ -39,6 +40,7 @@ _VERDICT_REGISTER = 0
 _CODES = {"drop": NF_DROP, "accept": NF_ACCEPT, "return": NFT_RETURN}
 
 
+@lru_cache(maxsize=4096)
 def native32(value: int) -> bytes:
     """A 32-bit integer in host order, as registers hold marks, slots and conntrack bits."""
     return value.to_bytes(4, sys.byteorder)

@@ -28,6 +28,11 @@ _HOOKS = {0: "prerouting", 1: "input", 3: "output", 4: "postrouting"}
 _TABLE_FAMILY = {Family.IPV4: "ip", Family.IPV6: "ip6"}
 _SETS = {set_id.set_name: set_id for set_id in S}
 _PROTOCOLS = {protocol.number: protocol.lower() for protocol in Protocol}
+_META = {
+    x.META_L4PROTO: "meta l4proto",
+    x.META_IIFNAME: "iifname",
+    x.META_OIFNAME: "oifname",
+}
 _UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 _WORD = 4
 
@@ -180,7 +185,7 @@ class _Reader:
             self._masks[_word(parts[1])] = b"\xff" + bytes(size - 1)
 
     def _read_meta(self, parts: Mapping[int | str, bytes]) -> None:
-        self._load(parts, "meta l4proto" if _number(parts[2]) == x.META_L4PROTO else "iifname")
+        self._load(parts, _META[_number(parts[2])])
 
     def _read_ct(self, parts: Mapping[int | str, bytes]) -> None:
         key = _number(parts[2])
@@ -214,7 +219,7 @@ class _Reader:
             value_text = "local"
         elif name == "meta l4proto":
             value_text = _PROTOCOLS[value[0]]
-        elif name == "iifname":
+        elif name in ("iifname", "oifname"):
             known = value.rstrip(b"\0").decode()
             value_text = f'"{known}"' if len(value) == x.IFNAMSIZ else f'"{known}*"'
         else:

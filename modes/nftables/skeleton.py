@@ -168,10 +168,24 @@ class Layout:
     def _not_a_local_pod(self) -> Rule:
         if not self.shape.interface:
             return tuple(part for cidr in self.shape.pod_cidrs for part in self._not_in(cidr))
+        return self._interface(x.META_IIFNAME, x.CMP_NEQ)
+
+    def _interface(self, key: int, operator: int) -> Rule:
         name = self.shape.interface
         exact = name.encode().ljust(x.IFNAMSIZ, b"\0")
         value = name[:-1].encode() if name.endswith("*") else exact
-        return (x.meta(x.META_IIFNAME, 0), x.cmp(x.CMP_NEQ, 0, value))
+        return (x.meta(key, 0), x.cmp(operator, 0, value))
+
+    def _bridged(self) -> Rule:
+        # br_netfilter does not tell postrouting from where a packet comes that stays on its
+        # bridge; a packet of the node itself comes from nowhere, too.
+        return (
+            *self._interface(x.META_OIFNAME, x.CMP_EQ),
+            x.meta(x.META_IIFNAME, 0),
+            x.cmp(x.CMP_EQ, 0, bytes(x.IFNAMSIZ)),
+            x.fib_type(x.FIB_SADDR, 0),
+            x.cmp(x.CMP_NEQ, 0, x.native32(x.RTN_LOCAL)),
+        )
 
     def _not_in(self, cidr: str) -> Rule:
         net = network(cidr)
@@ -303,7 +317,8 @@ class Layout:
             return ((x.verdict("goto masq"),),)
         if not (self.shape.interface or self.shape.pod_cidrs):
             return (self._hairpin(),)
-        return (self._hairpin(), (*self._not_a_local_pod(), x.verdict("goto masq")))
+        stays = ((*self._bridged(), x.verdict("return")),) if self.shape.interface else ()
+        return (self._hairpin(), *stays, (*self._not_a_local_pod(), x.verdict("goto masq")))
 
     def _post_extlocal(self) -> tuple[Rule, ...]:
         from_node = (x.fib_type(x.FIB_SADDR, 0), x.cmp(x.CMP_EQ, 0, x.native32(x.RTN_LOCAL)))
