@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from endpoints.names import Family
 from modes.nftables import netlink as nl
+from modes.nftables import uniform
 from modes.nftables.elements import Value, Verdict, key_prefix, set_of
 from modes.nftables.expressions import NFT_GOTO, NFT_JUMP, verdict_data
 from modes.nftables.sets import S, SetSpec, set_specs
@@ -253,6 +254,10 @@ def decode_elements(family: Family, set_id: S, payload: bytes) -> Iterator[Found
     prefix = key_prefix(family, set_id)
     for kind, listed in nl.attributes(payload):
         if kind == nl.NFTA_ELEM_LIST_ELEMENTS:
+            alike = uniform.rows(spec_of(family, set_id), listed)
+            if alike is not None:
+                yield from (Found(prefix + key, data) for key, data in alike)
+                continue
             for _, element in nl.attributes(listed):
                 yield _decode_element(prefix, element)
 

@@ -1,0 +1,91 @@
+"""Is the short way of reading elements taken where it may be, and does it read the same?"""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from endpoints.names import Family
+from modes.nftables import codec
+from modes.nftables import netlink as nl
+from modes.nftables.elements import Elements, key_prefix
+from modes.nftables.kernel import Kernel
+from modes.nftables.sets import S
+from modes.nftables.skeleton import TABLE
+from modes.nftables.uniform import rows
+
+SETS = [(family, set_id) for family in Family for set_id in (S.ENDPOINTS, S.HAIRPIN, S.CLUSTER_IPS)]
+EACH_SET = pytest.mark.parametrize(("family", "set_id"), SETS)
+
+
+def element(key: bytes, data: bytes, *others: bytes) -> bytes:
+    """An element as the kernel dumps it."""
+    parts = [nl.attr(nl.NFTA_ELEM_KEY, nl.attr(nl.NFTA_DATA_VALUE, key))]
+    if data:
+        parts.append(nl.attr(nl.NFTA_ELEM_DATA, nl.attr(nl.NFTA_DATA_VALUE, data)))
+    return nl.attr(nl.NFTA_LIST_ELEM, b"".join([*parts, *others]))
+
+
+@EACH_SET
+@given(st.data())
+def test_what_is_read_is_what_was_listed(family: Family, set_id: S, data: st.DataObject) -> None:
+    spec = codec.spec_of(family, set_id)
+    key = st.binary(min_size=spec.key_size, max_size=spec.key_size)
+    value = st.binary(min_size=spec.data_size, max_size=spec.data_size)
+    listed = data.draw(st.lists(st.tuples(key, value), min_size=1, max_size=5))
+    found = rows(spec, b"".join(element(*row) for row in listed))
+    assert found is not None
+    assert list(found) == listed
+
+
+@EACH_SET
+@pytest.mark.parametrize(
+    "other", [nl.be64(nl.NFTA_ELEM_TIMEOUT, 1000), nl.attr(nl.NFTA_ELEM_USERDATA, b"\0\2a\0")]
+)
+@pytest.mark.parametrize("position", [0, 1])
+def test_an_element_with_more_to_it_is_read_the_long_way(
+    family: Family, set_id: S, other: bytes, position: int
+) -> None:
+    spec = codec.spec_of(family, set_id)
+    plain = element(bytes(spec.key_size), bytes(spec.data_size))
+    listed = [plain] * 9
+    listed[position] = element(bytes(spec.key_size), bytes(spec.data_size), other)
+    for end in range(1, len(listed) + 1):
+        run = b"".join(listed[:end])
+        assert (rows(spec, run) is None) == (position < end)
+
+
+def test_verdicts_are_read_the_long_way() -> None:
+    spec = codec.spec_of(Family.IPV4, S.SERVICES)
+    verdict = nl.attr(nl.NFTA_DATA_VERDICT, nl.be32(nl.NFTA_VERDICT_CODE, 0))
+    listed = element(bytes(spec.key_size), b"", nl.attr(nl.NFTA_ELEM_DATA, verdict))
+    assert rows(spec, listed) is None
+
+
+@EACH_SET
+def test_the_kernel_lists_elements_alike(family: Family, set_id: S) -> None:
+    spec = codec.spec_of(family, set_id)
+    prefix = key_prefix(family, set_id)
+    wanted: Elements = {
+        prefix + bytes([n]) * spec.key_size: bytes([n]) * spec.data_size for n in range(3)
+    }
+    kernel = Kernel()
+    messages = [codec.new_table(family), codec.new_set(family, spec), *codec.additions(wanted)]
+    assert not kernel.transact(messages).failures
+    try:
+        body = nl.element_list(TABLE, set_id.set_name, ())
+        answers = kernel.dump(nl.GETSETELEM, nl.NFPROTO[family], body)
+        lists = [
+            listed
+            for answer in answers
+            for kind, listed in nl.attributes(answer.payload)
+            if kind == nl.NFTA_ELEM_LIST_ELEMENTS and listed  # a dump may end with an empty list
+        ]
+        assert lists
+        assert all(rows(spec, listed) is not None for listed in lists)
+        found = {element.key: element.value for element in kernel.elements(family, set_id)}
+        assert found == wanted
+    finally:
+        kernel.transact([codec.delete_table(family)])
+        kernel.close()
