@@ -21,7 +21,12 @@ def canonical(text: str) -> str:
     programs read as octal numbers, and for zone-scoped IPv6 addresses.
     """
     if ":" not in text:
-        pack(text)
+        try:
+            same = unpack(pack(text)) == text
+        except ValueError:
+            same = False
+        if not same:
+            raise ValueError(f"{text!r} is not an IP address")
         return text
     address = ipaddress.IPv6Address(text)
     if address.scope_id is not None:
@@ -31,21 +36,17 @@ def canonical(text: str) -> str:
 
 
 def pack(text: str) -> bytes:
-    """The 4 or 16 bytes of an address in network order. Raises ValueError if it is none."""
+    """The 4 or 16 bytes, in network order, of an address in canonical form.
+
+    Of anything else only `canonical` knows whether it is an address.
+    """
     if ":" in text:
         return ipaddress.IPv6Address(text).packed
-    try:
-        packed = bytes(map(int, text.split(".")))
-    except ValueError:
-        packed = b""
-    if len(packed) != 4 or "{}.{}.{}.{}".format(*packed) != text:  # noqa: PLR2004 (octets)
-        message = f"{text!r} is not an IP address"
-        raise ValueError(message)
-    return packed
+    return bytes(map(int, text.split(".")))
 
 
 def unpack(packed: bytes) -> str:
-    """The canonical text of 4 or 16 bytes in network order."""
+    """The canonical text of 4 or 16 bytes in network order. Raises ValueError for others."""
     if len(packed) == 4:  # noqa: PLR2004 (octets)
         return "{}.{}.{}.{}".format(*packed)
     return str(ipaddress.IPv6Address(packed))

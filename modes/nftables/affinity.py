@@ -38,16 +38,27 @@ class Doubts(NamedTuple):
 def doubts(changes: Changes) -> dict[tuple[Family, S], Doubts]:
     """The affinity maps that a change casts doubt on."""
     out: dict[tuple[Family, S], Doubts] = {}
+    deletes, adds = _of_interest(changes.deletes), _of_interest(changes.adds)
     for family in Family:
         for affinity, (valid, policy) in MAPS.items():
             leads, decides = key_prefix(family, valid)[0], key_prefix(family, policy)[0]
-            gone = {key[1:] for key in changes.deletes if key[0] == leads}
-            gone.difference_update([key[1:] for key in changes.adds if key[0] == leads])
-            reset = {key[1:] for key in changes.deletes if key[0] == decides}
-            reset.symmetric_difference_update([k[1:] for k in changes.adds if k[0] == decides])
+            gone = {key[1:] for key in deletes if key[0] == leads}
+            gone.difference_update([key[1:] for key in adds if key[0] == leads])
+            reset = {key[1:] for key in deletes if key[0] == decides}
+            reset.symmetric_difference_update([k[1:] for k in adds if k[0] == decides])
             if gone or reset:
                 out[family, affinity] = Doubts(frozenset(gone), frozenset(reset))
     return out
+
+
+_INTERESTING = frozenset(
+    key_prefix(family, set_id)[0] for family in Family for sets in MAPS.values() for set_id in sets
+)
+
+
+def _of_interest(keys: Iterable[bytes]) -> list[bytes]:
+    """Most elements of most changes are slots; they are looked at once."""
+    return [key for key in keys if key[0] in _INTERESTING]
 
 
 def stale(found: Iterable[Found], doubt: Doubts) -> Iterator[bytes]:

@@ -8,6 +8,7 @@ difference of dictionaries.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from endpoints.addresses import network, pack
@@ -56,6 +57,7 @@ def is_shared(key: bytes) -> bool:
     return key[0] in _SHARED
 
 
+@lru_cache(maxsize=4096)
 def pack_port(port: int) -> bytes:
     """A port as a register holds it: network order, filled to a word."""
     return port.to_bytes(2, "big") + b"\0\0"
@@ -95,6 +97,8 @@ def place(previous: Sequence[bytes], wanted: Sequence[bytes]) -> list[bytes]:
 
     What stays in reach keeps its slot; newcomers, and those whose slot is cut off, fill the gaps.
     """
+    if not previous:
+        return list(wanted)
     missing = set(wanted)
     slots: list[bytes | None] = []
     for item in previous[: len(wanted)]:
