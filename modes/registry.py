@@ -22,7 +22,7 @@ class NotBuilt(Exception):
 
 def create(mode: str) -> Mode:
     """A mode by its name; nothing is opened yet. Raises NotBuilt; ValueError if there is none."""
-    _require(mode)
+    require(mode)
     from modes.nftables.mode import NftablesMode  # noqa: PLC0415 (only the mode that is used)
 
     return NftablesMode()
@@ -30,7 +30,7 @@ def create(mode: str) -> Mode:
 
 def render(mode: str, services: Mapping[ObjectName, Plans], node: NodeView) -> Rendered:
     """What a mode would write for these Services; no kernel is asked. Raises as `create`."""
-    _require(mode)
+    require(mode)
     from modes.nftables.listing import tables, text  # noqa: PLC0415 (likewise)
 
     program = tables(services, node)
@@ -61,14 +61,15 @@ def choose(wanted: str, features: Iterable[Feature]) -> str:
         if unknown is not None:
             raise EnvironmentFault(unknown.hint)
         wanted = "nftables" if working(features) else "iptables"
-    _require(wanted)
+    require(wanted)
     missing = next((f for f in features if f.state != "yes"), None)
     if missing is not None:
         raise EnvironmentFault(missing.hint or f"this kernel has no {missing.name}")
     return wanted
 
 
-def _require(mode: str) -> None:
+def require(mode: str) -> None:
+    """Refuse what `create` refuses, before any work is done for it. Raises as `create`."""
     if mode not in MODES:
         raise ValueError(f"{mode!r} is no mode; modes: {', '.join(MODES)}")
     if mode not in BUILT:

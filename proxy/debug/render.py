@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from modes.base import Rendered
-from modes.registry import AUTO, render
+from modes.registry import AUTO, render, require
 from proxy.config import ConfigError, mode
 from proxy.debug.offline import offline
 from proxy.debug.table import as_json, wants_json
@@ -20,6 +20,7 @@ def main(flags: argparse.Namespace) -> int:
     wanted = mode(flags.mode)
     if wanted == AUTO:
         raise ConfigError("--mode", wanted, "depends on a kernel, and render asks none")
+    require(wanted)
     cluster = offline(flags)
     state = cluster.state
     rendered: Rendered = render(

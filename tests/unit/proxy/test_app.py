@@ -1,0 +1,304 @@
+"""Does a running headgate do what it is told, and leave the rules when it ends?
+
+Real processes and the real kernel, in the test's own network.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from endpoints.node import NodeSettings
+from endpoints.objects import Kind
+from endpoints.state import ClusterState
+from modes.base import KernelFault
+from modes.nftables.mode import NftablesMode
+from proxy.app import follow
+from proxy.schedule import Schedule
+from proxy.sources.base import Died, Message, Stop, Together
+from proxy.sources.files import Files, contents
+from proxy.sync import Sync
+from tests.unit.proxy.build import BOTH, PAY, MemoryMode, endpoints, node, service, together
+
+SHOP = together(service(), endpoints("10.244.1.2"), node())
+
+
+def in_kernel() -> dict[str, tuple[str, ...]]:
+    """The endpoints of each Service in this network's kernel."""
+    mode = NftablesMode()
+    try:
+        return {of.name: of.frontends[0].endpoints for of in mode.dump()}
+    finally:
+        mode.close()
+
+
+def ip(command: str) -> None:
+    subprocess.run(["ip", *command.split()], check=True)
+
+
+class Headgate:
+    """A process, and what it says."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "proxy", "--hostname-override=node-a", "-v=2", *arguments],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def until(self, event: str) -> str:
+        """The next line of the log that tells of this event."""
+        for line in self._log:
+            if f'] "{event}"' in line:
+                return line
+        pytest.fail(f"ended without {event}")
+
+    def rest(self) -> list[str]:
+        """What is said until it ends."""
+        return list(self._log)
+
+    def status(self) -> int:
+        return self.process.wait(timeout=30)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self._log.close()
+
+    @property
+    def _log(self) -> IO[str]:
+        assert self.process.stderr is not None
+        return self.process.stderr
+
+
+@pytest.fixture
+def manifests(tmp_path: Path) -> Path:
+    path = tmp_path / "shop.yaml"
+    path.write_text(SHOP)
+    return path
+
+
+Start = Callable[..., Headgate]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts a headgate that does not outlive the test."""
+    running: list[Headgate] = []
+
+    def started(*arguments: str) -> Headgate:
+        running.append(Headgate(*arguments))
+        return running[-1]
+
+    yield started
+    for headgate in running:
+        headgate.kill()
+
+
+@pytest.fixture
+def headgate(start: Start, manifests: Path) -> Headgate:
+    return start("--manifests", str(manifests))
+
+
+@pytest.fixture(autouse=True)
+def clean_kernel() -> Iterator[None]:
+    yield
+    mode = NftablesMode()
+    mode.cleanup()
+    mode.close()
+
+
+def test_a_saved_file_is_in_the_kernel_at_once(headgate: Headgate, manifests: Path) -> None:
+    assert "mode=nftables services=1 changed=1" in headgate.until("Synced")
+    assert in_kernel() == {"shop/pay:http": ("10.244.1.2:8080",)}
+    manifests.write_text(SHOP.replace("10.244.1.2", "10.244.1.9"))
+    headgate.until("Synced")
+    assert in_kernel() == {"shop/pay:http": ("10.244.1.9:8080",)}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_the_rules_stay_when_it_ends(headgate: Headgate, number: signal.Signals) -> None:
+    headgate.until("Synced")
+    headgate.process.send_signal(number)
+    if number is not signal.SIGKILL:
+        assert headgate.status() == 0
+        [line] = headgate.rest()
+        assert line.rstrip().endswith(f'] "Stopping; the rules stay" reason={number.name}')
+    else:
+        assert headgate.status() == -number
+    assert in_kernel() == {"shop/pay:http": ("10.244.1.2:8080",)}
+
+
+def test_the_next_one_keeps_what_the_last_one_left(
+    headgate: Headgate, manifests: Path, start: Start
+) -> None:
+    headgate.until("Synced")
+    headgate.process.kill()
+    headgate.status()
+    after = start("--manifests", str(manifests), "--once")
+    lines = after.rest()
+    assert after.status() == 0
+    assert any('"Kept the rules that were there"' in line for line in lines)
+    assert any("elements=+0-0" in line for line in lines)
+
+
+def test_a_new_address_of_the_node_is_served(headgate: Headgate, manifests: Path) -> None:
+    manifests.write_text(
+        SHOP.replace("clusterIP:", "type: NodePort\n  clusterIP:").replace(
+            "port: 80\n", "port: 80\n    nodePort: 30080\n"
+        )
+    )
+    headgate.until("Synced")
+    ip("link add eth9 type veth peer name eth10")
+    try:
+        ip("addr add 192.168.0.11/24 dev eth9")
+        while "elements=+0-0" in headgate.until("Synced"):
+            pass
+        listed = subprocess.run(
+            ["nft", "list", "set", "ip", "headgate", "nodeport-ips"],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        assert "192.168.0.11" in listed.stdout
+    finally:
+        ip("link del eth9")
+
+
+def test_while_the_manifests_are_missing_the_rules_stay(
+    headgate: Headgate, manifests: Path, start: Start
+) -> None:
+    headgate.until("Synced")
+    headgate.process.kill()
+    headgate.status()
+    manifests.unlink()
+    after = start("--manifests", str(manifests))
+    assert "does not exist yet" in after.until("Skipped")
+    after.process.terminate()
+    assert after.status() == 0
+    assert not [line for line in after.rest() if "Synced" in line]
+    assert in_kernel() == {"shop/pay:http": ("10.244.1.2:8080",)}
+
+
+def test_once_programs_and_ends(manifests: Path, start: Start) -> None:
+    done = start("--manifests", str(manifests), "--once")
+    assert done.status() == 0
+    assert in_kernel() == {"shop/pay:http": ("10.244.1.2:8080",)}
+
+
+def test_once_with_something_refused_programs_the_rest_and_says_so(
+    manifests: Path, start: Start
+) -> None:
+    manifests.write_text(together(SHOP, service("cart", "10.96.7.8", port=70000)))
+    done = start("--manifests", str(manifests), "--once")
+    assert done.status() == 1
+    [line] = [line for line in done.rest() if line.startswith("W")]
+    where = SHOP.count("\n") + 2
+    assert line.rstrip().endswith(
+        f'"Skipped" object="{manifests}:{where}: Service shop/cart" field=spec.ports[0].port'
+        ' value=70000 reason="must be 1-65535"'
+    )
+    assert in_kernel() == {"shop/pay:http": ("10.244.1.2:8080",)}
+
+
+def test_once_with_a_malformed_file_does_not_wait_for_it(manifests: Path, start: Start) -> None:
+    manifests.write_text("kind: [")
+    assert start("--manifests", str(manifests), "--once").status() == 1
+
+
+def test_no_process_is_started(headgate: Headgate, manifests: Path) -> None:
+    headgate.until("Synced")
+    children = Path(f"/proc/{headgate.process.pid}/task/{headgate.process.pid}/children")
+    for address in ("10.244.1.3", "10.244.1.4"):
+        manifests.write_text(SHOP.replace("10.244.1.2", address))
+        headgate.until("Synced")
+        assert children.read_text() == ""
+
+
+class Loop:
+    """The main loop over a mode in memory."""
+
+    def __init__(self, *messages: Message) -> None:
+        self.mode = MemoryMode()
+        self.queue: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        state = ClusterState(NodeSettings("node-a"), frozenset({"192.168.0.11"}))
+        self.now = 0.0
+        self.sync = Sync(state, self.mode, Kind, self.clock)
+        for message in messages:
+            self.queue.put(message)
+
+    def clock(self) -> float:
+        """Time flies: every look at the clock is a minute later, so no retry is waited for."""
+        self.now += 60
+        return self.now
+
+    def run(self, *, once: bool) -> int:
+        return follow(Schedule(self.queue, self.clock), self.sync, once=once)
+
+
+def listed(text: str = SHOP) -> Together:
+    files = Files()
+    files.put("a.yaml", contents(text.encode(), "a.yaml"))
+    return Together(files.replacements())
+
+
+def test_once_ends_after_the_first_sync() -> None:
+    loop = Loop(listed(), Stop("never read"))
+    loop.queue.get()
+    loop.queue.put(listed())
+    assert loop.queue.get() == Stop("never read")
+    assert loop.run(once=True) == 0
+    assert loop.mode.table.keys() == {PAY}
+
+
+def test_once_with_a_refused_service_fails() -> None:
+    loop = Loop(listed(together(SHOP, service("cart", "10.96.7.8"))))
+    loop.mode.refuses = {PAY: "too many endpoints"}
+    assert loop.run(once=True) == 1
+    assert loop.mode.table.keys() == BOTH - {PAY}
+
+
+def test_once_with_a_fault_fails() -> None:
+    loop = Loop(listed())
+    loop.mode.faults = [KernelFault("table is busy")]
+    assert loop.run(once=True) == 1
+
+
+def test_what_failed_is_tried_until_it_works() -> None:
+    loop = Loop(listed())
+    loop.mode.faults = [KernelFault("table is busy"), OSError("no buffer space")]
+    stopping = loop.mode.replace
+
+    def replace(services: object) -> object:
+        report = stopping(services)  # type: ignore[arg-type]
+        loop.queue.put(Stop("done"))
+        return report
+
+    loop.mode.replace = replace  # type: ignore[assignment,method-assign]
+    assert loop.run(once=False) == 0
+    assert loop.mode.calls == ["start", "replace shop/pay"] * 3
+
+
+def test_a_stop_is_not_kept_waiting_by_news() -> None:
+    loop = Loop(listed(), Stop("SIGTERM"))
+    assert loop.run(once=False) == 0
+    assert loop.mode.calls == []
+
+
+def test_a_thread_that_died_ends_the_program(caplog: pytest.LogCaptureFixture) -> None:
+    loop = Loop(Died("api", RuntimeError("on purpose")))
+    assert loop.run(once=False) == 1
+    assert "A thread died" in caplog.text
+    assert "on purpose" in caplog.text
+
+
+def test_this_network_is_the_tests_own() -> None:
+    assert Path("/proc/self/ns/net").readlink() != Path(f"/proc/{os.getppid()}/ns/net").readlink()

@@ -1,0 +1,139 @@
+"""Does the command line answer in one clear line, with the right exit status?"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from proxy.cli import main
+from proxy.flags import COMMANDS
+
+HEADGATE = [sys.executable, "-m", "proxy"]
+
+
+@pytest.mark.parametrize(
+    ("command", "refusal"),
+    [
+        ("rnu", "rnu: unknown command (did you mean run?)"),
+        ("frobnicate", "frobnicate: unknown command"),
+        ("run --moed=x", "--moed: unknown flag of headgate run (did you mean --mode?)"),
+        ("--moed x", "--moed: unknown flag of headgate run (did you mean --mode?)"),
+        # An abbreviation that works today means something else when a flag is added.
+        ("--manif x", "--manif: unknown flag of headgate run (did you mean --manifests?)"),
+        ("run extra", "extra: unexpected argument of headgate run"),
+        ("probe --mode x", "--mode: unknown flag of headgate probe"),
+        ("--manifests", "--manifests: expected one argument"),
+        ("render --node a", "the following arguments are required: --manifests"),
+        ("explain", "the following arguments are required: ADDR:PORT[/PROTO], --manifests, --node"),
+        ("--mode=nft", "--mode: nft: must be one of auto, nftables, iptables, ipvs"),
+        ("probe -o yaml", "-o: yaml: must be text or json"),
+        ("dump -o yaml", "-o: yaml: must be text or json"),
+        ("dump --mode=ipvs", "mode ipvs is not built yet; built: nftables"),
+        ("--mode iptables", "mode iptables is not built yet; built: nftables"),
+        ("run --proxy-mode=ipvs", "mode ipvs is not built yet; built: nftables"),
+        (
+            "render --mode=iptables --manifests . --node a",
+            "mode iptables is not built yet; built: nftables",
+        ),
+    ],
+)
+def test_wrong_usage_is_one_line_and_status_2(
+    capsys: pytest.CaptureFixture[str], command: str, refusal: str
+) -> None:
+    assert main(command.split()) == 2
+    assert capsys.readouterr() == ("", f"headgate: {refusal}\n")
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(f"  {name} " in text for name in COMMANDS)
+    assert main(["help"]) == 0
+    assert capsys.readouterr().out == text
+
+
+def test_nothing_at_all_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("usage: ")
+
+
+@pytest.mark.parametrize("command", ["version", "--version", "run --version", "--version=true"])
+def test_version(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    assert main(command.split()) == 0
+    assert capsys.readouterr().out == "headgate 0.1.0\n"
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_every_command_has_help(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    assert f"usage: headgate {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["cleanup", "--cleanup", "--cleanup=true"])
+def test_cleanup_without_anything_to_clean(
+    capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    assert main(command.split()) == 0
+    assert capsys.readouterr().out == "nftables: nothing of ours was there\n"
+
+
+def imported(*arguments: str) -> set[str]:
+    """The top-level modules that a command line imports."""
+    code = (
+        "import sys\nfrom proxy.cli import main\n"
+        "try:\n    main(sys.argv[1:])\nexcept SystemExit:\n    pass\n"
+        "sys.stderr.write(' '.join(m for m in sys.modules if '.' not in m))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
+    )
+    return set(done.stderr.split())
+
+
+@pytest.mark.parametrize("arguments", [["explain", "--help"], ["version"], ["probe"]])
+def test_small_commands_import_no_large_libraries(arguments: list[str]) -> None:
+    assert not imported(*arguments) & {"kubernetes", "pyroute2", "netaddr", "yaml", "urllib3"}
+
+
+def test_explain_imports_no_client_and_no_netlink(tmp_path: Path) -> None:
+    arguments = ["explain", "10.0.0.1:80", "--node=a", f"--manifests={tmp_path}"]
+    assert not imported(*arguments) & {"kubernetes", "pyroute2", "netaddr", "urllib3"}
+
+
+def test_a_reader_that_leaves_early_is_no_traceback(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [*HEADGATE, "render", "--mode=nftables", "--node=a", f"--manifests={tmp_path}"],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writing)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
+
+
+def test_without_privilege_one_line_and_status_2(tmp_path: Path) -> None:
+    for command in (["probe"], ["dump"], ["cleanup"], [f"--manifests={tmp_path}"]):
+        done = subprocess.run(
+            ["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin", *HEADGATE, *command],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 2, command
+        assert done.stdout == ""
+        assert done.stderr == (
+            "headgate: nf_tables cannot be changed: CAP_NET_ADMIN is missing (run as root)\n"
+        )

@@ -1,0 +1,94 @@
+"""Does the kernel tell which addresses are its own, now and when they change?"""
+
+from __future__ import annotations
+
+import queue
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from proxy.node import AddressWatch, host_name, local_addresses
+from proxy.sources.base import LocalAddresses, Message
+
+PATIENCE_SECONDS = 10
+
+
+def ip(command: str) -> None:
+    subprocess.run(["ip", *command.split()], check=True)
+
+
+@pytest.fixture(autouse=True)
+def link() -> Iterator[None]:
+    """A pair of links in the test's own network."""
+    ip("link add left type veth peer name right")
+    ip("link set left up")
+    yield
+    ip("link del left")
+
+
+@pytest.fixture
+def watch() -> Iterator[tuple[AddressWatch, queue.SimpleQueue[Message]]]:
+    messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
+    running = AddressWatch()
+    running.start(messages)
+    yield running, messages
+    running.stop()
+
+
+def test_addresses_of_both_families() -> None:
+    before = local_addresses()
+    assert {"127.0.0.1", "::1"} <= before
+    ip("addr add 192.0.2.1/24 dev left")
+    ip("addr add 2001:db8::1/64 dev left nodad")
+    assert local_addresses() - before >= {"192.0.2.1", "2001:db8::1"}
+
+
+def test_of_a_point_to_point_link_ours_and_not_the_peers() -> None:
+    ip("addr add 192.0.2.1 peer 192.0.2.2/32 dev left")
+    assert "192.0.2.1" in local_addresses()
+    assert "192.0.2.2" not in local_addresses()
+
+
+def test_many_addresses_take_more_than_one_datagram() -> None:
+    lines = "".join(f"addr add 198.18.{n >> 8}.{n & 255}/32 dev left\n" for n in range(2000))
+    subprocess.run(["ip", "-batch", "-"], input=lines, text=True, check=True)
+    assert len([address for address in local_addresses() if address.startswith("198.18.")]) == 2000
+
+
+def test_changes_are_told(watch: tuple[AddressWatch, queue.SimpleQueue[Message]]) -> None:
+    running, messages = watch
+    before = running.addresses
+
+    def until(address: str, *, there: bool) -> frozenset[str]:
+        while True:
+            message = messages.get(timeout=PATIENCE_SECONDS)
+            assert isinstance(message, LocalAddresses)
+            if (address in message.addresses) is there:
+                return message.addresses
+
+    ip("addr add 192.0.2.1/24 dev left")
+    assert until("192.0.2.1", there=True) >= before
+    ip("addr del 192.0.2.1/24 dev left")
+    until("192.0.2.1", there=False)
+
+
+def test_the_same_addresses_are_not_told_again(
+    watch: tuple[AddressWatch, queue.SimpleQueue[Message]],
+) -> None:
+    _, messages = watch
+    ip("addr add 192.0.2.1/24 dev left")
+    told = messages.get(timeout=PATIENCE_SECONDS)
+    while isinstance(told, LocalAddresses) and "192.0.2.1" not in told.addresses:
+        told = messages.get(timeout=PATIENCE_SECONDS)
+    # Its lifetime changes, which the kernel tells as news of the address.
+    ip("addr change 192.0.2.1/24 dev left valid_lft 1000 preferred_lft 1000")
+    ip("addr add 192.0.2.2/24 dev left")
+    told = messages.get(timeout=PATIENCE_SECONDS)
+    assert isinstance(told, LocalAddresses)
+    assert "192.0.2.2" in told.addresses
+
+
+def test_names_are_lower_case() -> None:
+    assert host_name(" Node-A\n") == "node-a"
+    assert host_name("") == host_name("").lower() != ""
