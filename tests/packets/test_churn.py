@@ -1,0 +1,39 @@
+"""Does every connection succeed, and reach its Service, while everything is replaced?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.lab.lab import Lab
+from tests.packets import turmoil
+from tests.packets.telling import furnish
+from tests.packets.turmoil import NODE, SERVING, Turmoil
+
+CONNECTIONS = 10_000
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with Lab() as built:
+        furnish(built)
+        yield built
+
+
+def test_no_connection_fails_while_everything_is_replaced(lab: Lab, mode: str) -> None:
+    replacing = Turmoil(lab, seed=1)
+    daemon = lab.start_headgate(NODE, mode=mode)
+    lab.wait_synced()
+    with lab.load(*turmoil.flows()) as load:
+        while len(load.connections) < CONNECTIONS:
+            known = len(daemon.lines)
+            replacing.turn()
+            # No pause: the next change is made as soon as the kernel has taken one.
+            daemon.wait_for(lambda line: line.is_synced, since=known)
+    assert lab.stop_headgate(NODE) == 0
+    assert not turmoil.wrong(load)
+    assert len(load.connections) >= CONNECTIONS
+    # Enough changes to matter, and they did reach the kernel: everybody had their turn.
+    assert replacing.turns > 100
+    assert turmoil.reached(load) == set(SERVING)

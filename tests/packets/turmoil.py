@@ -1,0 +1,124 @@
+"""What can change all the time while every connection must succeed?
+
+Two Services that are always there: `web` is served on the pods' port 8080, `news` on 8081, so that
+an answer tells whether it came from a pod of the other Service. Which pods they have changes with
+every turn, and so do Services around them that nobody uses.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+
+from endpoints.names import Protocol
+from tests.lab import topology
+from tests.lab.lab import Lab
+from tests.lab.load import Connected, Load
+from tests.lab.manifests import Document
+from tests.lab.objects import Endpoint, Port, service, slices
+from tests.lab.probes import Outcome, Target
+from tests.scenarios.places import PODS
+
+NODE = "node-a"
+SENDER = "pod-a1"
+"""A pod that is no endpoint: its connections are all of one kind."""
+SERVING = tuple(name for name in PODS if name != SENDER)
+PORTS = {"web": 8080, "news": 8081}
+VIPS = {"web": ("10.96.0.1", "fd00:10:96::1"), "news": ("10.96.0.2", "fd00:10:96::2")}
+NODE_PORTS = {"web": 30001, "news": 30002}
+_NOISE_VIPS = tuple((f"10.96.1.{n}", f"fd00:10:96::1:{n}") for n in range(1, 9))
+
+
+class Turmoil:
+    """Changes of a lab's objects. The order is the same in every run of a test."""
+
+    def __init__(self, lab: Lab, *, seed: int) -> None:
+        """Save both Services with all their pods."""
+        self._lab = lab
+        self._random = random.Random(seed)
+        self._noise: dict[int, tuple[Document, ...]] = {}
+        self.turns = 0
+        for name in PORTS:
+            lab.apply(*_service(name, self.turns), *_slices(name, SERVING))
+
+    def turn(self) -> None:
+        """Give both Services other pods, replace one of them, and change the neighbourhood."""
+        self.turns += 1
+        for name in PORTS:
+            some = self._random.sample(SERVING, self._random.randint(1, len(SERVING)))
+            self._lab.apply(*_slices(name, some))
+        self._lab.apply(*_service(self._random.choice(list(PORTS)), self.turns))
+        number = self._random.randrange(len(_NOISE_VIPS))
+        if number in self._noise:
+            self._lab.delete(*self._noise.pop(number))
+        else:
+            self._noise[number] = tuple(self._neighbour(number))
+            self._lab.apply(*self._noise[number])
+
+    def _neighbour(self, number: int) -> Iterator[Document]:
+        """A Service with as many pods as chance gives it, maybe none."""
+        ports = [Port(80, target=self._random.choice(list(PORTS.values())))]
+        name = f"noise/n{number}"
+        yield service(name, _NOISE_VIPS[number], ports)
+        some = self._random.sample(SERVING, self._random.randint(0, len(SERVING)))
+        yield from slices(name, ports, map(_endpoint, some))
+
+    def settle(self, pods: Sequence[str]) -> None:
+        """Give both Services these pods."""
+        for name in PORTS:
+            self._lab.apply(*_slices(name, pods))
+
+
+def _service(name: str, turn: int) -> Iterator[Document]:
+    """The Service, with a port more every other turn."""
+    ports = _ports(name)
+    extra = [Port(1000 + turn, "extra", target=ports[0].target)] if turn % 2 else []
+    yield service(f"shop/{name}", VIPS[name], [*ports, *extra])
+
+
+def _ports(name: str) -> list[Port]:
+    target, node_port = PORTS[name], NODE_PORTS[name]
+    return [
+        Port(80, "tcp", Protocol.TCP, node_port, target),
+        Port(80, "udp", Protocol.UDP, node_port, target),
+    ]
+
+
+def _slices(name: str, pods: Sequence[str]) -> tuple[Document, ...]:
+    return slices(f"shop/{name}", _ports(name), map(_endpoint, pods))
+
+
+def _endpoint(pod: str) -> Endpoint:
+    place = PODS[pod]
+    return Endpoint(place.pair, place.node, place.zone)
+
+
+def flows() -> list[tuple[str, Target]]:
+    """From a pod to the ClusterIPs, from outside to the NodePorts; each family and protocol."""
+    node = topology.node_named(NODE)
+    found = []
+    for name in PORTS:
+        for family in (0, 1):
+            for protocol in (Protocol.TCP, Protocol.UDP):
+                found.append((SENDER, Target(VIPS[name][family], 80, protocol)))
+                node_port = NODE_PORTS[name]
+                found.append((topology.CLIENT, Target(node.addresses[family], node_port, protocol)))
+    return found
+
+
+def wrong(load: Load) -> list[str]:
+    """The connections that failed or that a pod of the other Service answered."""
+    return [str(one) for one in load.connections if not _is_right(one)]
+
+
+def _is_right(one: Connected) -> bool:
+    if one.answer.kind is not Outcome.ANSWERED:
+        return False
+    wanted = "news" if one.target.address in VIPS["news"] or one.target.port == 30002 else "web"
+    asked_for_news = str(one.answer.by).endswith(":8081")
+    return asked_for_news == (wanted == "news")
+
+
+def reached(load: Load) -> set[str]:
+    """The pods that answered anything."""
+    return {str(one.answer.by).partition(":")[0] for one in load.connections}
