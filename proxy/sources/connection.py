@@ -1,0 +1,219 @@
+"""How does a request reach the API server, and why did it not?
+
+Authentication, TLS and proxies are the `kubernetes` client's; bodies are left as bytes. Every
+failure becomes a `Failure` in words an operator can act on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlencode
+from weakref import WeakSet
+
+import msgspec
+
+from proxy.sources.kubeconfig import (
+    ApiConfig,
+    Identity,
+    NoCredentials,
+    authorization,
+    loaded,
+)
+from proxy.sources.watch import Failure
+from proxy.version import version
+
+if TYPE_CHECKING:
+    import urllib3
+
+_CHUNK = 65536
+_LONGEST_MESSAGE = 300
+
+
+class _Status(msgspec.Struct):
+    """`metav1.Status`, the body of a refusal."""
+
+    message: str = ""
+
+
+class _Client(NamedTuple):
+    """The client of the `kubernetes` package, which ships no types, and what we use of it."""
+
+    server: str
+    configuration: Any
+    pool: urllib3.PoolManager
+
+
+class Patience(msgspec.Struct, frozen=True):
+    """How long a server may be silent before it counts as gone."""
+
+    connect_seconds: float = 10.0
+    answer_seconds: float = 30.0
+    """Between a request and its answer, and between two parts of an answer."""
+    watch_seconds: float = 90.0
+    """Between two parts of a watch. The API server sends a bookmark about every minute, so that
+    only a dead connection is silent for longer; a live one is resumed at the price of a request."""
+
+
+class Failed(Exception):
+    """A request that was not answered as it should be."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(str(failure))
+        self.failure = failure
+
+
+class Connection:
+    """The API server, for any number of threads. Nothing is sent before the first request."""
+
+    def __init__(self, config: ApiConfig, identity: Identity, patience: Patience) -> None:
+        self._config = config
+        self._patience = patience
+        self._identity = identity
+        self._lock = threading.Lock()
+        self._client: _Client | None = None
+        self._sockets: WeakSet[socket.socket] = WeakSet()
+        self._closed = False
+
+    @property
+    def server(self) -> str:
+        """The URL that is talked to, as far as it is known."""
+        client = self._client
+        return client.server if client else self._config.master or self._config.kubeconfig
+
+    def get(self, path: str, query: Mapping[str, str]) -> bytes:
+        """The body of an answer with status 200. Raises Failed."""
+        with self._answer(path, query) as response:
+            return response.read()
+
+    @contextmanager
+    def stream(self, path: str, query: Mapping[str, str]) -> Iterator[Iterator[bytes]]:
+        """The chunks of an answer with status 200, as they come. Raises Failed, inside too."""
+        with self._answer(path, query) as response:
+            # A server that closes afterwards (HTTP/1.0, a proxy) has taken the socket away already.
+            if (stream := getattr(response.connection, "sock", None)) is not None:
+                stream.settimeout(self._patience.watch_seconds)
+            yield iter(lambda: response.read1(_CHUNK), b"")
+
+    def close(self) -> None:
+        """End every request of every thread; none is answered from now on."""
+        self._closed = True
+        for open_socket in list(self._sockets):
+            with contextlib.suppress(OSError):  # the server was faster
+                socket.socket.shutdown(open_socket, socket.SHUT_RDWR)
+
+    @contextmanager
+    def _answer(self, path: str, query: Mapping[str, str]) -> Iterator[urllib3.BaseHTTPResponse]:
+        from urllib3 import Timeout  # noqa: PLC0415 (comes with the client, see `loaded`)
+        from urllib3.exceptions import HTTPError  # noqa: PLC0415
+
+        try:
+            client = self._connected()
+            token = authorization(client.configuration, self._identity)
+        except NoCredentials as error:
+            self._forget()
+            raise Failed(Failure(str(error))) from error
+        patience = self._patience
+        headers = {"Accept": "application/json", "User-Agent": f"headgate/{version()}"}
+        if token:
+            headers["Authorization"] = token
+        try:
+            with closing(
+                client.pool.request(
+                    "GET",
+                    f"{client.server}{path}?{urlencode(query)}",
+                    headers=headers,
+                    timeout=Timeout(connect=patience.connect_seconds, read=patience.answer_seconds),
+                    preload_content=False,
+                    retries=False,  # and no redirects: waiting is the business of `Watch`
+                )
+            ) as response:
+                if response.status != HTTPStatus.OK:
+                    if response.status == HTTPStatus.UNAUTHORIZED:
+                        self._forget()
+                    raise Failed(_refusal(response))
+                yield response
+        except (HTTPError, OSError) as error:
+            if isinstance(_root(error), ssl.SSLError):
+                self._forget()  # a certificate may have been rotated
+            raise Failed(Failure(_words(error))) from error
+
+    def _connected(self) -> _Client:
+        """The client, made anew after `_forget`; an exec plugin runs once for all threads."""
+        with self._lock:
+            if self._client is None:
+                self._client = self._connect()
+            return self._client
+
+    def _forget(self) -> None:
+        """Credentials, certificates included, are read again for the next request."""
+        with self._lock:
+            self._client = None
+
+    def _connect(self) -> _Client:
+        from kubernetes.client import ApiClient  # noqa: PLC0415 (see `loaded`)
+
+        configuration = loaded(self._config, self._identity)
+        pool: urllib3.PoolManager = ApiClient(configuration).rest_client.pool_manager
+        pool.pool_classes_by_scheme = {
+            scheme: self._tracked(of) for scheme, of in pool.pool_classes_by_scheme.items()
+        }
+        return _Client(configuration.host.rstrip("/"), configuration, pool)
+
+    def _tracked(self, pool: type[urllib3.HTTPConnectionPool]) -> type[urllib3.HTTPConnectionPool]:
+        """The same kind of connections, known to `close`."""
+        plain = pool.ConnectionCls
+
+        def connect(connection: urllib3.connection.HTTPConnection) -> None:
+            plain.connect(connection)
+            if connection.sock is not None:
+                self._sockets.add(connection.sock)
+            if self._closed:
+                self.close()
+
+        tracked = type(plain.__name__, (plain,), {"connect": connect})
+        return type(pool.__name__, (pool,), {"ConnectionCls": tracked})
+
+
+def _refusal(response: urllib3.BaseHTTPResponse) -> Failure:
+    body = response.read(_CHUNK)
+    try:
+        message = msgspec.json.decode(body, type=_Status).message
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        message = ""  # a proxy's page, for example
+    text = message or response.reason or HTTPStatus(response.status).phrase
+    seconds = response.headers.get("Retry-After", "")
+    wanted = float(seconds) if seconds.isdecimal() else 0.0
+    return Failure(text[:_LONGEST_MESSAGE], response.status, wanted)
+
+
+def _root(error: BaseException) -> BaseException:
+    """What lies beneath: urllib3 wraps what the socket said, in several ways."""
+    while (
+        inner := error.__cause__
+        or next((arg for arg in error.args if isinstance(arg, BaseException)), None)
+        or getattr(error, "reason", None)
+    ) and isinstance(inner, BaseException):
+        error = inner
+    return error
+
+
+def _words(error: BaseException) -> str:
+    root = _root(error)
+    match root:
+        case ssl.SSLCertVerificationError():
+            return f"its certificate is not trusted: {root.verify_message}"
+        case socket.gaierror():
+            return f"its name cannot be resolved: {root.strerror}"
+        case TimeoutError():
+            return "no answer in time"
+        case OSError() if root.strerror:
+            return root.strerror[0].lower() + root.strerror[1:]
+        case _:
+            return str(root) or type(root).__name__
