@@ -1,0 +1,147 @@
+"""Does `headgate dump` show the kernel's content Service by Service?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from modes.base import DumpedFrontend, DumpedService
+from modes.nftables.mode import NftablesMode
+from proxy.cli import main
+from proxy.debug.dump import text
+
+PAY = DumpedService(
+    name="shop/pay:http",
+    protocol="TCP",
+    family="IPv4",
+    frontends=(
+        DumpedFrontend(
+            "10.96.7.7", 80, "Cluster", "services -> pick-2", ("10.244.1.2:8080", "10.244.2.9:8080")
+        ),
+        DumpedFrontend(
+            "198.51.100.20",
+            80,
+            "Local (pods: Cluster)",
+            "external-local -> local-1; services -> pick-2",
+            ("10.244.2.9:8080", "10.244.1.2:8080"),
+            ("10.244.1.2:8080",),
+            ("203.0.113.0/24",),
+        ),
+        DumpedFrontend("node", 30080, "Cluster", "nodeports -> np-pick-2", ("10.244.1.2:8080", "10.244.2.9:8080")),
+    ),
+    affinity_seconds=10800,
+)  # fmt: skip
+
+
+def test_a_service_with_everything() -> None:
+    assert (
+        "\n".join(text("nftables", PAY))
+        == """\
+shop/pay:http  TCP  nftables  IPv4  affinity 10800 s
+  FRONTEND           POLICY                                  RULE
+  10.96.7.7:80       Cluster                                 services -> pick-2
+  198.51.100.20:80   Local (pods: Cluster), 203.0.113.0/24   external-local -> local-1; services -> pick-2
+  node:30080         Cluster                                 nodeports -> np-pick-2
+  ENDPOINT          SHARE   LOCAL SHARE
+  10.244.1.2:8080     50%          100%
+  10.244.2.9:8080     50%             -"""
+    )
+
+
+def test_without_local_lists_there_is_no_column_for_them() -> None:
+    service = DumpedService(
+        "shop/pay",
+        "UDP",
+        "IPv6",
+        (DumpedFrontend("fd00::7", 53, "Cluster", "services -> pick-1", ("[fd00::2]:53",)),),
+    )
+    assert (
+        "\n".join(text("nftables", service))
+        == """\
+shop/pay  UDP  nftables  IPv6
+  FRONTEND       POLICY    RULE
+  [fd00::7]:53   Cluster   services -> pick-1
+  ENDPOINT       SHARE
+  [fd00::2]:53    100%"""
+    )
+
+
+def test_a_service_that_refuses() -> None:
+    frontend = DumpedFrontend("10.96.7.7", 80, "Cluster", "services -> no-endpoints")
+    service = DumpedService("shop/pay", "TCP", "IPv4", (frontend,))
+    assert text("nftables", service)[-1] == "  no endpoints"
+
+
+def test_frontends_that_lead_to_different_endpoints_are_told_apart() -> None:
+    """As never happens while headgate is right: then an operator must see it."""
+    service = DumpedService(
+        "shop/pay",
+        "TCP",
+        "IPv4",
+        (
+            DumpedFrontend("10.96.7.7", 80, "Cluster", "services -> pick-1", ("10.244.1.2:80",)),
+            DumpedFrontend("node", 30080, "Cluster", "nodeports -> pick-1", ("10.244.1.3:80",)),
+        ),
+    )
+    assert [line.split() for line in text("nftables", service)[4:]] == [
+        ["ENDPOINT", "OF", "10.96.7.7:80", "SHARE"],
+        ["10.244.1.2:80", "100%"],
+        ["ENDPOINT", "OF", "node:30080", "SHARE"],
+        ["10.244.1.3:80", "100%"],
+    ]
+
+
+@pytest.fixture
+def programmed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[None]:
+    """Two ports of one Service and another Service, in this network's kernel."""
+    path = tmp_path / "shop.yaml"
+    path.write_text(
+        "apiVersion: v1\nkind: Service\nmetadata: {name: pay, namespace: shop}\nspec:"
+        " {clusterIP: 10.96.7.7, ports: [{name: http, port: 80}, {name: tls, port: 443}]}\n---\n"
+        "apiVersion: v1\nkind: Service\nmetadata: {name: payer, namespace: shop}\nspec:"
+        " {clusterIP: 10.96.7.8, ports: [{port: 80}]}\n"
+    )
+    assert main(["--once", f"--manifests={path}", "--hostname-override=node-a"]) == 0
+    capsys.readouterr()
+    yield
+    mode = NftablesMode()
+    mode.cleanup()
+    mode.close()
+
+
+@pytest.mark.usefixtures("programmed")
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        ([], ["shop/pay:http", "shop/pay:tls", "shop/payer"]),
+        (["shop/pay"], ["shop/pay:http", "shop/pay:tls"]),
+        (["shop/pay:tls"], ["shop/pay:tls"]),
+        (["shop/payer", "--mode=nftables"], ["shop/payer"]),
+    ],
+)
+def test_what_the_kernel_holds(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], names: list[str]
+) -> None:
+    assert main(["dump", *arguments]) == 0
+    blocks = capsys.readouterr().out.split("\n\n")
+    assert [block.split()[0] for block in blocks] == names
+    assert main(["dump", *arguments, "-o", "json"]) == 0
+    [dumped] = json.loads(capsys.readouterr().out)
+    assert dumped["mode"] == "nftables"
+    assert [service["name"] for service in dumped["services"]] == names
+
+
+@pytest.mark.usefixtures("programmed")
+def test_a_service_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["dump", "shop/cart"]) == 1
+    assert capsys.readouterr() == ("", "headgate: Service shop/cart is not in the kernel\n")
+
+
+def test_an_empty_kernel(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["dump"]) == 0
+    assert capsys.readouterr().out == "no Service is in the kernel\n"
+    assert main(["dump", "-o=json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [{"mode": "nftables", "services": []}]

@@ -1,0 +1,50 @@
+"""Does `headgate render` print a node's program, and fail on what it had to leave out?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from proxy.cli import main
+from tests.unit.proxy.build import endpoints, node, service, together
+
+
+@pytest.fixture
+def arguments(tmp_path: Path) -> list[str]:
+    (tmp_path / "a.yaml").write_text(together(service(), endpoints("10.244.1.2"), node()))
+    return ["render", "--mode=nftables", "--node=node-a", f"--manifests={tmp_path}"]
+
+
+def test_text(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    assert main(arguments) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "10.96.7.7 . tcp . 80" in out
+    assert "10.244.1.2" in out
+
+
+def test_json(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    assert main([*arguments, "-o=json"]) == 0
+    assert "10.96.7.7 . tcp . 80" in json.dumps(json.loads(capsys.readouterr().out))
+
+
+def test_what_had_to_be_left_out_is_a_failure(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "b.yaml").write_text(service("cart", "10.96.7.8", port=70000))
+    assert main(arguments) == 1
+    out, err = capsys.readouterr()
+    assert "10.96.7.7 . tcp . 80" in out
+    assert err == (
+        f"headgate: {tmp_path}/b.yaml:1: Service shop/cart:"
+        " spec.ports[0].port: 70000: must be 1-65535\n"
+    )
+
+
+def test_no_kernel_to_choose_by(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    assert main([argument for argument in arguments if "--mode" not in argument]) == 2
+    assert capsys.readouterr().err == (
+        "headgate: --mode: auto: depends on a kernel, and render asks none\n"
+    )
