@@ -7,6 +7,7 @@ the first sync with `--once`, or when a thread that must live has died. The rule
 from __future__ import annotations
 
 import argparse
+import gc
 import queue
 import signal
 import time
@@ -40,6 +41,7 @@ def run(wanted: Config) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
+    collect_seldom()
     log.setup(wanted.verbosity)
     chosen = registry.choose(wanted.mode, registry.probe())
     log.info("Starting", version=version(), mode=chosen, node=wanted.node.name)
@@ -55,6 +57,15 @@ def run(wanted: Config) -> int:
         stack.callback(source.stop)
         sync = Sync(state, mode, source.kinds, time.monotonic)
         return follow(Schedule(messages, time.monotonic), sync, once=wanted.once)
+
+
+def collect_seldom() -> None:
+    """Let the garbage collector walk the program's memory less often.
+
+    What is kept of a cluster has no cycles. With Python's own thresholds (700, 10, 10) looking for
+    some took a sixth of the time of a full load of 10,000 Services.
+    """
+    gc.set_threshold(20_000, 20, 50)
 
 
 def follow(schedule: Schedule, sync: Sync, *, once: bool) -> int:
