@@ -3,57 +3,58 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
 from proxy.sources.malformed import Document, Malformed, completed, items_kind
 from proxy.sources.yaml_documents import yaml_documents
 
+_TRAILING = "trailing characters"
+_BYTE = re.compile(r" \(byte (\d+)\)$")
+_SPACE = re.compile(rb"\s*")
+_JSON_OBJECT = re.compile(rb"\s*\{")
+
 
 def documents(data: bytes, *, is_json: bool) -> Iterator[Document | Malformed]:
     """The documents of a file, with the items of each `List` one by one; errors in their place.
 
     After a syntax error nothing more follows; after a document with a duplicate key the next one.
+    One document of a JSON list is in memory at a time.
     """
-    if is_json or data.lstrip().startswith(b"{"):
-        found = list(_json(data))
-        if is_json or not any(isinstance(item, Malformed) for item in found):
-            yield from found
+    if is_json or _JSON_OBJECT.match(data):
+        spans, error = _spans(data)
+        if is_json or error is None:
+            for start, end in spans:
+                yield from _items(data, start, end)
+            if error is not None:
+                yield error
             return
     yield from yaml_documents(data)
 
 
-class _Head(msgspec.Struct):
-    """As much of a JSON document as tells whether it is a list; its items stay bytes."""
-
-    kind: str | None = None
-    items: list[msgspec.Raw] | None = None
-
-
-_TRAILING = "trailing characters"
-_BYTE = re.compile(r" \(byte (\d+)\)$")
-
-
-def _json(data: bytes) -> Iterator[Document | Malformed]:
-    """One document or several, one after the other."""
-    position = 0
-    line = 1
-    while rest := data[position:].strip():
-        start = data.index(rest[:1], position)
-        line += data.count(b"\n", position, start)
+def _spans(data: bytes) -> tuple[list[tuple[int, int]], Malformed | None]:
+    """Where JSON documents start and end, and why there are no more, if that is no end."""
+    spans: list[tuple[int, int]] = []
+    view = memoryview(data)
+    start = _behind_space(data, 0)
+    while start < len(data):
         try:
-            end = _end_of_json(rest)
-            yield from _items(rest[:end], line)
+            end = start + _length(view[start:])
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            yield _malformed_json(error, rest, line)
-            return
-        line += rest.count(b"\n", 0, end)
-        position = start + end
+            return spans, _malformed(error, data, start)
+        spans.append((start, end))
+        start = _behind_space(data, end)
+    return spans, None
 
 
-def _end_of_json(data: bytes) -> int:
-    """Where the first document ends: msgspec says so when it refuses what follows."""
+def _behind_space(data: bytes, position: int) -> int:
+    found = _SPACE.match(data, position)
+    return found.end() if found else position
+
+
+def _length(data: memoryview) -> int:
+    """How long the first document is: msgspec says so when it refuses what follows."""
     try:
         msgspec.json.decode(data, type=msgspec.Raw)
     except msgspec.DecodeError as error:
@@ -64,29 +65,42 @@ def _end_of_json(data: bytes) -> int:
     return len(data)
 
 
-def _items(document: bytes, line: int) -> Iterator[Document]:
-    """The document, or the items of the list that it is; one item at a time is in memory."""
+class _Head(msgspec.Struct):
+    """As much of a JSON document as tells whether it is a list; its items stay bytes."""
+
+    kind: str | None = None
+    items: list[msgspec.Raw] | None = None
+
+
+def _items(data: bytes, start: int, end: int) -> Iterator[Document | Malformed]:
+    """The document, or the items of the list that it is."""
+    view = memoryview(data)[start:end]
+    line = data.count(b"\n", 0, start) + 1
     try:
-        head = msgspec.json.decode(document, type=_Head)
+        head = msgspec.json.decode(view, type=_Head)
     except msgspec.ValidationError:
         head = _Head()
     inherited = items_kind(head.kind)
-    if head.items is None or inherited is None:
-        yield msgspec.json.decode(document), line
-        return
-    position = 0
-    for item in head.items:
-        start = document.index(bytes(item), position)
-        line += document.count(b"\n", position, start)
-        yield completed(inherited, msgspec.json.decode(item)), line
-        position = start + len(bytes(item))
-        line += document.count(b"\n", start, position)
+    items: Iterable[msgspec.Raw | memoryview] = (view,)
+    if inherited is not None and head.items is not None:
+        items = head.items
+    behind = start
+    for item in items:
+        found = data.index(item, behind)
+        line += data.count(b"\n", start, found)
+        try:
+            yield completed(inherited or {}, msgspec.json.decode(item)), line
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            yield _malformed(error, data, found)
+        start, behind = found, found + len(memoryview(item))
 
 
-def _malformed_json(error: Exception, data: bytes, line: int) -> Malformed:
+def _malformed(error: Exception, data: bytes, start: int) -> Malformed:
+    """The refusal of a document that starts there."""
+    line = data.count(b"\n", 0, start) + 1
     if isinstance(error, RecursionError):
         return Malformed(line, "nested too deeply")
     offset = _BYTE.search(str(error))
-    end = int(offset[1]) if offset else len(data)
+    end = start + int(offset[1]) if offset else len(data.rstrip())
     reason = _BYTE.sub("", str(error)).removeprefix("JSON is malformed: ")
-    return Malformed(line + data.count(b"\n", 0, end), f"JSON: {reason}")
+    return Malformed(line + data.count(b"\n", start, end), f"JSON: {reason}")
