@@ -153,8 +153,3 @@ def peak_megabytes() -> float:
     found = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
     assert found is not None
     return int(found[1]) / 1024
-
-
-def forget_peak() -> None:
-    """Let the peak begin anew at what is resident now (proc(5), clear_refs)."""
-    Path("/proc/self/clear_refs").write_text("5")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from tests.bench import cluster
@@ -25,15 +23,9 @@ def run_once(of: Size) -> Ran:
         command = [sys.executable, "-m", "proxy", "run", "--once", "--mode", "nftables"]
         command += ["--manifests", folder, "--hostname-override", SETTINGS.name]
         command += ["--cluster-cidr", ",".join(SETTINGS.cluster_cidrs)]
-        began = time.perf_counter()
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        assert process.stderr is not None
-        said = process.stderr.read()
-        # Of a process that was started by one which is larger this would be the parent's peak:
-        # everything that is large is made piece by piece here.
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        seconds = time.perf_counter() - began
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(command)}: exit status {process.returncode}: {said}")
-    return Ran(of.services, of.endpoints, seconds, usage.ru_maxrss / 1024)
+        launch = [sys.executable, "-m", "tests.bench.launch", *command]
+        done = subprocess.run(launch, capture_output=True, text=True, check=True)
+    seconds, kilobytes, status = done.stdout.split()
+    if status != "0":
+        raise RuntimeError(f"{' '.join(command)}: exit status {status}: {done.stderr}")
+    return Ran(of.services, of.endpoints, float(seconds), int(kilobytes) / 1024)

@@ -7,7 +7,7 @@ import pytest
 
 from endpoints.decode import decode_list
 from endpoints.objects import Kind
-from tests.bench import cluster, measure, report
+from tests.bench import cluster, measure, program, report
 from tests.bench.cluster import Size
 from tests.bench.report import Measured, Report
 from tests.lab import sandbox
@@ -62,6 +62,21 @@ def test_a_change_is_one_transaction_and_no_process(smallest: Measured) -> None:
         assert changes.child_processes == 0
         # One sendmsg, the answer, and the look that finds no other answer.
         assert changes.system_calls == 3
+
+
+def test_the_program_is_measured_from_its_start_to_its_exit() -> None:
+    sandbox.enter_private()
+    ran = program.run_once(SMALLEST)
+    assert ran.size == SMALLEST
+    assert ran.seconds > 0
+    assert 15 < ran.peak_megabytes < 60
+
+
+def test_a_program_that_fails_is_no_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = msgspec.structs.replace(cluster.SETTINGS, cluster_cidrs=("10.128.0.0/99",))
+    monkeypatch.setattr(program, "SETTINGS", wrong)
+    with pytest.raises(RuntimeError, match=r"10\.128\.0\.0/99"):
+        program.run_once(SMALLEST)
 
 
 def test_the_report_names_every_size_and_is_json(smallest: Measured) -> None:
