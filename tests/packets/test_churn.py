@@ -9,7 +9,7 @@ import pytest
 from tests.lab.lab import Lab
 from tests.packets import turmoil
 from tests.packets.telling import furnish
-from tests.packets.turmoil import NODE, SERVING, Turmoil
+from tests.packets.turmoil import NODE, SERVING, Turmoil, Verdicts
 
 CONNECTIONS = 10_000
 
@@ -26,14 +26,16 @@ def test_no_connection_fails_while_everything_is_replaced(lab: Lab, mode: str) -
     daemon = lab.start_headgate(NODE, mode=mode)
     lab.wait_synced()
     with lab.load(*turmoil.flows()) as load:
-        while len(load.connections) < CONNECTIONS:
+        verdicts = Verdicts(load)
+        while verdicts.look() and verdicts.count < CONNECTIONS:
             known = len(daemon.lines)
             replacing.turn()
             # No pause: the next change is made as soon as the kernel has taken one.
             daemon.wait_for(lambda line: line.is_synced, since=known)
     assert lab.stop_headgate(NODE) == 0
-    assert not turmoil.wrong(load)
-    assert len(load.connections) >= CONNECTIONS
+    verdicts.look()
+    assert not verdicts.wrong
+    assert verdicts.count >= CONNECTIONS
     # Enough changes to matter, and they did reach the kernel: everybody had their turn.
     assert replacing.turns > 100
-    assert turmoil.reached(load) == set(SERVING)
+    assert verdicts.reached == set(SERVING)

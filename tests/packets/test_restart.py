@@ -13,7 +13,7 @@ from tests.lab.objects import Endpoint, Port, service, session_affinity, slices
 from tests.lab.probes import Outcome
 from tests.packets import turmoil
 from tests.packets.telling import furnish
-from tests.packets.turmoil import NODE, SENDER, SERVING, Turmoil
+from tests.packets.turmoil import NODE, SENDER, SERVING, Turmoil, Verdicts
 from tests.scenarios.places import PODS
 
 RESTARTS = 20
@@ -31,21 +31,24 @@ def test_no_connection_fails_while_headgate_is_killed_and_restarted(lab: Lab, mo
     daemon = lab.start_headgate(NODE, mode=mode)
     lab.wait_synced()
     with lab.load(*turmoil.flows()) as load:
+        verdicts = Verdicts(load)
         for number in range(RESTARTS):
             _interrupt(daemon, replacing, number)
             assert lab.stop_headgate(NODE, signal.SIGKILL) == -signal.SIGKILL
             load.wait_for(50)  # with nobody there
             replacing.turn()
             daemon = lab.start_headgate(NODE, mode=mode)
+            assert verdicts.look(), verdicts.wrong
         lab.wait_synced()
         replacing.settle(SERVING[:1])
         lab.wait_synced()
-    assert not turmoil.wrong(load)
-    assert turmoil.reached(load) == set(SERVING)
+    assert verdicts.look(), verdicts.wrong
+    assert verdicts.reached == set(SERVING)
     with lab.load(*turmoil.flows()) as later:
         later.wait_for(100)
-    assert not turmoil.wrong(later)
-    assert turmoil.reached(later) == set(SERVING[:1])
+    now = Verdicts(later)
+    assert now.look(), now.wrong
+    assert now.reached == set(SERVING[:1])
     lab.stop_headgate(NODE)
 
 

@@ -106,19 +106,34 @@ def flows() -> list[tuple[str, Target]]:
     return found
 
 
-def wrong(load: Load) -> list[str]:
-    """The connections that failed or that a pod of the other Service answered."""
-    return [str(one) for one in load.connections if not _is_right(one)]
+class Verdicts:
+    """Looks at each connection of a load once."""
+
+    def __init__(self, load: Load) -> None:
+        """Nothing was looked at yet."""
+        self._load = load
+        self._seen = 0
+        self.wrong: list[str] = []
+        """Connections that failed, or that a pod of the other Service answered."""
+        self.reached: set[str] = set()
+        """Pods that answered."""
+
+    @property
+    def count(self) -> int:
+        """The connections so far."""
+        return len(self._load.connections)
+
+    def look(self) -> bool:
+        """Look at what is new; whether all is well until now."""
+        known = self.count
+        for one in self._load.connections[self._seen : known]:
+            pod, _, port = str(one.answer.by).partition(":")
+            self.reached.add(pod)
+            if one.answer.kind is not Outcome.ANSWERED or (port == "8081") != _is_news(one):
+                self.wrong.append(str(one))
+        self._seen = known
+        return not self.wrong
 
 
-def _is_right(one: Connected) -> bool:
-    if one.answer.kind is not Outcome.ANSWERED:
-        return False
-    wanted = "news" if one.target.address in VIPS["news"] or one.target.port == 30002 else "web"
-    asked_for_news = str(one.answer.by).endswith(":8081")
-    return asked_for_news == (wanted == "news")
-
-
-def reached(load: Load) -> set[str]:
-    """The pods that answered anything."""
-    return {str(one.answer.by).partition(":")[0] for one in load.connections}
+def _is_news(one: Connected) -> bool:
+    return one.target.address in VIPS["news"] or one.target.port == NODE_PORTS["news"]
