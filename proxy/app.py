@@ -44,7 +44,6 @@ def run(wanted: Config) -> int:
     collect_seldom()
     log.setup(wanted.verbosity)
     chosen = registry.choose(wanted.mode, registry.probe())
-    log.info("Starting", version=version(), mode=chosen, node=wanted.node.name)
     with ExitStack() as stack:
         mode = registry.create(chosen)
         stack.callback(mode.close)
@@ -55,6 +54,7 @@ def run(wanted: Config) -> int:
         source = _source(wanted)
         source.start(messages)
         stack.callback(source.stop)
+        log.info("Starting", version=version(), mode=chosen, node=wanted.node.name)
         sync = Sync(state, mode, source.kinds, time.monotonic)
         return follow(Schedule(messages, time.monotonic), sync, once=wanted.once)
 

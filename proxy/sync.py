@@ -123,8 +123,15 @@ class Sync:
                     yield from self._folded(event)
             case Upsert() | Delete() | Replace():
                 if isinstance(message, Replace):
-                    self._awaited.discard(message.kind)
+                    self._listed(message)
                 yield self._state.fold(message)
+
+    def _listed(self, replace: Replace) -> None:
+        self._awaited.discard(replace.kind)
+        name = self._state.node.name
+        if replace.kind is Kind.NODE and name not in {of.metadata.name for of in replace.objects}:
+            reason = "no such Node: its zone, podCIDRs and InternalIP are not known"
+            log.warning("Node not found", node=name, reason=reason)
 
     def _report(self, problem: Problem) -> None:
         self._problems += 1

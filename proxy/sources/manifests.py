@@ -84,10 +84,11 @@ class ManifestSource:
 
     def _run(self) -> None:
         try:
-            self._settle(self._rescan(everything=True))
+            first = self._rescan(everything=True)
             for root in self._roots:
-                if identity_of(root) is None:
+                if root not in first and not is_folder(root):
                     self._sink.put(Problem(str(root), "", "", "does not exist yet"))
+            self._settle(first)
             while changes := self._inotify.read():
                 self._settle(self._touched(changes))
         except Exception as error:  # noqa: BLE001 (the main thread reports it, and ends the program)

@@ -124,6 +124,18 @@ def test_a_reader_that_leaves_early_is_no_traceback(tmp_path: Path) -> None:
     assert "BrokenPipe" not in done.stderr
 
 
+def test_a_cluster_that_nothing_leads_to_is_one_line_and_status_2(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = tmp_path / "kubeconfig"
+    assert main([f"--kubeconfig={missing}"]) == 2
+    assert capsys.readouterr().err == f"headgate: --kubeconfig: {missing}: does not exist\n"
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    assert main(["run"]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("headgate: ")
+
+
 def test_without_privilege_one_line_and_status_2(tmp_path: Path) -> None:
     for command in (["probe"], ["dump"], ["cleanup"], [f"--manifests={tmp_path}"]):
         done = subprocess.run(

@@ -257,6 +257,14 @@ class TestLog:
         rig.list_all()
         assert self.said(lines)[-1] == 'E"Sync failed" mode=memory reason="table is busy"'
 
+    def test_a_node_that_is_not_there(self, rig: Rig, lines: pytest.LogCaptureFixture) -> None:
+        rig.list_all(SHOP.replace("name: node-a", "name: node-b"))
+        assert self.said(lines)[0] == (
+            'W"Node not found" node=node-a reason="no such Node: its zone, podCIDRs and InternalIP are not known"'
+        )
+        rig.list_all()
+        assert not [line for line in self.said(lines) if line.startswith("W")]
+
     def test_what_start_found(self, rig: Rig, lines: pytest.LogCaptureFixture) -> None:
         rig.list_all()
         assert self.said(lines)[0] == (
