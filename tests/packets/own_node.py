@@ -29,6 +29,10 @@ NODE = topology.NODES[0]
 PORT = 8080
 
 _RESET_AT_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, 0 s
+_FREE_BIND = {  # linux/in.h, linux/in6.h: any address may be bound
+    socket.AF_INET: (socket.IPPROTO_IP, 15),
+    socket.AF_INET6: (socket.IPPROTO_IPV6, 78),
+}
 _SETUP = """
 address add 192.168.0.11/32 dev lo
 address add fd00:192:168::11/128 dev lo nodad
@@ -67,12 +71,15 @@ class OwnNode:
         """The Services that are known."""
         return set(self._state.services())
 
-    def reach(self, address: str, port: int) -> tuple[str, int]:
-        """Connect, and say at which address and port the connection arrived."""
+    def reach(self, address: str, port: int, source: str | None = None) -> tuple[str, int]:
+        """Connect, as this source, and say at which address and port the connection arrived."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with socket.socket(family, socket.SOCK_STREAM) as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_CLOSE)
             client.settimeout(1)
+            if source is not None:
+                client.setsockopt(*_FREE_BIND[family], 1)
+                client.bind((source, 0))
             client.connect((address, port))
             server, _ = self._listener.accept()
             with server:
