@@ -29,11 +29,12 @@ shall not end together."""
 STOP_SECONDS = 2.0
 """How long `stop` waits for a thread that is just connecting; such a thread says nothing more."""
 
-_PATHS: Mapping[Kind, str] = {
+PATHS: Mapping[Kind, str] = {
     Kind.SERVICE: "/api/v1/services",
     Kind.ENDPOINT_SLICE: "/apis/discovery.k8s.io/v1/endpointslices",
     Kind.NODE: "/api/v1/nodes",
 }
+"""What is listed and watched; deploy/rbac.yaml allows just this."""
 _SERVED = f"!{PROXY_NAME_LABEL},!{HEADLESS_LABEL}"
 """Services of other proxies, and headless ones, are not even sent (REFERENCE A.2)."""
 
@@ -110,7 +111,7 @@ class ApiSource:
         if token:
             query["continue"] = token
         try:
-            messages = watch.page(self._connection.get(_PATHS[watch.kind], query))
+            messages = watch.page(self._connection.get(PATHS[watch.kind], query))
         except (Failed, Broken) as error:
             return watch.failed(error.failure)
         for message in messages:
@@ -131,7 +132,7 @@ class ApiSource:
         began: float | None = None
         failure: Failure | None = None
         try:
-            with self._connection.stream(_PATHS[watch.kind], query) as chunks:
+            with self._connection.stream(PATHS[watch.kind], query) as chunks:
                 began = clock()
                 self._follows(watch)
                 lines = Lines()

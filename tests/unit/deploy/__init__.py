@@ -1,0 +1,1 @@
+"""Do the files of deploy/ fit the program?"""
