@@ -305,9 +305,11 @@ class Layout:
         return (
             self._translated(),
             *self._learning(),
-            (*to_cluster_ip, x.verdict("goto post-cluster")),
             *self._by_original(S.POST_EXT, np=False, verdict="goto masq"),
             *self._by_original(S.POST_EXTLOCAL, np=False, verdict=extlocal),
+            # After them: the cluster IP of one Service may be an external IP of another, and
+            # then only address, protocol and port together tell which of them was asked.
+            (*to_cluster_ip, x.verdict("goto post-cluster")),
             *self._by_original(S.POST_EXT_NODEPORTS, np=True, verdict="goto masq"),
             *self._by_original(S.POST_EXTLOCAL_NODEPORTS, np=True, verdict=extlocal),
         )
