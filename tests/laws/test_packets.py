@@ -1,0 +1,106 @@
+"""Does the kernel do with every packet what `explain` says, whatever the cluster is?
+
+Each example programs one random cluster, changes it into another by a single `apply`, and sends
+packets at what came out: so the way there matters as little as the order of slots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from endpoints.explain import Packet, walk
+from endpoints.names import Protocol
+from endpoints.node import DetectLocalMode, NodeSettings, NodeView
+from endpoints.objects import ServicePort
+from endpoints.plan import ServicePlan
+from tests.lab.probes import Answer, Outcome
+from tests.laws.clusters import Cluster, Objects, change, compiled, node_settings, objects
+from tests.laws.effort import effort
+from tests.laws.packets import disagreement, packets
+from tests.laws.places import HERE, NODE_ADDRESSES
+from tests.laws.world import World
+from tests.unit.endpoints import build
+
+PACKETS = 60
+
+
+@pytest.fixture(scope="module")
+def world(mode: str) -> Iterator[World]:
+    made = World(mode)
+    yield made
+    made.close()
+
+
+@effort(12)
+@given(node_settings, objects(), objects(), st.integers(0, 1 << 32))
+def test_the_kernel_does_what_explain_says(
+    world: World, settings: NodeSettings, first: Objects, then: Objects, seed: int
+) -> None:
+    node, before = compiled(Cluster(settings, first))
+    _, after = compiled(Cluster(settings, then))
+    world.on_node(lambda: world.mode.start(node))
+    for report in (
+        world.on_node(lambda: world.mode.replace(before)),
+        world.on_node(lambda: world.mode.apply(change(before, after))),
+    ):
+        assert not report.failed
+    world.forget_flows()
+    plans = [plan for listed in after.values() for plan in listed]
+    sent = packets(plans, Random(seed), PACKETS)
+    seen = world.ask(sent)
+    assert_agreement(plans, node, sent, seen)
+    assert_loyalty(plans, node, sent, seen, world.ask(sent))
+
+
+def test_an_external_ip_that_is_the_cluster_ip_of_another(world: World) -> None:
+    """Found by the law above: the address alone does not tell how a packet is masqueraded."""
+    both = [ServicePort(port=80, name="http")], [ServicePort(port=81, name="http")]
+    other, claims = (
+        build.service(name, cluster_ips=[ip], ports=ports, external_ips=external, external="Local")
+        for name, ip, ports, external in (
+            ("other", "10.96.0.1", both[0], []),
+            ("claims", "10.96.0.2", both[1], ["10.96.0.1"]),
+        )
+    )
+    slices = [
+        build.endpoint_slice(build.endpoint("10.244.1.2", HERE), name=of, of=of)
+        for of in ("other", "claims")
+    ]
+    settings = NodeSettings(HERE, DetectLocalMode.BRIDGE_INTERFACE, pod_bridge_interface="cali1")
+    node, clustered = compiled(Cluster(settings, (other, claims, *slices)))
+    world.on_node(lambda: world.mode.start(node))
+    world.on_node(lambda: world.mode.replace(clustered))
+    sent = [Packet("203.0.113.7", "10.96.0.1", p, Protocol.TCP, interface="out") for p in (80, 81)]
+    seen = world.ask(sent)
+    assert [one.saw for one in seen] == [NODE_ADDRESSES[0], "203.0.113.7"]
+    assert_agreement([p for listed in clustered.values() for p in listed], node, sent, seen)
+
+
+def assert_agreement(
+    plans: list[ServicePlan], node: NodeView, sent: list[Packet], seen: list[Answer]
+) -> None:
+    """Everything that was seen is allowed."""
+    wrong = [
+        disagreement(walk(plans, node, packet), packet, answer)
+        for packet, answer in zip(sent, seen, strict=True)
+    ]
+    assert not any(wrong), "\n".join(filter(None, wrong))
+
+
+def assert_loyalty(
+    plans: list[ServicePlan],
+    node: NodeView,
+    sent: list[Packet],
+    first: list[Answer],
+    again: list[Answer],
+) -> None:
+    """The same packets again are allowed the same, and with affinity reach the same endpoint."""
+    assert_agreement(plans, node, sent, again)
+    for packet, one, other in zip(sent, first, again, strict=True):
+        if walk(plans, node, packet).affinity_seconds and one.kind is Outcome.ANSWERED:
+            assert one.by == other.by, f"{packet} was {one}, then {other}"
