@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
+from pyroute2 import IPRoute
 
 from proxy.node import AddressWatch, host_name, local_addresses
 from proxy.sources.base import LocalAddresses, Message
@@ -48,6 +49,14 @@ def test_of_a_point_to_point_link_ours_and_not_the_peers() -> None:
     ip("addr add 192.0.2.1 peer 192.0.2.2/32 dev left")
     assert "192.0.2.1" in local_addresses()
     assert "192.0.2.2" not in local_addresses()
+
+
+def test_an_independent_reader_sees_the_same() -> None:
+    ip("addr add 192.0.2.1 peer 192.0.2.2/32 dev left")
+    ip("addr add 2001:db8::1/64 dev left nodad")
+    with IPRoute() as route:
+        rows = [dict(row["attrs"]) for row in route.get_addr()]
+    assert local_addresses() == {row.get("IFA_LOCAL", row["IFA_ADDRESS"]) for row in rows}
 
 
 def test_many_addresses_take_more_than_one_datagram() -> None:
