@@ -77,15 +77,11 @@ class Connection:
         self._patience = patience
         self._identity = identity
         self._lock = threading.Lock()
+        self.server = identity.server
+        """The URL that is talked to, as far as it is known."""
         self._client: _Client | None = None
         self._sockets: WeakSet[socket.socket] = WeakSet()
         self._closed = False
-
-    @property
-    def server(self) -> str:
-        """The URL that is talked to, as far as it is known."""
-        client = self._client
-        return client.server if client else self._config.master or self._config.kubeconfig
 
     def get(self, path: str, query: Mapping[str, str]) -> bytes:
         """The body of an answer with status 200. Raises Failed."""
@@ -114,8 +110,7 @@ class Connection:
         from urllib3.exceptions import HTTPError  # noqa: PLC0415
 
         try:
-            client = self._connected()
-            token = authorization(client.configuration, self._identity)
+            client, token = self._connected()
         except NoCredentials as error:
             self._forget()
             raise Failed(Failure(str(error))) from error
@@ -140,16 +135,21 @@ class Connection:
                     raise Failed(_refusal(response))
                 yield response
         except (HTTPError, OSError) as error:
-            if isinstance(_root(error), ssl.SSLError):
+            root = _root(error)
+            if isinstance(root, ssl.SSLError):
                 self._forget()  # a certificate may have been rotated
-            raise Failed(Failure(_words(error))) from error
+            silent = isinstance(root, TimeoutError)
+            raise Failed(Failure(_words(root), is_silence=silent)) from error
 
-    def _connected(self) -> _Client:
-        """The client, made anew after `_forget`; an exec plugin runs once for all threads."""
+    def _connected(self) -> tuple[_Client, str]:
+        """The client, made anew after `_forget`, and the token of this moment.
+
+        Under the lock: an exec plugin runs once for all threads. Raises NoCredentials.
+        """
         with self._lock:
             if self._client is None:
                 self._client = self._connect()
-            return self._client
+            return self._client, authorization(self._client.configuration, self._identity)
 
     def _forget(self) -> None:
         """Credentials, certificates included, are read again for the next request."""
@@ -164,7 +164,8 @@ class Connection:
         pool.pool_classes_by_scheme = {
             scheme: self._tracked(of) for scheme, of in pool.pool_classes_by_scheme.items()
         }
-        return _Client(configuration.host.rstrip("/"), configuration, pool)
+        self.server = configuration.host.rstrip("/")
+        return _Client(self.server, configuration, pool)
 
     def _tracked(self, pool: type[urllib3.HTTPConnectionPool]) -> type[urllib3.HTTPConnectionPool]:
         """The same kind of connections, known to `close`."""
@@ -190,7 +191,7 @@ def _refusal(response: urllib3.BaseHTTPResponse) -> Failure:
     text = message or response.reason or HTTPStatus(response.status).phrase
     seconds = response.headers.get("Retry-After", "")
     wanted = float(seconds) if seconds.isdecimal() else 0.0
-    return Failure(text[:_LONGEST_MESSAGE], response.status, wanted)
+    return Failure(text[:_LONGEST_MESSAGE], response.status, retry_after_seconds=wanted)
 
 
 def _root(error: BaseException) -> BaseException:
@@ -204,8 +205,7 @@ def _root(error: BaseException) -> BaseException:
     return error
 
 
-def _words(error: BaseException) -> str:
-    root = _root(error)
+def _words(root: BaseException) -> str:
     match root:
         case ssl.SSLCertVerificationError():
             return f"its certificate is not trusted: {root.verify_message}"

@@ -50,7 +50,6 @@ class _Exec(msgspec.Struct):
 class _User(msgspec.Struct, rename="kebab"):
     client_certificate: str | None = None
     client_key: str | None = None
-    token: str | None = None
     token_file: str | None = msgspec.field(name="tokenFile", default=None)
     exec: _Exec | None = None
 
@@ -83,10 +82,12 @@ class _Kubeconfig(msgspec.Struct, rename="kebab"):
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """What the client's configuration does not tell."""
+    """What is known before anything is loaded, and what the client's configuration hides."""
 
+    server: str
+    """URL, to speak of the server while there are no credentials to ask it."""
     token_file: Path | None = None
-    """Rotated by whoever wrote the kubeconfig."""
+    """Rotated by whoever wrote the kubeconfig; beats a token, as in client-go."""
     plugin: str = ""
     """The command that gives the credentials."""
 
@@ -94,15 +95,16 @@ class Identity(msgspec.Struct, frozen=True):
 def checked(config: ApiConfig) -> Identity:
     """Look at what was given before anything is tried. Raises BadKubeconfig with one clear line."""
     if not config.kubeconfig:
-        return Identity()
+        return Identity(config.master or "the API server of this pod")
     path = Path(config.kubeconfig).expanduser()
     try:
         cluster, user = _chosen(_parsed(path))
         _complete(cluster, user, path.parent, config.master)
     except BadKubeconfig as error:
         raise BadKubeconfig(f"--kubeconfig: {path}: {error}") from None
-    token_file = path.parent / user.token_file if user.token_file and not user.token else None
-    return Identity(token_file, user.exec.command if user.exec else "")
+    token_file = path.parent / user.token_file if user.token_file else None
+    server = (config.master or cluster.server).rstrip("/")
+    return Identity(server, token_file, user.exec.command if user.exec else "")
 
 
 def loaded(config: ApiConfig, identity: Identity) -> Any:  # noqa: ANN401 (the client has no types)

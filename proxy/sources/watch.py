@@ -24,10 +24,12 @@ GONE = 410
 _TRANSIENT = frozenset({0, 401, 403, 429, 500, 502, 503})
 """After these the same request may succeed later; 0 is no answer at all. After any other, and any
 ERROR in a stream, only a new list is sure to be right: 410 when the server has compacted away our
-resource version, 504 when ours is ahead of an etcd that was restored from a backup, 400 when a
-continue token makes no sense to it."""
+resource version, 400 when a continue token makes no sense to it."""
 _SHORT_STREAMS = 3
 """More than these in a row are worth a word: something between us and the server ends them."""
+_SILENT_STREAMS = 2
+"""After so many in a row we list again. A living server sends bookmarks; the watch of a resource
+version that is ahead of it, because its etcd was restored from a backup, is accepted and silent."""
 
 
 class ListFrom(msgspec.Struct, frozen=True):
@@ -48,6 +50,8 @@ class Failure(msgspec.Struct, frozen=True):
     reason: str
     code: int = 0
     """The HTTP status; 0 if there was no answer, or one that makes no sense."""
+    is_silence: bool = False
+    """Nothing came for as long as we were willing to wait."""
     retry_after_seconds: float = 0.0
     """What the server asked for (the header Retry-After of 429 and 503)."""
 
@@ -123,6 +127,7 @@ class Watch:
         self._problems: list[Problem] = []
         self._progress = False
         self._short_streams = 0
+        self._silent_streams = 0
 
     @property
     def steady(self) -> bool:
@@ -168,7 +173,7 @@ class Watch:
         if watched.resource_version:
             self.request = WatchFrom(watched.resource_version)
         self._progress |= watched.type != "BOOKMARK"
-        self._short_streams = 0
+        self._short_streams = self._silent_streams = 0
         return [item for item in (watched.event, watched.problem) if item is not None]
 
     def ended(self, lasted_seconds: float, failure: Failure | None = None) -> Pause:
@@ -178,6 +183,11 @@ class Watch:
             self._backoff.reset()
         self._short_streams = 0 if healthy or self._progress else self._short_streams + 1
         self._progress = False
+        if failure is not None and failure.is_silence:
+            self._silent_streams += 1
+            if self._silent_streams >= _SILENT_STREAMS:
+                self._silent_streams = 0
+                self._list_again()
         expired = failure is not None and failure.code == GONE
         failures_before, seconds = self._backoff.failures, self._backoff.next()
         if failures_before == 0 and (healthy or expired):
