@@ -35,10 +35,9 @@ def test_what_is_known_before_anything_is_loaded(tmp_path: Path) -> None:
     assert overridden.server == "https://192.0.2.2"
 
 
-def test_a_token_beats_a_token_file(tmp_path: Path) -> None:
-    """As the client has it, so that both agree on what is sent."""
+def test_a_token_file_beats_a_token(tmp_path: Path) -> None:
     (tmp_path / "config").write_text(GOOD.replace("tokenFile:", "token: abc, tokenFile:"))
-    assert checked(ApiConfig("node-a", str(tmp_path / "config"))).token_file is None
+    assert checked(ApiConfig("node-a", str(tmp_path / "config"))).token_file is not None
 
 
 @pytest.mark.parametrize(
