@@ -171,7 +171,8 @@ class _Answer(BaseHTTPRequestHandler):
 
     def _authenticate(self) -> None:
         token = self.server.api.token
-        if token and self.headers["Authorization"] != f"Bearer {token}":
+        scheme, _, given = self.headers.get("Authorization", "").partition(" ")
+        if token and (scheme.lower(), given) != ("bearer", token):
             raise Refusal(401, "Unauthorized", "Unauthorized")
 
     def _send(self, status: int, body: bytes) -> None:
@@ -226,8 +227,6 @@ def watch(api: FakeApiServer, query: Query) -> Iterator[Event]:
     if initial and query.parameters.get("resourceVersionMatch") != "NotOlderThan":
         message = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
         raise Refusal(422, "Invalid", message)
-    if int(version or "0") > api.store.revision:
-        raise Refusal(504, "Timeout", f"Too large resource version: {version}")
     if not initial and version not in ("", "0"):
         return _changes(api, query, int(version))
     revision, items = api.store.snapshot(query.kind)

@@ -16,6 +16,7 @@ from endpoints.objects import Kind
 from proxy.sources.api import STOP_SECONDS, ApiSource, Timing
 from proxy.sources.connection import Patience
 from tests.apiserver.fake import FakeApiServer
+from tests.apiserver.store import Store
 from tests.apiserver.story import Follower, config, endpoint_slice, node, service
 from tests.apiserver.wire import Fault, Request, Wire
 
@@ -28,6 +29,7 @@ def zero() -> float:
 
 
 EAGER = Timing(random=zero)
+IMPATIENT = Timing(random=zero, patience=Patience(watch_seconds=0.1))
 
 
 class Log(logging.Handler):
@@ -169,14 +171,28 @@ def test_watches_that_end_at_once_are_worth_a_line(
     assert follower.replaced(Kind.SERVICE) == 1
 
 
-def test_a_watch_that_says_nothing_is_resumed(fake: FakeApiServer, relay: Wire) -> None:
+def test_a_watch_that_says_nothing_is_resumed_once_and_then_listed_again(
+    fake: FakeApiServer, relay: Wire
+) -> None:
     a_cluster(fake)
-    patience = Patience(watch_seconds=0.1)
-    with Follower(ApiSource(config(relay.url), Timing(random=zero, patience=patience))) as follower:
-        relay.asked(is_watch_of_services, 3)
-        fake.create(service("new"))
+    with Follower(ApiSource(config(relay.url), IMPATIENT)) as follower:
+        follower.until(lambda: follower.replaced(Kind.SERVICE) == 2)
+    asked = [request.is_watch for request in relay.requests if of_services(request)]
+    assert asked[:4] == [False, True, True, False]
+
+
+def test_a_server_that_was_restored_from_a_backup_is_listed_again(
+    fake: FakeApiServer, relay: Wire
+) -> None:
+    a_cluster(fake)
+    with Follower(ApiSource(config(relay.url), IMPATIENT)) as follower:
         follower.agrees(fake)
-    assert follower.replaced(Kind.SERVICE) == 1
+        backup = Store()
+        backup.revision = 10
+        backup.put_all([service("old"), node()])
+        fake.store = backup
+        relay.cut()
+        follower.agrees(fake)
 
 
 def test_bookmarks_move_the_place_to_resume_from(fake: FakeApiServer, relay: Wire) -> None:

@@ -8,6 +8,7 @@ from endpoints.events import Delete, Replace, Upsert
 from endpoints.objects import Kind, Service
 from proxy.sources import api
 from proxy.sources.api import ApiSource, Timing
+from tests.apiserver.fake import FakeApiServer
 from tests.apiserver.story import ApiServer, Follower, config, endpoint_slice, named, node, service
 from tests.apiserver.wire import Fault, Request, Wire
 
@@ -213,3 +214,28 @@ def test_every_change_comes_once(server: ApiServer, wire: Wire) -> None:
     ]
     assert len(versions) == 12
     assert versions == sorted(set(versions))
+
+
+def test_a_malformed_object_costs_itself_only(fake: FakeApiServer) -> None:
+    """The real server takes none; an older or newer one than this program may."""
+    impossible = service("impossible") | {
+        "spec": {"clusterIP": "10.96.0.9", "ports": [{"port": 0}]}
+    }
+    fake.store.put_all([service("pay"), impossible, service("mail"), node()])
+    with Follower(ApiSource(config(fake.url), EAGER)) as follower:
+        follower.until(lambda: len(follower.problems) == 1)
+        assert follower.problems == [
+            "Service default/impossible: spec.ports[0].port: 0: must be 1-65535"
+        ]
+        follower.until(lambda: Kind.SERVICE in follower.objects)
+        assert follower.objects[Kind.SERVICE].keys() == {named("pay"), named("mail")}
+        before = follower.objects[Kind.SERVICE][named("pay")]
+        fake.patch(Kind.SERVICE, named("pay"), {"spec": {"ports": "all of them"}})
+        fake.create(service("after"))
+        follower.until(lambda: named("after") in follower.objects[Kind.SERVICE])
+        assert follower.problems[1:] == [
+            "Service default/pay: spec.ports: all of them: expected array | null, got str"
+        ]
+        assert follower.objects[Kind.SERVICE][named("pay")] == before
+        fake.delete(Kind.SERVICE, named("pay"))
+        follower.until(lambda: named("pay") not in follower.objects[Kind.SERVICE])
