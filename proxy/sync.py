@@ -147,6 +147,8 @@ class Sync:
             elements=adopted.elements,
             reason=adopted.reason,
         )
+        for warning in adopted.warnings:
+            log.warning("Degraded", mode=self._mode.name, reason=warning)
         return self._mode.replace(AllPlans(self._state))
 
     def _apply(self, dirty: Iterable[ObjectName]) -> ApplyReport:

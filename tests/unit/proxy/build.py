@@ -81,6 +81,7 @@ class MemoryMode:
         self.node: NodeView | None = None
         self.refuses: dict[ObjectName, str] = {}
         self.faults: list[KernelFault | EnvironmentFault | OSError] = []
+        self.warnings: tuple[str, ...] = ()
         self.closed = False
 
     def start(self, node: NodeView) -> Adopted:
@@ -88,7 +89,7 @@ class MemoryMode:
         if self.faults and isinstance(self.faults[0], EnvironmentFault):
             raise self.faults.pop(0)
         self.node = node
-        return Adopted(bool(self.table), len(self.table), "as it was")
+        return Adopted(bool(self.table), len(self.table), "as it was", self.warnings)
 
     def replace(self, services: Mapping[ObjectName, Plans]) -> ApplyReport:
         assert self.node is not None

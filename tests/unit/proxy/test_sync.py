@@ -275,6 +275,15 @@ class TestLog:
             'I"Kept the rules that were there" mode=memory elements=2 reason="as it was"'
         )
 
+    def test_what_the_machine_does_not_allow(
+        self, rig: Rig, lines: pytest.LogCaptureFixture
+    ) -> None:
+        rig.mode.warnings = ("NodePorts on localhost need a sysctl: Read-only file system",)
+        assert rig.list_all() == Outcome()
+        assert self.said(lines)[1] == (
+            'W"Degraded" mode=memory reason="NodePorts on localhost need a sysctl: Read-only file system"'
+        )
+
 
 def test_a_replace_of_another_kind_does_not_count_as_a_list() -> None:
     rig = Rig()
