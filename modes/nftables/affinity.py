@@ -8,6 +8,7 @@ changed: a client from outside must not go on to an endpoint of another node.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 from endpoints.names import Family
@@ -74,12 +75,20 @@ def _address_size(key: bytes) -> int:
     return codec.spec_of(family, set_id).field_sizes[0]
 
 
-def carried_over(found: Iterable[Found], wanted: Mapping[bytes, Value]) -> Iterator[nl.Message]:
-    """Messages that put into a new table what the old one remembered and is still true."""
+def carried_over(
+    found: Iterable[Found], local: AbstractSet[bytes], wanted: Mapping[bytes, Value]
+) -> Iterator[nl.Message]:
+    """Messages that put into a new table what the old one remembered and is still true.
+
+    `local` are the keys of the old table's maps of policies: as when a table is changed, a
+    frontend whose policy is another one now begins anew.
+    """
     for entry in found:
         family, set_id = set_of(entry.key)
-        valid = key_prefix(family, MAPS[set_id][0])
+        valid, policy = (key_prefix(family, name) for name in MAPS[set_id])
         frontend = entry.key[1 + _address_size(entry.key) :]
+        if (policy + frontend in local) is not (policy + frontend in wanted):
+            continue
         if isinstance(entry.value, bytes) and valid + frontend + entry.value in wanted:
             body = nl.element_list(TABLE, set_id.set_name, [codec.encode_timed(entry)])
             yield nl.Message(nl.NEWSETELEM, nl.NLM_F_CREATE, family, body, [entry.key])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 from endpoints.names import Family, ObjectName
 from endpoints.node import NodeView
@@ -203,7 +204,7 @@ class NftablesMode:
             self._applied = delta.Applied()
             self._applied.commit(fragments)
             self._chains = set(found.chains).union(chains)
-            self._forget_clients(changes)
+            self._forget_clients(changes, made_anew=found.rebuild.keys())
             return _report(changes, messages, size, failed)
 
     def _rebuilding(self, found: Observed) -> list[nl.Message]:
@@ -216,18 +217,24 @@ class NftablesMode:
         """What a table that is made anew takes over from the one before."""
         messages: list[nl.Message] = []
         for family in found.rebuild:
-            for set_id in affinity.MAPS:
+            for set_id, (_, policy) in affinity.MAPS.items():
+                local = {element.key for element in self._kernel.elements(family, policy)}
                 entries = self._kernel.elements(family, set_id)
-                messages += affinity.carried_over(entries, wanted)
+                messages += affinity.carried_over(entries, local, wanted)
         return messages
 
-    def _forget_clients(self, changes: delta.Changes) -> None:
+    def _forget_clients(
+        self, changes: delta.Changes, made_anew: AbstractSet[Family] = frozenset()
+    ) -> None:
         """Delete entries of the affinity maps that the change made untrue.
 
+        A table that was made anew has taken over only what is true: to it all is news, not change.
         One transaction each: an entry may run out between our look and the deletion, which must
         not keep the others.
         """
         for (family, set_id), doubt in affinity.doubts(changes).items():
+            if family in made_anew:
+                continue
             for key in affinity.stale(self._kernel.elements(family, set_id), doubt):
                 sent = self._kernel.transact(list(codec.deletions([key])))
                 _raise_any([f for f in sent.failures if f.errno != errno.ENOENT])

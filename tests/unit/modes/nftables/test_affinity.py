@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from endpoints.addresses import pack
 from endpoints.names import Family
 from endpoints.plan import ServicePlan
@@ -99,7 +101,22 @@ def test_the_other_family_is_left_alone() -> None:
     assert set(doubts(changes_between(v6, None))) == {(Family.IPV6, S.AFFINITY)}
 
 
-def test_a_new_table_takes_over_what_is_still_true() -> None:
-    wanted = render([sticky("10.244.2.2")], {})
-    taken = [message.keys for message in carried_over(ENTRIES, wanted)]
-    assert taken == [[entry.key] for entry in ENTRIES[1::2]]
+def taken_over(*, was_local: bool, is_local: bool) -> list[Found]:
+    """What of ENTRIES a new table gets in which only the pod elsewhere is left."""
+    before = render([sticky(*BOTH, external_is_local=was_local)], {})
+    wanted = render([sticky("10.244.2.2", external_is_local=is_local)], {})
+    taken = [
+        key for message in carried_over(ENTRIES, before.keys(), wanted) for key in message.keys
+    ]
+    return [entry for entry in ENTRIES if entry.key in taken]
+
+
+@pytest.mark.parametrize("local", [False, True])
+def test_a_new_table_takes_over_what_is_still_true(*, local: bool) -> None:
+    assert taken_over(was_local=local, is_local=local) == ENTRIES[1::2]
+
+
+@pytest.mark.parametrize("local", [False, True])
+def test_a_new_table_takes_over_nobody_whose_frontend_changed_its_policy(*, local: bool) -> None:
+    taken = taken_over(was_local=not local, is_local=local)
+    assert taken == [e for e in ENTRIES[1::2] if INTERNAL in e.key]
