@@ -1,0 +1,315 @@
+"""Is a table that fits kept without a word, and another one replaced without a gap?"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+
+import msgspec
+import pytest
+
+from endpoints.addresses import pack
+from endpoints.names import Family, ObjectName
+from modes.base import Plans
+from modes.nftables import codec
+from modes.nftables import netlink as nl
+from modes.nftables.codec import Found
+from modes.nftables.elements import key_prefix, pack_port
+from modes.nftables.kernel import Kernel
+from modes.nftables.mode import NftablesMode
+from modes.nftables.sets import S
+from modes.nftables.skeleton import Chain
+from tests.kernel.rulesets import add, commit, counted, nft, remember, ruleset, services
+from tests.unit.endpoints.build import NODE_A
+from tests.unit.modes.nftables.build import LOCAL, cluster_ip, external_ip, node_port, plan_of, pods
+
+V4, V6 = Family.IPV4, Family.IPV6
+
+
+def restarted(mode: NftablesMode, known: dict[ObjectName, Plans]) -> NftablesMode:
+    """A new process after a crash of the old one."""
+    mode.start(NODE_A)
+    mode.replace(known)
+    mode.close()
+    return NftablesMode()
+
+
+def test_a_restart_writes_nothing(mode: NftablesMode, kernel: Kernel) -> None:
+    known = services(*range(1, 6), endpoints=7)
+    after = restarted(mode, known)
+    before, generation = ruleset(), kernel.generation()
+    adopted = after.start(NODE_A)
+    report = after.replace(known)
+    after.close()
+    assert (adopted.kept, adopted.elements > 70) == (True, True)
+    assert (report.added, report.deleted, report.messages, report.bytes_sent) == (0, 0, 0, 0)
+    assert kernel.generation() == generation
+    assert ruleset() == before
+
+
+def test_a_restart_does_not_care_for_the_order_of_endpoints(
+    mode: NftablesMode, kernel: Kernel
+) -> None:
+    known = services(1, 2, endpoints=7)
+    after = restarted(mode, known)
+    backwards = {
+        name: tuple(msgspec.structs.replace(p, cluster=p.cluster[::-1]) for p in plans)
+        for name, plans in known.items()
+    }
+    generation = kernel.generation()
+    after.start(NODE_A)
+    assert after.replace(backwards).messages == 0
+    after.close()
+    assert kernel.generation() == generation
+
+
+def test_a_restart_writes_only_what_changed_meanwhile(mode: NftablesMode) -> None:
+    after = restarted(mode, services(1, 2, 3))
+    after.start(NODE_A)
+    report = after.replace(services(1, 2) | services(4, endpoints=1))
+    after.close()
+    # Each Service of one port: address, verdict and slots, in two families.
+    assert (report.deleted, report.added) == (2 * 4, 2 * 3)
+
+
+def test_the_first_start_is_one_transaction(mode: NftablesMode, kernel: Kernel) -> None:
+    generation = kernel.generation()
+    assert not mode.start(NODE_A).kept
+    assert kernel.generation() == generation
+    mode.replace(services(1, 2))
+    assert kernel.generation() == generation + 1
+
+
+def _rule_changed() -> None:
+    nft("insert", "rule", "ip", "headgate", "services", "counter")
+
+
+def _rule_missing() -> None:
+    nft("flush", "chain", "ip", "headgate", "post-extlocal")
+
+
+def _foreign_chain() -> None:
+    nft("add", "chain", "ip", "headgate", "of-somebody-else")
+
+
+def _foreign_set() -> None:
+    nft("add", "set", "ip", "headgate", "of-somebody-else", "{ type ipv4_addr; }")
+
+
+def _chain_missing() -> None:
+    nft("delete", "chain", "ip", "headgate", "input")
+
+
+def _chain_hooked_elsewhere() -> None:
+    nft(
+        "-f",
+        "-",
+        text="delete chain ip headgate input\n"
+        "add chain ip headgate input { type nat hook input priority 101; }\n",
+    )
+
+
+def _another_program() -> None:
+    nft(
+        "-f",
+        "-",
+        text="delete table ip headgate\n"
+        "table ip headgate {\n"
+        "  map services { type ipv4_addr . inet_service : verdict; }\n"
+        "  map affinity { type inet_service : verdict; elements = { 80 : drop } }\n"
+        "  set external-local { type inet_service; elements = { 80 } }\n"
+        "  chain prerouting { type nat hook prerouting priority -100; }\n"
+        "}\n",
+    )
+
+
+def _set_missing() -> None:
+    """As an older version would have it: no rule names the set, and so it can go."""
+    nft(
+        "-f",
+        "-",
+        text="flush chain ip headgate lb-check\ndelete set ip headgate lb-sources\n",
+    )
+
+
+OLDER = [
+    _rule_changed,
+    _rule_missing,
+    _foreign_chain,
+    _foreign_set,
+    _chain_missing,
+    _chain_hooked_elsewhere,
+    _another_program,
+    _set_missing,
+]
+
+
+@pytest.mark.parametrize("age", OLDER, ids=lambda it: it.__name__.strip("_"))
+def test_a_table_of_another_layout_is_replaced_in_one_transaction(
+    mode: NftablesMode, kernel: Kernel, age: Callable[[], None]
+) -> None:
+    known = services(1, 2)
+    after = restarted(mode, known)
+    fresh = nft("list", "ruleset")
+    age()
+    v6 = nft("-a", "list", "table", "ip6", "headgate")
+    generation = kernel.generation()
+    adopted = after.start(NODE_A)
+    assert (adopted.kept, adopted.reason[:6]) == (False, "IPv4: ")
+    after.replace(known)
+    assert kernel.generation() == generation + 1
+    assert nft("-a", "list", "table", "ip6", "headgate") == v6
+    assert not after.verify()
+    assert sorted(nft("list", "ruleset").split()) == sorted(fresh.split())
+    assert after.start(NODE_A).kept
+    after.close()
+
+
+TCP = b"\x06\0\0\0"
+FRONTENDS = {
+    "cluster IP": (S.AFFINITY, pack("10.96.0.1") + TCP + pack_port(80)),
+    "external IP, policy Local": (S.AFFINITY, pack("192.0.2.1") + TCP + pack_port(80)),
+    "node port, policy Local": (S.AFFINITY_NODEPORTS, TCP + pack_port(30080)),
+}
+
+
+def sticky(*addresses: str) -> dict[ObjectName, Plans]:
+    """A Service with affinity at every kind of frontend."""
+    made = plan_of(
+        cluster_ip("10.96.0.1"),
+        external_ip("192.0.2.1", policy=LOCAL),
+        node_port(30080, LOCAL),
+        cluster=pods(*addresses),
+        affinity_seconds=3600,
+    )
+    return {ObjectName("shop", "pay"): (made,)}
+
+
+def client(frontend: str, endpoint: str, number: int = 7) -> Found:
+    set_id, key = FRONTENDS[frontend]
+    address = pack(f"203.0.113.{number}")
+    to = pack(endpoint) + pack_port(8080)
+    return Found(key_prefix(V4, set_id) + address + key, to, 3_600_000, 1_800_000)
+
+
+def remembered(kernel: Kernel) -> dict[bytes, tuple[object, int]]:
+    """Clients with their endpoint, and their time: it runs, so minutes must do."""
+    entries = [e for s in (S.AFFINITY, S.AFFINITY_NODEPORTS) for e in kernel.elements(V4, s)]
+    return {e.key: (e.value, round(e.expiration_ms / 600_000)) for e in entries}
+
+
+def told(entries: list[Found]) -> dict[bytes, tuple[object, int]]:
+    return {e.key: (e.value, round(e.expiration_ms / 600_000)) for e in entries}
+
+
+@pytest.mark.parametrize("age", [None, _foreign_chain], ids=["kept", "replaced"])
+def test_clients_are_remembered_over_a_restart(
+    mode: NftablesMode, kernel: Kernel, age: Callable[[], None] | None
+) -> None:
+    here = ("10.244.1.2", "10.244.1.3")
+    after = restarted(mode, sticky(*here))
+    stay = [client(frontend, "10.244.1.3") for frontend in FRONTENDS]
+    go = [client(frontend, "10.244.1.2", number=8) for frontend in FRONTENDS]
+    remember(kernel, [*stay, *go])
+    if age:
+        age()
+    after.start(NODE_A)
+    after.replace(sticky("10.244.1.3", "10.244.1.4"))
+    after.close()
+    assert remembered(kernel) == told(stay)
+
+
+def test_a_layout_that_never_had_these_sets_is_no_hindrance(
+    mode: NftablesMode, kernel: Kernel
+) -> None:
+    table = codec.new_table(V6)
+    commit(kernel, [table, codec.new_chain(V6, Chain("old", ()))])
+    adopted = mode.start(NODE_A)
+    assert adopted.reason == "IPv4: no table yet, IPv6: set cluster-ips is of another layout"
+    mode.replace(services(1))
+    assert not mode.verify()
+
+
+def test_a_changed_node_makes_the_tables_anew_with_everything_in_them(
+    mode: NftablesMode, kernel: Kernel
+) -> None:
+    mode.start(NODE_A)
+    mode.replace(sticky("10.244.1.2") | services(9))
+    remember(kernel, [client("cluster IP", "10.244.1.2")])
+    mode.start(msgspec.structs.replace(NODE_A, masquerade_all=True))
+    generation = kernel.generation()
+    mode.replace(sticky("10.244.1.2") | services(9))
+    assert kernel.generation() == generation + 1
+    assert not mode.verify()
+    assert remembered(kernel) == told([client("cluster IP", "10.244.1.2")])
+
+
+@contextlib.contextmanager
+def a_server(address: str, port: int) -> Iterator[None]:
+    """Something that accepts, and a route that takes Services' addresses to the output hook."""
+    subprocess.run(["ip", "address", "add", address, "dev", "lo"], check=True)
+    subprocess.run(["ip", "route", "add", "10.96.0.0/12", "dev", "lo", "src", address], check=True)
+    with socket.create_server((address, port), backlog=4096) as server:
+        stopped = threading.Event()
+        server.settimeout(0.2)
+
+        def serve() -> None:
+            while not stopped.is_set():
+                with contextlib.suppress(TimeoutError):
+                    server.accept()[0].close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield
+        stopped.set()
+        thread.join()
+
+
+def test_no_connection_fails_while_tables_are_replaced(mode: NftablesMode) -> None:
+    """The cluster IP answers all the time; without translation it would be silent."""
+    known = {
+        ObjectName("shop", "pay"): (
+            plan_of(cluster_ip("10.96.0.1"), cluster=pods("192.168.0.11")),
+        ),
+        **services(*range(10, 60)),
+    }
+    mode.start(NODE_A)
+    mode.replace(known)
+    finished, outcomes = threading.Event(), []
+
+    def connect() -> None:
+        while not finished.is_set():
+            try:
+                socket.create_connection(("10.96.0.1", 80), timeout=0.5).close()
+                outcomes.append("answered")
+            except OSError as error:
+                outcomes.append(str(error))
+
+    with a_server("192.168.0.11", 8080):
+        client_ = threading.Thread(target=connect)
+        client_.start()
+        for _ in range(20):
+            _foreign_chain()
+            assert not mode.start(NODE_A).kept
+            mode.replace(known)
+        finished.set()
+        client_.join()
+    assert set(outcomes) == {"answered"}
+    assert len(outcomes) > 50
+
+
+def test_start_alone_writes_nothing(mode: NftablesMode, kernel: Kernel) -> None:
+    mode.start(NODE_A)
+    mode.replace(services(1))
+    _foreign_chain()
+    add(kernel, {key_prefix(V4, S.CLUSTER_IPS) + pack("10.96.0.77"): b""})
+    generation, sending = kernel.generation(), counted(mode)
+    mode.start(NODE_A)
+    mode.verify()
+    mode.dump()
+    kinds = {int.from_bytes(data[4:6], "little") & 0xFF for data in sending.sent}
+    assert kinds <= {nl.GETGEN, nl.GETTABLE, nl.GETRULE, nl.GETCHAIN, nl.GETSET, nl.GETSETELEM}
+    assert kernel.generation() == generation
