@@ -24,6 +24,8 @@ class TableFound(NamedTuple):
 
     chains: dict[str, Chain]
     sets: dict[str, codec.FoundSet]
+    flags: int
+    """Of the table; ours has none. 1 is `dormant`: the kernel passes its chains by."""
 
 
 class Observed(msgspec.Struct, frozen=True):
@@ -43,6 +45,8 @@ def misfit(table: TableFound | None, layout: Layout) -> str:
     """Why a table cannot be kept; empty if it can."""
     if table is None:
         return "no table yet"
+    if table.flags:
+        return f"the table has flags ({table.flags:#x}; 0x1 is dormant)"
     for spec in set_specs(layout.family):
         found = table.sets.get(spec.id.set_name)
         if found is None or not _set_fits(spec, found):

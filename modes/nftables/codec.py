@@ -325,16 +325,10 @@ class FoundSet(NamedTuple):
 def decode_set(payload: bytes) -> FoundSet:
     """One set of a dump."""
     parts = dict(nl.attributes(payload))
-
-    def number(kind: int) -> int:
-        return int.from_bytes(parts.get(kind, b""), "big")
-
+    kinds = (nl.NFTA_SET_FLAGS, nl.NFTA_SET_KEY_LEN, nl.NFTA_SET_DATA_LEN)
+    flags, key, data = (_number(parts.get(kind)) for kind in kinds)
     return FoundSet(
-        _name(parts[nl.NFTA_SET_NAME]),
-        number(nl.NFTA_SET_FLAGS),
-        number(nl.NFTA_SET_KEY_LEN),
-        number(nl.NFTA_SET_DATA_LEN),
-        _name(parts[nl.NFTA_SET_TABLE]),
+        _name(parts[nl.NFTA_SET_NAME]), flags, key, data, _name(parts[nl.NFTA_SET_TABLE])
     )
 
 
@@ -345,8 +339,8 @@ def decode_chain(payload: bytes) -> tuple[str, str, BaseChain | None]:
     if nl.NFTA_CHAIN_HOOK in parts:
         hook = dict(nl.attributes(parts[nl.NFTA_CHAIN_HOOK]))
         priority = int.from_bytes(hook[_HOOK_PRIORITY], "big", signed=True)
-        number = int.from_bytes(hook[_HOOK_NUMBER], "big")
-        base = BaseChain(_name(parts[nl.NFTA_CHAIN_TYPE]), number, priority)
+        kind, number = _name(parts[nl.NFTA_CHAIN_TYPE]), _number(hook[_HOOK_NUMBER])
+        base = BaseChain(kind, number, priority, _number(parts[nl.NFTA_CHAIN_POLICY]))
     return _name(parts[nl.NFTA_CHAIN_TABLE]), _name(parts[nl.NFTA_CHAIN_NAME]), base
 
 
@@ -358,9 +352,10 @@ def decode_rule(payload: bytes) -> tuple[str, str, Rule]:
     return _name(parts[nl.NFTA_RULE_TABLE]), _name(parts[nl.NFTA_RULE_CHAIN]), rule
 
 
-def decode_table_name(payload: bytes) -> str:
-    """The name of one table of a dump."""
-    return _name(dict(nl.attributes(payload))[nl.NFTA_TABLE_NAME])
+def decode_table(payload: bytes) -> tuple[str, int]:
+    """Name and flags of one table of a dump."""
+    parts = dict(nl.attributes(payload))
+    return _name(parts[nl.NFTA_TABLE_NAME]), _number(parts.get(nl.NFTA_TABLE_FLAGS))
 
 
 def decode_generation(payload: bytes) -> int:
@@ -370,6 +365,10 @@ def decode_generation(payload: bytes) -> int:
 
 def _name(payload: bytes) -> str:
     return payload.rstrip(b"\0").decode()
+
+
+def _number(payload: bytes | None) -> int:
+    return int.from_bytes(payload or b"", "big")
 
 
 def rule_holds(wanted: Rule, found: Rule) -> bool:

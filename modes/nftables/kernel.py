@@ -144,17 +144,19 @@ class Kernel:
         )
         return next(codec.decode_generation(a.payload) for a in answers if a.payload)
 
-    def tables(self) -> set[tuple[Family, str]]:
-        """The tables of both families, whoever made them."""
-        return {
-            (answer.family, codec.decode_table_name(answer.payload))
-            for answer in self.dump(nl.GETTABLE, 0)
-            if answer.family is not None
-        }
+    def tables(self) -> dict[tuple[Family, str], int]:
+        """The tables of both families, whoever made them, with their flags."""
+        found: dict[tuple[Family, str], int] = {}
+        for answer in self.dump(nl.GETTABLE, 0):
+            if answer.family is not None:
+                name, flags = codec.decode_table(answer.payload)
+                found[answer.family, name] = flags
+        return found
 
     def table(self, family: Family) -> TableFound | None:
         """The structure of our table in this family, if it exists."""
-        if (family, TABLE) not in self.tables():
+        flags = self.tables().get((family, TABLE))
+        if flags is None:
             return None
         nfproto = nl.NFPROTO[family]
         rules: dict[str, list[Rule]] = {}
@@ -170,7 +172,8 @@ class Kernel:
                 chains[name] = _chain(name, rules, base)
         wanted = nl.text(nl.NFTA_SET_TABLE, TABLE)
         sets = [codec.decode_set(a.payload) for a in self.dump(nl.GETSET, nfproto, wanted)]
-        return TableFound(chains, {found.name: found for found in sets if found.table == TABLE})
+        ours = {found.name: found for found in sets if found.table == TABLE}
+        return TableFound(chains, ours, flags)
 
     def elements(self, family: Family, set_id: S) -> Iterator[codec.Found]:
         """The elements of one of our sets; none if there is no such set."""

@@ -34,6 +34,7 @@ class BaseChain(NamedTuple):
     type: str
     hook: int
     priority: int
+    policy: int = x.NF_ACCEPT
 
 
 Rule = tuple[bytes, ...]

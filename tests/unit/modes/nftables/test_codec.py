@@ -161,7 +161,13 @@ def test_a_set_comes_back(family: Family, spec: SetSpec) -> None:
 def test_chains_and_rules_come_back(family: Family) -> None:
     layout = Layout(Shape(family, pod_cidrs=("10.244.0.0/16",) if family is Family.IPV4 else ()))
     for chain in layout.base_chains():
-        assert decode_chain(new_chain(family, chain).body) == (TABLE, chain.name, chain.base)
+        # The kernel always tells a base chain's policy; what we do not say is accept.
+        told = nl.be32(nl.NFTA_CHAIN_POLICY, 1)
+        assert decode_chain(new_chain(family, chain).body + told) == (
+            TABLE,
+            chain.name,
+            chain.base,
+        )
         messages = list(new_rules(family, chain))
         assert len(messages) == len(chain.rules)
         for rule, message in zip(chain.rules, messages, strict=True):
