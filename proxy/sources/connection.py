@@ -12,6 +12,7 @@ import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlencode
@@ -80,6 +81,7 @@ class Connection:
         self.server = identity.server
         """The URL that is talked to, as far as it is known."""
         self._client: _Client | None = None
+        self._open = threading.Lock()
         self._sockets: WeakSet[socket.socket] = WeakSet()
         self._closed = False
 
@@ -100,35 +102,23 @@ class Connection:
     def close(self) -> None:
         """End every request of every thread; none is answered from now on."""
         self._closed = True
-        for open_socket in list(self._sockets):
+        with self._open:
+            sockets = list(self._sockets)
+        for open_socket in sockets:
             with contextlib.suppress(OSError):  # the server was faster
                 socket.socket.shutdown(open_socket, socket.SHUT_RDWR)
 
     @contextmanager
     def _answer(self, path: str, query: Mapping[str, str]) -> Iterator[urllib3.BaseHTTPResponse]:
-        from urllib3 import Timeout  # noqa: PLC0415 (comes with the client, see `loaded`)
-        from urllib3.exceptions import HTTPError  # noqa: PLC0415
+        from urllib3.exceptions import HTTPError  # noqa: PLC0415 (comes with the client, see `loaded`)
 
         try:
             client, token = self._connected()
         except NoCredentials as error:
             self._forget()
             raise Failed(Failure(str(error))) from error
-        patience = self._patience
-        headers = {"Accept": "application/json", "User-Agent": f"headgate/{version()}"}
-        if token:
-            headers["Authorization"] = token
         try:
-            with closing(
-                client.pool.request(
-                    "GET",
-                    f"{client.server}{path}?{urlencode(query)}",
-                    headers=headers,
-                    timeout=Timeout(connect=patience.connect_seconds, read=patience.answer_seconds),
-                    preload_content=False,
-                    retries=False,  # and no redirects: waiting is the business of `Watch`
-                )
-            ) as response:
+            with closing(self._send(client, token, f"{path}?{urlencode(query)}")) as response:
                 if response.status != HTTPStatus.OK:
                     if response.status == HTTPStatus.UNAUTHORIZED:
                         self._forget()
@@ -140,6 +130,32 @@ class Connection:
                 self._forget()  # a certificate may have been rotated
             silent = isinstance(root, TimeoutError)
             raise Failed(Failure(_words(root), is_silence=silent)) from error
+
+    def _send(self, client: _Client, token: str, target: str) -> urllib3.BaseHTTPResponse:
+        """The answer as far as its headers have come."""
+        from urllib3 import Timeout  # noqa: PLC0415
+        from urllib3.exceptions import ProtocolError  # noqa: PLC0415
+
+        headers = {"Accept": "application/json", "User-Agent": f"headgate/{version()}"}
+        if token:
+            headers["Authorization"] = token
+        patience = self._patience
+        request = partial(
+            client.pool.request,
+            "GET",
+            client.server + target,
+            headers=headers,
+            timeout=Timeout(connect=patience.connect_seconds, read=patience.answer_seconds),
+            preload_content=False,
+            retries=False,  # and no redirects: waiting is the business of `Watch`
+        )
+        try:
+            return request()
+        except ProtocolError:
+            if self._closed:
+                raise
+            # A connection that was kept open since the last answer may be closed by now.
+            return request()
 
     def _connected(self) -> tuple[_Client, str]:
         """The client, made anew after `_forget`, and the token of this moment.
@@ -174,7 +190,8 @@ class Connection:
         def connect(connection: urllib3.connection.HTTPConnection) -> None:
             plain.connect(connection)
             if connection.sock is not None:
-                self._sockets.add(connection.sock)
+                with self._open:
+                    self._sockets.add(connection.sock)
             if self._closed:
                 self.close()
 

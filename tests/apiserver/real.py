@@ -125,6 +125,7 @@ class RealApiServer:
                 "--service-cluster-ip-range=10.96.0.0/16,fd00:10:96::/112",
                 "--disable-admission-plugins=ServiceAccount",
                 "--endpoint-reconciler-type=none",
+                "--feature-gates=WatchList=true",  # initial events; on by default since 1.32
             ],
         )
 

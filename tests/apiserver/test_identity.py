@@ -124,13 +124,13 @@ def test_an_authority_that_did_not_sign_is_one_clear_line(
     certificate: Path, tmp_path: Path, log: Log
 ) -> None:
     with serving(certificate) as server:
-        other = make_certificate(tmp_path)
-        authority = {"certificate-authority": str(other)}
-        config = kubeconfig(tmp_path, server.url, {"token": TOKEN}, **authority)
+        other = {"certificate-authority-data": encoded(make_certificate(tmp_path))}
+        config = kubeconfig(tmp_path, server.url, {"token": TOKEN}, **other)
         with Follower(ApiSource(config, EAGER)) as follower:
             line = log.next()
             assert f"server={server.url} reason=its certificate is not trusted: self" in line
-            other.write_bytes(certificate.read_bytes())  # the right one arrives
+            right = {"certificate-authority-data": encoded(certificate)}
+            kubeconfig(tmp_path, server.url, {"token": TOKEN}, **right)  # somebody corrects it
             follower.agrees(server)
             assert "serves us again" in log.next()
     assert log.silent()

@@ -95,6 +95,8 @@ class Wire:
     def down(self) -> None:
         """Refuse connections, and cut those that are open."""
         if self._server is not None:
+            with self._lock:
+                self._server.closed = True
             self._server.shutdown()
             self._thread.join()
             self._server.server_close()
@@ -131,9 +133,11 @@ class Wire:
         return Fault()
 
     @contextlib.contextmanager
-    def track(self, connection: socket.socket) -> Iterator[None]:
-        """Let `cut` know a connection while it is in use."""
+    def track(self, connection: socket.socket, server: _Server) -> Iterator[None]:
+        """Let `cut` know a connection while it is in use. Raises OSError if it is too late."""
         with self._lock:
+            if server.closed:
+                raise ConnectionAbortedError("the wire is down")
             self._sockets.add(connection)
         try:
             yield
@@ -146,6 +150,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
     wire: Wire
+    closed = False
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A connection that breaks is what this is for."""
@@ -163,8 +168,8 @@ class _Relay(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         wire = self.server.wire
         parts = urlsplit(self.path)
-        fault = wire.fault(Request(parts.path, dict(parse_qsl(parts.query))))
-        with wire.track(self.connection):
+        with wire.track(self.connection, self.server):
+            fault = wire.fault(Request(parts.path, dict(parse_qsl(parts.query))))
             if fault.before is not None:
                 fault.before()
             if fault.status:
@@ -178,7 +183,7 @@ class _Relay(BaseHTTPRequestHandler):
         with contextlib.closing(upstream):
             upstream.request("GET", self.path, headers=wire.upstream.headers)
             assert upstream.sock is not None
-            with wire.track(upstream.sock):
+            with wire.track(upstream.sock, self.server):
                 response = upstream.getresponse()
                 self._head(response.status, {"Transfer-Encoding": "chunked"})
                 self._body(response, fault)
