@@ -24,7 +24,11 @@ _v6 = st.ip_addresses(v=6).flatmap(lambda a: st.sampled_from([str(a), a.exploded
 _numbers = st.integers(-1, 65537) | st.sampled_from([80, 443, 8080])
 _flags = st.none() | st.booleans()
 _junk = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=5),
     lambda inner: (
         st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
     ),
