@@ -146,8 +146,9 @@ class ApiSource:
                 return watch.failed(error.failure)
             failure = error.failure
         pause = watch.ended(clock() - began, failure)
-        event = "Listing again" if isinstance(watch.request, ListFrom) else "Resuming"
-        log.info(event, v=2, kind=watch.kind, reason=failure or "the watch has ended")
+        if not self._stopped.is_set():
+            event = "Listing again" if isinstance(watch.request, ListFrom) else "Resuming"
+            log.info(event, v=2, kind=watch.kind, reason=failure or "the watch has ended")
         return pause
 
     def _follows(self, watch: Watch) -> None:

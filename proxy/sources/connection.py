@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import partial
 from http import HTTPStatus
+from http.client import IncompleteRead
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlencode
 from weakref import WeakSet
@@ -230,6 +231,8 @@ def _words(root: BaseException) -> str:
             return f"its name cannot be resolved: {root.strerror}"
         case TimeoutError():
             return "no answer in time"
+        case IncompleteRead():
+            return "cut in the middle of an answer"
         case OSError() if root.strerror:
             return root.strerror[0].lower() + root.strerror[1:]
         case _:

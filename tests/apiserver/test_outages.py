@@ -126,6 +126,31 @@ def test_an_outage_in_the_middle_is_a_line_for_each_reason(
 
 
 @pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://127.0.0.1:1", "connection refused"),
+        ("https://[::1]:1", "connection refused"),
+        ("http://no-such-host.invalid", "its name cannot be resolved: "),
+        ("http://203.0.113.1", "network is unreachable"),
+    ],
+)
+def test_the_reason_is_in_words_of_the_network(log: Log, url: str, words: str) -> None:
+    with Follower(ApiSource(config(url), EAGER)) as follower:
+        assert f"server={url} reason={words}" in log.next()
+        assert follower.quiet()
+
+
+def test_an_answer_that_is_cut_is_asked_for_again(
+    fake: FakeApiServer, relay: Wire, log: Log
+) -> None:
+    a_cluster(fake)
+    relay.interpose(Fault(cut_after=50), of_services)
+    with Follower(ApiSource(config(relay.url), EAGER)) as follower:
+        assert log.next().endswith("reason=cut in the middle of an answer")
+        follower.agrees(fake)
+
+
+@pytest.mark.parametrize(
     ("status", "body", "words"),
     [
         (401, b"", "401 Unauthorized"),
