@@ -1,8 +1,10 @@
 """Can a table that the kernel holds be kept, and how is one made that can? Pure.
 
-A table is kept when every set, chain and rule in it is what this program would write. Otherwise
-it is replaced in one transaction that deletes it and makes it anew with all its elements, so that
-no packet ever meets a gap.
+A table is kept when every set, chain and rule in it is what this program would write. If all sets
+are, its rules are mended in place: a packet sees the old rules or the new ones, and the elements
+all the time. Otherwise the table is deleted and made anew with all its elements in one transaction.
+There a gap of a microsecond is left: rules that a packet has begun with go on after the commit, and
+find the maps empty, while the new chains, hooked before the old ones, had nothing to say yet.
 """
 
 from __future__ import annotations
@@ -28,17 +30,33 @@ class TableFound(NamedTuple):
     """Of the table; ours has none. 1 is `dormant`: the kernel passes its chains by."""
 
 
+class Mend(NamedTuple):
+    """What mends the rules of a table, around the change of its elements."""
+
+    before: list[nl.Message]
+    after: list[nl.Message]
+    foreign: frozenset[str]
+    """Chains that do not belong there, which go."""
+
+
 class Observed(msgspec.Struct, frozen=True):
     """What the kernel holds of ours."""
 
     elements: Elements
-    """Of tables that are kept."""
+    """Of tables that are kept or mended."""
     rebuild: dict[Family, str]
-    """Families whose table must be made anew, and why."""
+    """Families whose table must be made anew, or mended, and why."""
+    mends: dict[Family, Mend]
+    """Of these, the families whose table can be mended."""
     present: frozenset[Family]
     """Families that have a table of ours, kept or not."""
     chains: frozenset[tuple[Family, str]]
-    """Of tables that are kept."""
+    """Of tables that are kept or mended, without those that do not belong there."""
+
+    @property
+    def made_anew(self) -> list[Family]:
+        """Families whose table starts from nothing."""
+        return [family for family in self.rebuild if family not in self.mends]
 
 
 def misfit(table: TableFound | None, layout: Layout) -> str:
@@ -57,9 +75,15 @@ def misfit(table: TableFound | None, layout: Layout) -> str:
     for name in sorted(constant.keys() | table.chains.keys()):
         wanted = constant.get(name) or layout.numbered_chain(name)
         have = table.chains.get(name)
-        if wanted is None or have is None or not _chain_fits(wanted, have):
+        if wanted is None or have is None or not chain_fits(wanted, have):
             return f"chain {name} is of another layout"
     return ""
+
+
+def sets_fit(table: TableFound, layout: Layout) -> bool:
+    """Whether all our sets are there, each as this program would make it."""
+    found = ((spec, table.sets.get(spec.id.set_name)) for spec in set_specs(layout.family))
+    return all(have is not None and _set_fits(spec, have) for spec, have in found)
 
 
 def _set_fits(spec: SetSpec, found: codec.FoundSet) -> bool:
@@ -68,7 +92,8 @@ def _set_fits(spec: SetSpec, found: codec.FoundSet) -> bool:
     return data_fits and (found.flags, found.key_size) == (codec.set_flags(spec), spec.key_size)
 
 
-def _chain_fits(wanted: Chain, found: Chain) -> bool:
+def chain_fits(wanted: Chain, found: Chain) -> bool:
+    """Whether a chain is hooked where ours is, and its rules say what ours say."""
     return (
         wanted.base == found.base
         and len(wanted.rules) == len(found.rules)

@@ -7,8 +7,7 @@ it in `codec`, and `kernel` says it.
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Collection, Mapping, Sequence
 
 from endpoints.names import Family, ObjectName
 from endpoints.node import NodeView
@@ -25,6 +24,7 @@ from modes.nftables.kernel import (
     lookups_can_miss,
     route_loopback,
 )
+from modes.nftables.mend import mend
 from modes.nftables.skeleton import TABLE, Layout, shape_of
 
 _NODE = ObjectName("", "")
@@ -167,6 +167,7 @@ class NftablesMode:
         """What the kernel holds of ours, and which tables must be made anew."""
         elements: Elements = {}
         rebuild: dict[Family, str] = {}
+        mends: dict[Family, adopt.Mend] = {}
         present: set[Family] = set()
         chains: set[tuple[Family, str]] = set()
         for family, layout in self._layouts.items():
@@ -174,12 +175,16 @@ class NftablesMode:
             reason = adopt.misfit(table, layout)
             if reason:
                 rebuild[family] = reason
-            if table is not None:
-                present.add(family)
-                if not reason:
-                    chains.update((family, name) for name in table.chains)
-                    elements.update(self._kernel.all_elements(family))
-        return Observed(elements, rebuild, frozenset(present), frozenset(chains))
+            if table is None:
+                continue
+            present.add(family)
+            how = mend(table, layout)
+            if how:
+                chains.update((family, name) for name in table.chains.keys() - how.foreign)
+                elements.update(self._kernel.all_elements(family))
+                if reason:
+                    mends[family] = how
+        return Observed(elements, rebuild, mends, frozenset(present), frozenset(chains))
 
     def _reconcile(self, fragments: dict[ObjectName, Fragment], found: Observed) -> ApplyReport:
         """Bring the kernel from what was found to these fragments, without those it refuses."""
@@ -193,6 +198,7 @@ class NftablesMode:
             chains = delta.missing_chains(self._layouts, set(found.chains), changes)
             messages = self._rebuilding(found)
             messages += delta.messages(self._layouts, chains, changes)
+            messages += [message for how in found.mends.values() for message in how.after]
             messages += self._remembered_clients(found, wanted)
             size = 0
             if messages:
@@ -204,28 +210,26 @@ class NftablesMode:
             self._applied = delta.Applied()
             self._applied.commit(fragments)
             self._chains = set(found.chains).union(chains)
-            self._forget_clients(changes, made_anew=found.rebuild.keys())
+            self._forget_clients(changes, found.made_anew)
             return _report(changes, messages, size, failed)
 
     def _rebuilding(self, found: Observed) -> list[nl.Message]:
         messages: list[nl.Message] = []
-        for family in found.rebuild:
+        for family in found.made_anew:
             messages += adopt.rebuilding(self._layouts[family], exists=family in found.present)
-        return messages
+        return messages + [message for how in found.mends.values() for message in how.before]
 
     def _remembered_clients(self, found: Observed, wanted: Elements) -> list[nl.Message]:
         """What a table that is made anew takes over from the one before."""
         messages: list[nl.Message] = []
-        for family in found.rebuild:
+        for family in found.made_anew:
             for set_id, (_, policy) in affinity.MAPS.items():
                 local = {element.key for element in self._kernel.elements(family, policy)}
                 entries = self._kernel.elements(family, set_id)
                 messages += affinity.carried_over(entries, local, wanted)
         return messages
 
-    def _forget_clients(
-        self, changes: delta.Changes, made_anew: AbstractSet[Family] = frozenset()
-    ) -> None:
+    def _forget_clients(self, changes: delta.Changes, made_anew: Collection[Family] = ()) -> None:
         """Delete entries of the affinity maps that the change made untrue.
 
         A table that was made anew has taken over only what is true: to it all is news, not change.

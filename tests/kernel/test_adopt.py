@@ -135,6 +135,7 @@ def _set_missing() -> None:
     )
 
 
+MENDED = [_rule_changed, _rule_missing, _foreign_chain, _foreign_set, _chain_missing]
 OLDER = [
     _rule_changed,
     _rule_missing,
@@ -148,7 +149,7 @@ OLDER = [
 
 
 @pytest.mark.parametrize("age", OLDER, ids=lambda it: it.__name__.strip("_"))
-def test_a_table_of_another_layout_is_replaced_in_one_transaction(
+def test_a_table_of_another_layout_is_made_right_in_one_transaction(
     mode: NftablesMode, kernel: Kernel, age: Callable[[], None]
 ) -> None:
     known = services(1, 2)
@@ -205,7 +206,9 @@ def told(entries: list[Found]) -> dict[bytes, tuple[object, int]]:
     return {e.key: (e.value, round(e.expiration_ms / 600_000)) for e in entries}
 
 
-@pytest.mark.parametrize("age", [None, _foreign_chain], ids=["kept", "replaced"])
+@pytest.mark.parametrize(
+    "age", [None, _foreign_chain, _set_missing], ids=["kept", "mended", "made anew"]
+)
 def test_clients_are_remembered_over_a_restart(
     mode: NftablesMode, kernel: Kernel, age: Callable[[], None] | None
 ) -> None:
@@ -268,7 +271,7 @@ def a_server(address: str, port: int) -> Iterator[None]:
         thread.join()
 
 
-def test_no_connection_fails_while_tables_are_replaced(mode: NftablesMode) -> None:
+def test_no_connection_fails_while_rules_are_made_right(mode: NftablesMode) -> None:
     """The cluster IP answers all the time; without translation it would be silent."""
     known = {
         ObjectName("shop", "pay"): (
@@ -291,9 +294,11 @@ def test_no_connection_fails_while_tables_are_replaced(mode: NftablesMode) -> No
     with a_server("192.168.0.11", 8080):
         client_ = threading.Thread(target=connect)
         client_.start()
-        for _ in range(20):
+        for number in range(40):
             _foreign_chain()
-            assert not mode.start(NODE_A).kept
+            _rule_changed()
+            node = msgspec.structs.replace(NODE_A, masquerade_all=number % 2 == 0)
+            assert not mode.start(node).kept
             mode.replace(known)
         finished.set()
         client_.join()
@@ -313,3 +318,15 @@ def test_start_alone_writes_nothing(mode: NftablesMode, kernel: Kernel) -> None:
     kinds = {int.from_bytes(data[4:6], "little") & 0xFF for data in sending.sent}
     assert kinds <= {nl.GETGEN, nl.GETTABLE, nl.GETRULE, nl.GETCHAIN, nl.GETSET, nl.GETSETELEM}
     assert kernel.generation() == generation
+
+
+@pytest.mark.parametrize("age", MENDED, ids=lambda it: it.__name__.strip("_"))
+def test_wrong_rules_cost_no_element(mode: NftablesMode, age: Callable[[], None]) -> None:
+    known = services(1, 2)
+    mode.start(NODE_A)
+    mode.replace(known)
+    age()
+    mode.start(NODE_A)
+    report = mode.replace(known)
+    assert (report.added, report.deleted) == (0, 0)
+    assert report.messages > 0
