@@ -36,7 +36,7 @@ def world(mode: str) -> Iterator[World]:
     made.close()
 
 
-@effort(12)
+@effort(25)
 @given(node_settings, objects(), objects(), st.integers(0, 1 << 32))
 def test_the_kernel_does_what_explain_says(
     world: World, settings: NodeSettings, first: Objects, then: Objects, seed: int
