@@ -138,7 +138,7 @@ def walk(plans: Iterable[ServicePlan], node: NodeView, packet: Packet) -> Explan
     hops = {e: _masquerade(plan, frontend, e, node, packet) for e in endpoints}
     steps = [
         arrival,
-        _choice(endpoints, plan.affinity_seconds, bypass, is_local_list=is_local_list),
+        _choice(plan, frontend, bypass, is_local_list=is_local_list),
     ]
     reasons = dict.fromkeys(reason for _, reason in hops.values())
     steps.extend(Step("postrouting", reason) for reason in reasons)
@@ -314,20 +314,19 @@ def _nothing_in_force(
     return _end(Reject(), plan, frontend, [arrival, step], unused)
 
 
-def _choice(
-    endpoints: tuple[Endpoint, ...],
-    affinity_seconds: int | None,
-    bypass: str,
-    *,
-    is_local_list: bool,
-) -> Step:
-    count = len(endpoints)
+def _choice(plan: ServicePlan, frontend: Frontend, bypass: str, *, is_local_list: bool) -> Step:
+    """The choice of an endpoint; the place is the chain that makes it in nftables mode."""
+    count = len(plan.local if is_local_list else plan.cluster)
     what = "endpoint on this node" if is_local_list else "endpoint"
     many = "endpoints on this node" if is_local_list else "endpoints"
     text = f"the only {what}" if count == 1 else f"one of {count} {many}, uniformly"
-    if affinity_seconds is not None and count > 1:
-        text += f"; a client keeps its endpoint for {affinity_seconds} s after each connection"
-    return Step(f"pick-{count}", f"{bypass}: {text}" if bypass else text)
+    if plan.affinity_seconds is not None and count > 1:
+        keeps = f"a client keeps its endpoint for {plan.affinity_seconds} s"
+        text += f"; {keeps} after each connection"
+    chain = "np-" if frontend.kind is FrontendKind.NODE_PORT else ""
+    chain += "sticky-" if plan.affinity_seconds is not None else ""
+    chain += "local" if is_local_list else "pick"
+    return Step(f"{chain}-{count}", f"{bypass}: {text}" if bypass else text)
 
 
 def _unused(

@@ -168,7 +168,7 @@ class ClusterState:
         address, port, protocol = claim
         place = "" if kind is FrontendKind.NODE_PORT else f"{bracketed(address)}:"
         holder = self._claims.holder(claim)
-        reason = f"Service {holder} came first and has it; when that goes, this one gets it"
+        reason = f"Service {holder} has it: it is older, or as old and first by name"
         return Problem(f"Service {loser}", _FIELDS[kind], f"{place}{port}/{protocol}", reason)
 
 

@@ -17,7 +17,7 @@ from typing import NoReturn
 from modes.base import EnvironmentFault
 from modes.registry import NotBuilt
 from proxy.config import ConfigError
-from proxy.flags import COMMANDS, Flags, summary
+from proxy.flags import COMMANDS, KUBE_PROXY_FLAGS, Flags, summary
 
 EXIT_FINE, EXIT_FAILURE, EXIT_USAGE = 0, 1, 2
 
@@ -74,6 +74,8 @@ def _unknown(parser: Parser, argument: str) -> str:
     flag = argument.partition("=")[0]
     if not flag.startswith("-"):
         return f"{argument}: unexpected argument of {parser.prog}"
+    if flag in KUBE_PROXY_FLAGS:
+        return f"{flag}: a flag of kube-proxy that headgate does not have yet"
     return f"{flag}: unknown flag of {parser.prog}{_suggestion(flag, parser.known)}"
 
 

@@ -24,6 +24,8 @@ _FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
 _NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 _INTERFACE = re.compile(r"[^\s/]{1,15}")
 _NODE_NAME_LENGTH = 253
+_PORT = r"([1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d{2}|655[0-2]\d|6553[0-5])"
+_SERVER = re.compile(rf"https?://(\[[0-9A-Fa-f:.]+\]|[^\s/:@\[\]]+)(:{_PORT})?(/\S*)?")
 
 
 class ConfigError(Exception):
@@ -62,7 +64,7 @@ def config(flags: argparse.Namespace) -> Config:
         node=node_settings(flags, "--hostname-override", flags.hostname_override),
         manifests=manifests,
         kubeconfig=flags.kubeconfig,
-        master=flags.master,
+        master=_url("--master", flags.master),
         once=once,
         verbosity=_verbosity(flags.v),
     )
@@ -166,6 +168,12 @@ def _node_port_addresses(texts: Iterable[str]) -> tuple[str, ...]:
     except ValueError as error:
         reason = str(error).removeprefix("nodePortAddresses: ")
         raise ConfigError("--nodeport-addresses", "", reason) from error
+
+
+def _url(flag: str, text: str) -> str:
+    if text and not _SERVER.fullmatch(text):
+        raise ConfigError(flag, text, "must be the URL of a server: https://HOST[:PORT]")
+    return text
 
 
 def _verbosity(text: str) -> int:

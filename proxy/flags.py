@@ -12,6 +12,22 @@ from typing import Any, NamedTuple
 
 _TRUE, _FALSE = "true", "false"
 
+_KUBE_PROXY = """
+    add-dir-header alsologtostderr bind-address bind-address-hard-fail boot-id-file
+    cleanup-ipvs cleanup-iptables config config-sync-period conntrack-max-per-core conntrack-min
+    conntrack-tcp-be-liberal conntrack-tcp-timeout-close-wait conntrack-tcp-timeout-established
+    conntrack-udp-timeout conntrack-udp-timeout-stream feature-gates healthz-bind-address
+    healthz-port init-only iptables-localhost-nodeports iptables-masquerade-bit
+    iptables-min-sync-period iptables-sync-period ipvs-exclude-cidrs ipvs-min-sync-period
+    ipvs-scheduler ipvs-strict-arp ipvs-sync-period ipvs-tcp-timeout ipvs-tcpfin-timeout
+    ipvs-udp-timeout kube-api-burst kube-api-content-type kube-api-qps log-dir log-file
+    log-flush-frequency logging-format logtostderr machine-id-file metrics-bind-address
+    metrics-port oom-score-adj profiling proxy-port-range show-hidden-metrics-for-version
+    skip-headers stderrthreshold udp-timeout vmodule write-config-to
+"""
+KUBE_PROXY_FLAGS = frozenset(f"--{name}" for name in _KUBE_PROXY.split())
+"""What kube-proxy takes (REFERENCE B) and we do not yet: refused, but not as a mistake."""
+
 
 class Flags(argparse.ArgumentParser):
     """The flags of one command; remembers their names to suggest the right one."""
@@ -120,7 +136,13 @@ def _output(flags: Flags) -> None:
 
 
 def _render(flags: Flags) -> None:
-    flags.text("--mode", "--proxy-mode", metavar="MODE", text="nftables, iptables or ipvs")
+    flags.add_argument(
+        "--mode",
+        "--proxy-mode",
+        metavar="MODE",
+        required=True,
+        help="nftables, iptables or ipvs",
+    )
     _offline(flags)
 
 
@@ -137,7 +159,10 @@ def _explain(flags: Flags) -> None:
     )
     flags.text("--from", metavar="ADDR", text="who sends the packet [assumed, and said so]")
     flags.text(
-        "--via", metavar="HOOK", text="prerouting: from outside the node's own processes; output"
+        "--via",
+        metavar="HOOK",
+        text="output: sent by a process of the node; prerouting: by a pod or another machine"
+        " [by the source]",
     )
     flags.text("--interface", metavar="NAME", text="where it arrives, for BridgeInterface and such")
     _offline(flags)

@@ -246,7 +246,7 @@ def _raise_environment(failures: Sequence[Failure]) -> None:
     for failure in failures:
         if failure.errno == errno.EPERM:
             raise EnvironmentFault(
-                "nf_tables cannot be changed: CAP_NET_ADMIN is missing (run as root)"
+                "nf_tables does not answer us: CAP_NET_ADMIN is missing (run as root)"
             )
         if failure.message is None and failure.errno in (errno.EINVAL, errno.EOPNOTSUPP):
             raise EnvironmentFault(

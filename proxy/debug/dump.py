@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -11,8 +12,10 @@ import msgspec
 from endpoints.addresses import bracketed
 from modes.base import DumpedFrontend, DumpedService
 from modes.registry import AUTO, BUILT, create
-from proxy.config import mode
+from proxy.config import ConfigError, mode
 from proxy.debug.table import aligned, as_json, percent, wants_json
+
+_NAME = re.compile(r"[^/:\s]+/[^/:\s]+(:[^/:\s]+)?")
 
 
 class Dumped(msgspec.Struct, frozen=True):
@@ -29,6 +32,8 @@ def main(flags: argparse.Namespace) -> int:
     """
     json = wants_json(flags.output)
     wanted = mode(flags.mode)
+    if flags.service and not _NAME.fullmatch(flags.service):
+        raise ConfigError("SERVICE", flags.service, "must be namespace/name or namespace/name:port")
     names = sorted(BUILT) if wanted == AUTO else [wanted]
     dumped = [_dump(name, flags.service) for name in names]
     found = any(of.services for of in dumped)

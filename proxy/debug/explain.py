@@ -50,7 +50,10 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 def main(flags: argparse.Namespace) -> int:
-    """Answer `headgate explain`; 0 whatever the verdict is. Raises ConfigError."""
+    """Answer `headgate explain`; 0 whatever the verdict is, 1 if something was refused.
+
+    Raises ConfigError.
+    """
     json = wants_json(flags.output)
     aim = target(flags.target)
     seen = offline(flags)
@@ -58,7 +61,7 @@ def main(flags: argparse.Namespace) -> int:
     asked = question(aim, getattr(flags, "from"), flags.via, flags.interface, node, plans)
     found = answer(asked, walk(plans, node, asked.packet))
     print(as_json(found) if json else "\n".join(text(found)))
-    return 0
+    return 1 if seen.problems else 0
 
 
 def answer(asked: Question, explanation: Explanation) -> Answer:

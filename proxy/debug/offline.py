@@ -44,7 +44,9 @@ def offline(flags: argparse.Namespace) -> Offline:
         of_kind = tuple(obj for obj in objects if KIND_OF[type(obj)] is kind)
         told += state.fold(Replace(kind, of_kind)).problems
         if kind is Kind.NODE and not any(obj.metadata.name == settings.name for obj in of_kind):
-            reason = "is not in the manifests: its zone and its addresses are not known"
+            reason = (
+                "is not among the objects that were read: its zone and its addresses are not known"
+            )
             told.append(Problem(f"Node {settings.name}", "", "", reason))
     _tell(told)
     return Offline(state, len(told))

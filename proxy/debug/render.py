@@ -19,7 +19,9 @@ def main(flags: argparse.Namespace) -> int:
     json = wants_json(flags.output)
     wanted = mode(flags.mode)
     if wanted == AUTO:
-        raise ConfigError("--mode", wanted, "depends on a kernel, and render asks none")
+        raise ConfigError(
+            "--mode", wanted, "must name a mode: render asks no kernel which one works"
+        )
     require(wanted)
     cluster = offline(flags)
     state = cluster.state

@@ -26,5 +26,5 @@ def test_without_the_capability(call: str, *, privileged: bool) -> None:
     prefix = () if privileged else UNPRIVILEGED
     command = [*prefix, sys.executable, "-c", ASK.format(call=call)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    expected = "nf_tables cannot be changed: CAP_NET_ADMIN is missing (run as root)\n"
+    expected = "nf_tables does not answer us: CAP_NET_ADMIN is missing (run as root)\n"
     assert (done.stdout, done.stderr) == ("" if privileged else expected, "")

@@ -84,7 +84,7 @@ def test_the_loser_is_reported_once_and_takes_over() -> None:
             "Service shop/new",
             "spec.externalIPs",
             "203.0.113.80:80/TCP",
-            "Service shop/old came first and has it; when that goes, this one gets it",
+            "Service shop/old has it: it is older, or as old and first by name",
         ),
     )
     assert names(lost) == {"new"}

@@ -151,7 +151,7 @@ STORIES: dict[str, tuple[str, str, int, Service, list[SliceEndpoint], list[str]]
         STICKY,
         [A1, B1],
         [
-            "pick-2: one of 2 endpoints, uniformly; a client keeps its endpoint for 60 s after each connection",
+            "sticky-pick-2: one of 2 endpoints, uniformly; a client keeps its endpoint for 60 s after each connection",
             "postrouting: 10.244.1.9 is a local pod (clusterCIDR 10.244.0.0/16): not masqueraded",
         ],
     ),
@@ -196,7 +196,7 @@ STORIES: dict[str, tuple[str, str, int, Service, list[SliceEndpoint], list[str]]
         LOCAL_BALANCER,
         [A1, A2, B1],
         [
-            "pick-2: one of 2 endpoints on this node, uniformly",
+            "np-local-2: one of 2 endpoints on this node, uniformly",
             "postrouting: policy Local keeps the client's address 203.0.113.7: not masqueraded",
         ],
     ),
@@ -207,7 +207,7 @@ STORIES: dict[str, tuple[str, str, int, Service, list[SliceEndpoint], list[str]]
         LOCAL_BALANCER,
         [B1],
         [
-            "pick-1: a local pod bypasses policy Local: the only endpoint",
+            "np-pick-1: a local pod bypasses policy Local: the only endpoint",
             "postrouting: policy Local keeps the client's address 10.244.1.9: not masqueraded",
         ],
     ),
@@ -218,7 +218,7 @@ STORIES: dict[str, tuple[str, str, int, Service, list[SliceEndpoint], list[str]]
         LOCAL_BALANCER,
         [B1],
         [
-            "pick-1: the node itself bypasses policy Local: the only endpoint",
+            "np-pick-1: the node itself bypasses policy Local: the only endpoint",
             "postrouting: 192.168.0.11 is the node itself: masqueraded",
         ],
     ),

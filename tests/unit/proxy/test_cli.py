@@ -27,7 +27,17 @@ HEADGATE = [sys.executable, "-m", "proxy"]
         ("run extra", "extra: unexpected argument of headgate run"),
         ("probe --mode x", "--mode: unknown flag of headgate probe"),
         ("--manifests", "--manifests: expected one argument"),
-        ("render --node a", "the following arguments are required: --manifests"),
+        ("render --mode nftables --node a", "the following arguments are required: --manifests"),
+        ("--config=a.conf", "--config: a flag of kube-proxy that headgate does not have yet"),
+        (
+            "--master 10.0.0.1",
+            "--master: 10.0.0.1: must be the URL of a server: https://HOST[:PORT]",
+        ),
+        (
+            "--master http://10.0.0.1:99999",
+            "--master: http://10.0.0.1:99999: must be the URL of a server: https://HOST[:PORT]",
+        ),
+        ("dump pay", "SERVICE: pay: must be namespace/name or namespace/name:port"),
         ("explain", "the following arguments are required: ADDR:PORT[/PROTO], --manifests, --node"),
         ("--mode=nft", "--mode: nft: must be one of auto, nftables, iptables, ipvs"),
         ("probe -o yaml", "-o: yaml: must be text or json"),
@@ -147,5 +157,5 @@ def test_without_privilege_one_line_and_status_2(tmp_path: Path) -> None:
         assert done.returncode == 2, command
         assert done.stdout == ""
         assert done.stderr == (
-            "headgate: nf_tables cannot be changed: CAP_NET_ADMIN is missing (run as root)\n"
+            "headgate: nf_tables does not answer us: CAP_NET_ADMIN is missing (run as root)\n"
         )

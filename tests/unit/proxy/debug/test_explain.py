@@ -286,10 +286,10 @@ def test_what_is_wrong_with_the_manifests_is_told_beside_the_answer(
         "kind: Service\nmetadata: {name: x}\nspec: {clusterIP: 10.96.0.9, ports: [{port: 0}]}\n"
     )
     arguments = ["10.96.7.8:80", f"--manifests={manifests.parent}", "--node=worker-3"]
-    assert main(["explain", *arguments]) == 0
+    assert main(["explain", *arguments]) == 1
     out, err = capsys.readouterr()
     assert out.startswith("REJECT   shop/empty has no endpoints\n")
     assert err.splitlines() == [
         f"headgate: {bad}:1: Service default/x: spec.ports[0].port: 0: must be 1-65535",
-        "headgate: Node worker-3: is not in the manifests: its zone and its addresses are not known",
+        "headgate: Node worker-3: is not among the objects that were read: its zone and its addresses are not known",
     ]

@@ -44,7 +44,10 @@ def test_what_had_to_be_left_out_is_a_failure(
 
 
 def test_no_kernel_to_choose_by(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
-    assert main([argument for argument in arguments if "--mode" not in argument]) == 2
+    unsaid = [argument for argument in arguments if "--mode" not in argument]
+    assert main(unsaid) == 2
+    assert "arguments are required: --mode" in capsys.readouterr().err
+    assert main([*unsaid, "--mode=auto"]) == 2
     assert capsys.readouterr().err == (
-        "headgate: --mode: auto: depends on a kernel, and render asks none\n"
+        "headgate: --mode: auto: must name a mode: render asks no kernel which one works\n"
     )
