@@ -28,6 +28,8 @@ def describe(key: bytes) -> str:
     for field, size in zip(spec.fields, spec.field_sizes, strict=True):
         words.append(_field(field, key[position : position + size]))
         position += size
+    if spec.interval:
+        words[-1] = ", ".join(_networks(key[position - spec.field_sizes[-1] : position], key))
     table = "ip" if family is Family.IPV4 else "ip6"
     return f"{table} {set_id.set_name} {' . '.join(words)}"
 
@@ -143,6 +145,10 @@ def _source_range(family: Family, key: bytes) -> tuple[bytes, list[str]]:
     size = (len(key) - 1) // 2
     address = 4 if family is Family.IPV4 else 16
     frontend = key_prefix(family, S.SERVICES) + key[1 : 1 + size - address]
-    first = ip_address(key[1 + size - address : 1 + size])
-    last = ip_address(key[1 + 2 * size - address :])
-    return frontend, [str(net) for net in summarize_address_range(first, last)]
+    return frontend, _networks(key[1 + size - address : 1 + size], key)
+
+
+def _networks(first: bytes, key: bytes) -> list[str]:
+    """The networks from a first address to the one that ends an interval's key."""
+    last = ip_address(key[-len(first) :])
+    return [str(net) for net in summarize_address_range(ip_address(first), last)]

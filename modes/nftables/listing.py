@@ -42,6 +42,8 @@ class ListedSet(msgspec.Struct, frozen=True):
 
     name: str
     type: str
+    options: tuple[str, ...]
+    """`flags interval`, `size 262144`."""
     elements: tuple[str, ...]
 
 
@@ -96,7 +98,15 @@ def _set(family: Family, spec: SetSpec, elements: Elements) -> ListedSet:
     if spec.data:
         kind += " : " + " . ".join(spec.data)
     ours = ((k, v) for k, v in elements.items() if set_of(k) == (family, spec.id))
-    return ListedSet(spec.id.set_name, kind, tuple(_element(key, value) for key, value in ours))
+    return ListedSet(
+        spec.id.set_name, kind, _options(spec), tuple(_element(key, value) for key, value in ours)
+    )
+
+
+def _options(spec: SetSpec) -> tuple[str, ...]:
+    if spec.dynamic_size:
+        return (f"size {spec.dynamic_size}", "flags dynamic,timeout")
+    return ("flags interval",) if spec.interval else ()
 
 
 def _element(key: bytes, value: Value) -> str:
@@ -124,6 +134,7 @@ def text(listed: Iterable[ListedTable]) -> Iterator[str]:
         for item in table.sets:
             yield f"\t{'map' if ' : ' in item.type else 'set'} {item.name} {{"
             yield f"\t\ttype {item.type}"
+            yield from (f"\t\t{option}" for option in item.options)
             if item.elements:
                 lines = ",\n\t\t\t     ".join(item.elements)
                 yield f"\t\telements = {{ {lines} }}"

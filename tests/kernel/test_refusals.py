@@ -44,7 +44,7 @@ def test_at_the_first_replace_all_others_are_programmed(started: NftablesMode) -
     report = started.replace(listed)
     assert report.failed.keys() == {BAD}
     assert report.failed[BAD] == (
-        "ip lb-sources 198.51.100.4 . tcp . 80 . 10.1.0.0: File exists (EEXIST)"
+        "ip lb-sources 198.51.100.4 . tcp . 80 . 10.1.0.0/16: File exists (EEXIST)"
     )
     assert names(started) == {f"shop/s{n}:http" for n in (1, 2, 3, 4)}
     assert not started.verify()

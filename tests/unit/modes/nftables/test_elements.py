@@ -71,7 +71,7 @@ def test_a_balancer_with_policy_local_has_two_lists_and_its_sources() -> None:
         'ip external-local 198.51.100.4 . tcp . 80 : goto local-1 comment "shop/pay:http"',
         "ip hairpin 10.244.1.2 . 10.244.1.2",
         "ip lb-restricted 198.51.100.4 . tcp . 80",
-        "ip lb-sources 198.51.100.4 . tcp . 80 . 203.0.113.0",
+        "ip lb-sources 198.51.100.4 . tcp . 80 . 203.0.113.0/24",
         "ip post-extlocal 198.51.100.4 . tcp . 80",
         'ip services 198.51.100.4 . tcp . 80 : goto pick-2 comment "shop/pay:http"',
     ]

@@ -74,6 +74,27 @@ def nft_chains(table: str) -> dict[str, list[str]]:
     }
 
 
+def nft_sets(table: str) -> dict[str, tuple[str, set[str]]]:
+    """Sets and maps, each with its type and options, and its elements."""
+    argv = ["nft", "list", "table", table, "headgate"]
+    listed = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    sets = re.findall(r"^\t(?:set|map) (\S+) \{\n(.*?)^\t\}", listed, re.MULTILINE | re.DOTALL)
+    out = {}
+    for name, body in sets:
+        head, _, rest = body.partition("elements = {")
+        elements = re.sub(r"0x([0-9a-f]{8})", lambda m: str(int(m[1], 16)), rest.strip(" \n\t}"))
+        told = {re.sub(r"\s+", " ", element).strip() for element in elements.split(",")} - {""}
+        out[name] = ("\n".join(map(str.strip, head.strip().splitlines())), told)
+    return out
+
+
+def sets_of(table: ListedTable) -> dict[str, tuple[str, set[str]]]:
+    return {
+        listed.name: ("\n".join((f"type {listed.type}", *listed.options)), set(listed.elements))
+        for listed in table.sets
+    }
+
+
 def as_nft_lists(rule: str) -> str:
     """The one thing that nft leaves out: a protocol that the statement implies."""
     return rule.replace("meta l4proto tcp reject with tcp reset", "reject with tcp reset")
@@ -94,6 +115,7 @@ def test_render_prints_what_nft_prints_of_the_kernel(view: NodeView) -> None:
         mode.replace(services)
         for table in tables(services, view):
             assert chains_of(table) == nft_chains(table.family)
+            assert sets_of(table) == nft_sets(table.family)
     finally:
         mode.cleanup()
         mode.close()
