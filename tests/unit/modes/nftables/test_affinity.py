@@ -96,6 +96,13 @@ def test_all_are_forgotten_with_their_service() -> None:
     assert forgotten(changes_between(sticky(*BOTH), None)) == ENTRIES
 
 
+def test_what_another_service_takes_over_is_not_gone() -> None:
+    """Of two Services that claim an address one goes; the other one has the same endpoint."""
+    fragment = render([sticky(*BOTH)], {})
+    moved = Changes(deletes=set(fragment), adds=dict(fragment))
+    assert doubts(moved) == {}
+
+
 def test_the_other_family_is_left_alone() -> None:
     v6 = plan_of(cluster_ip("fd00:10:96::7"), cluster=pods("fd00:10:244:1::2"), affinity_seconds=60)
     assert set(doubts(changes_between(v6, None))) == {(Family.IPV6, S.AFFINITY)}
