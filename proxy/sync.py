@@ -9,8 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
 
+from endpoints.addresses import family
 from endpoints.events import Delete, Folded, Problem, Replace, Upsert
-from endpoints.names import ObjectName
+from endpoints.names import Family, ObjectName
+from endpoints.node import NodeView
+from endpoints.nodeports import is_loopback
 from endpoints.objects import Kind
 from endpoints.state import ClusterState
 from modes.base import ApplyReport, Delta, EnvironmentFault, KernelFault, Mode, Plans
@@ -65,6 +68,7 @@ class Sync:
         self._unknown = True
         self._refused: dict[ObjectName, str] = {}
         self._problems = 0
+        self._warned: set[tuple[str, str]] = set()
 
     def run(self, messages: Iterable[Message], *, retry: bool = False) -> Outcome | None:
         """Take in what is new and bring the kernel up to it; with `retry`, what failed too.
@@ -86,13 +90,14 @@ class Sync:
             if isinstance(fault, EnvironmentFault) and not self._started:
                 raise
             return self._failed(str(fault))
+        verbosity = 2 if self._started else 0
         self._started = True
         self._unknown = False
         changed = self._state.services() if everything else dirty
         self._remember(changed, report)
         log.info(
             "Synced",
-            v=2,
+            v=verbosity,
             mode=self._mode.name,
             services=len(self._state.services()),
             changed=len(changed),
@@ -139,7 +144,9 @@ class Sync:
         log.warning("Skipped", object=problem.subject, **{k: v for k, v in fields.items() if v})
 
     def _replace(self) -> ApplyReport:
-        adopted = self._mode.start(self._state.node)
+        node = self._state.node
+        adopted = self._mode.start(node)
+        self._warn_of(node)
         log.info(
             "Kept the rules that were there" if adopted.kept else "Making the rules anew",
             v=1,
@@ -150,6 +157,20 @@ class Sync:
         for warning in adopted.warnings:
             log.warning("Degraded", mode=self._mode.name, reason=warning)
         return self._mode.replace(AllPlans(self._state))
+
+    def _warn_of(self, node: NodeView) -> None:
+        """Say what of the node's configuration cannot be what was meant; each time once."""
+        told = set()
+        if not any(node.local_traffic.known(of) for of in Family):
+            reason = "local pods cannot be told from others: their traffic counts as from outside"
+            told.add((f"--detect-local-mode {node.local_traffic.mode}", reason))
+        for of in sorted({family(a) for a in node.addresses if not is_loopback(a)}):
+            if not (node.node_ports(of).match_all or node.node_ports(of).addresses):
+                reason = f"NodePorts answer on no {of} address of this node"
+                told.add(("--nodeport-addresses", reason))
+        for flag, reason in sorted(told - self._warned):
+            log.warning("Check the configuration", flag=flag, reason=reason)
+        self._warned = told
 
     def _apply(self, dirty: Iterable[ObjectName]) -> ApplyReport:
         plans = {service: self._state.plans(service) for service in sorted(dirty)}

@@ -80,7 +80,7 @@ class NftablesMode:
         return Adopted(
             kept,
             len(found.elements),
-            words or "the tables are as they should be",
+            words or "their rules are those of this version",
             (refusal,) if refusal else (),
         )
 

@@ -17,7 +17,7 @@ from modes.base import EnvironmentFault
 from proxy.sources.base import Died, Sink, Together
 from proxy.sources.files import Contents, Files, contents
 from proxy.sources.inotify import Change, Inotify, Mask
-from proxy.sources.tree import Identity, Tree, identity_of, is_folder, is_manifest
+from proxy.sources.tree import UNKNOWN, Identity, Tree, identity_of, is_folder, is_manifest
 
 _CLOSED = Mask.CLOSE_WRITE | Mask.MOVED_TO | Mask.MOVED_FROM | Mask.DELETE
 _FOLDER_GONE = Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.UNMOUNT
@@ -52,8 +52,9 @@ class ManifestSource:
     """Services, EndpointSlices and Nodes from files and folders; a `proxy.sources.base.Source`.
 
     While none of the paths exists, or of all files not one can be understood, it says nothing, so
-    that what a kernel holds from before stays; with `patient` false it lists what there is. Later
-    a path that goes takes its objects with it.
+    that what a kernel holds from before stays; with `patient` false it lists what there is. A file
+    that goes takes its objects with it; but of a path that was named and is gone as a whole (a
+    lost mount, a file that an editor moves aside) what it said stays until it is back.
     """
 
     kinds = frozenset(Kind)
@@ -63,6 +64,7 @@ class ManifestSource:
         self._files = Files()
         self._identities: dict[Path, Identity] = {}
         self._folders: dict[int, set[Path]] = {}
+        self._lost: set[Path] = set()
         self._listed = False
         self._understood = not patient
         self._thread = threading.Thread(target=self._run, name="manifests", daemon=True)
@@ -101,8 +103,10 @@ class ManifestSource:
             name = str(path)
             found = read(path)
             if found is None:
-                events += self._files.remove(name)
+                if not self._is_lost(path):
+                    events += self._files.remove(name)
                 continue
+            self._lost = {root for root in self._lost if not path.is_relative_to(root)}
             self._understood |= not found.malformed or bool(found.objects)
             changed, problems = self._files.put(name, found)
             events += changed
@@ -116,6 +120,17 @@ class ManifestSource:
         ):
             self._listed = True
             self._sink.put(Together(self._files.replacements()))
+
+    def _is_lost(self, path: Path) -> bool:
+        """Whether a file is gone because a whole path that the operator named is."""
+        for root in self._roots:
+            if path.is_relative_to(root) and identity_of(root) is None:
+                if root not in self._lost:
+                    self._lost.add(root)
+                    reason = "is gone: what it said stays until it is back"
+                    self._sink.put(Problem(str(root), "", "", reason))
+                return True
+        return False
 
     def _touched(self, changes: Iterable[Change]) -> set[Path]:
         """The files that these changes are about, after another look at the folders if needed."""
@@ -168,8 +183,11 @@ class ManifestSource:
         self._folders = entered
         for problem in tree.problems:
             self._sink.put(problem)
-        before, self._identities = self._identities, tree.files
+        before = self._identities
         gone = before.keys() - tree.files.keys()
+        lost = dict.fromkeys((path for path in gone if self._is_lost(path)), UNKNOWN)
+        self._identities = tree.files | lost
+        self._lost.intersection_update(tree.missing)
         if everything:
             return gone | tree.files.keys()
         return gone | {path for path, file in tree.files.items() if before.get(path) != file}

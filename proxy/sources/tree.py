@@ -12,7 +12,8 @@ SUFFIXES = (".yaml", ".yml", ".json")
 
 Identity = tuple[int, int]
 """Device and inode: another one means that the file was replaced as a whole."""
-_UNREADABLE = (-1, -1)
+UNKNOWN: Identity = (-1, -1)
+"""Of a file that cannot be looked at; no file has it."""
 
 
 class Tree:
@@ -80,7 +81,7 @@ def identity_of(path: Path) -> Identity | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError:
-        return _UNREADABLE  # something is there; reading it will tell what is wrong
+        return UNKNOWN  # something is there; reading it will tell what is wrong
     return status.st_dev, status.st_ino
 
 

@@ -49,7 +49,15 @@ class Headgate:
 
     def __init__(self, *arguments: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "proxy", "--hostname-override=node-a", "-v=2", *arguments],
+            [
+                sys.executable,
+                "-m",
+                "proxy",
+                "--hostname-override=node-a",
+                "--cluster-cidr=10.244.0.0/16",
+                "-v=2",
+                *arguments,
+            ],
             stderr=subprocess.PIPE,
             text=True,
         )

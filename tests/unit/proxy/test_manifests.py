@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import queue
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -185,17 +184,43 @@ def test_a_folder_that_appears_later(watch: Watch, tmp_path: Path) -> None:
     assert seen.next() == ["+shop/pay [80]"]
 
 
-def test_a_folder_that_goes_takes_its_objects_and_brings_them_back(
-    watch: Watch, folder: Path
+def test_what_a_lost_folder_said_stays_until_it_is_back(
+    watch: Watch, folder: Path, tmp_path: Path
 ) -> None:
     (folder / "a.yaml").write_text(service())
     seen = watch(folder)
     seen.next()
-    shutil.rmtree(folder)
-    assert seen.next() == ["-shop/pay"]
-    folder.mkdir()
-    (folder / "a.yaml").write_text(service(port=81))
+    folder.rename(tmp_path / "aside")
+    assert seen.next() == [f"{folder}: is gone: what it said stays until it is back"]
+    (tmp_path / "aside" / "a.yaml").write_text(service(port=81))  # the same inode as before
+    (tmp_path / "aside").rename(folder)
     assert seen.next() == ["+shop/pay [81]"]
+
+
+def test_what_is_missing_in_a_folder_that_is_back_is_gone(
+    watch: Watch, folder: Path, tmp_path: Path
+) -> None:
+    (folder / "a.yaml").write_text(service())
+    (folder / "b.yaml").write_text(service("cart"))
+    seen = watch(folder)
+    seen.next()
+    folder.rename(tmp_path / "aside")
+    assert seen.next() == [f"{folder}: is gone: what it said stays until it is back"]
+    (tmp_path / "aside" / "b.yaml").unlink()
+    (tmp_path / "aside").rename(folder)
+    assert seen.next() == ["-shop/cart"]
+
+
+def test_a_file_that_an_editor_moves_aside_loses_nothing(watch: Watch, folder: Path) -> None:
+    only = folder / "only.yaml"
+    only.write_text(service())
+    seen = watch(only)
+    seen.next()
+    for port in (81, 82):
+        only.rename(folder / "only.yaml~")
+        assert seen.next() == [f"{only}: is gone: what it said stays until it is back"]
+        only.write_text(service(port=port))
+        assert seen.next() == [f"+shop/pay [{port}]"]
 
 
 def test_a_single_file_among_others(watch: Watch, folder: Path) -> None:

@@ -34,7 +34,8 @@ class Rig:
     def __init__(self) -> None:
         self.mode = MemoryMode()
         self.files = Files()
-        state = ClusterState(NodeSettings("node-a"), frozenset({"192.168.0.11", "127.0.0.1"}))
+        settings = NodeSettings("node-a", cluster_cidrs=("10.244.0.0/16",))
+        state = ClusterState(settings, frozenset({"192.168.0.11", "127.0.0.1"}))
         ticks = itertools.count()
         self.sync = Sync(state, self.mode, Kind, lambda: next(ticks) / 1000)
 
@@ -283,6 +284,20 @@ class TestLog:
         assert self.said(lines)[1] == (
             'W"Degraded" mode=memory reason="NodePorts on localhost need a sysctl: Read-only file system"'
         )
+
+    def test_a_configuration_that_cannot_be_meant(
+        self, rig: Rig, lines: pytest.LogCaptureFixture
+    ) -> None:
+        settings = NodeSettings("node-a", node_port_addresses=("198.18.0.0/15",))
+        state = ClusterState(settings, frozenset({"192.168.0.11", "127.0.0.1"}))
+        rig.sync = Sync(state, rig.mode, Kind, lambda: 0.0)
+        rig.list_all()
+        assert self.said(lines)[:2] == [
+            'W"Check the configuration" flag="--detect-local-mode ClusterCIDR" reason="local pods cannot be told from others: their traffic counts as from outside"',
+            'W"Check the configuration" flag=--nodeport-addresses reason="NodePorts answer on no IPv4 address of this node"',
+        ]
+        rig.say(SHOP.replace("eu-1a", "eu-1b"))
+        assert not [line for line in self.said(lines) if line.startswith("W")]
 
 
 def test_a_replace_of_another_kind_does_not_count_as_a_list() -> None:
