@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -147,6 +148,8 @@ OLDER = [
     _set_missing,
 ]
 
+RESET = struct.pack("=ii", 1, 0)
+
 
 @pytest.mark.parametrize("age", OLDER, ids=lambda it: it.__name__.strip("_"))
 def test_a_table_of_another_layout_is_made_right_in_one_transaction(
@@ -286,7 +289,10 @@ def test_no_connection_fails_while_rules_are_made_right(mode: NftablesMode) -> N
     def connect() -> None:
         while not finished.is_set():
             try:
-                socket.create_connection(("10.96.0.1", 80), timeout=0.5).close()
+                with socket.create_connection(("10.96.0.1", 80), timeout=0.5) as connection:
+                    # Closed by a reset: where masquerade picks a random port that waits in
+                    # TIME_WAIT, the server would pass the next SYN by (PAWS) for a second.
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
                 outcomes.append("answered")
             except OSError as error:
                 outcomes.append(str(error))
