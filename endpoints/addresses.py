@@ -30,8 +30,7 @@ def canonical(text: str) -> str:
         return text
     address = ipaddress.IPv6Address(text)
     if address.scope_id is not None:
-        message = f"{text!r} has a zone"
-        raise ValueError(message)
+        raise ValueError(f"{text!r} has a zone")
     return str(address)
 
 

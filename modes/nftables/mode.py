@@ -90,8 +90,7 @@ class NftablesMode:
         Raises KernelFault if the kernel refuses and no Service is to blame.
         """
         if self._node is None:
-            message = "start() comes before replace()"
-            raise RuntimeError(message)
+            raise RuntimeError("start() comes before replace()")
         found = self._observed()
         fragments: dict[ObjectName, Fragment] = {_NODE: render_node(self._node)}
         for name, plans in services.items():
@@ -256,8 +255,7 @@ def _report(
 
 def _raise_any(failures: Sequence[Failure]) -> None:
     for failure in failures:
-        message = f"the kernel refused a change: {failure}"
-        raise KernelFault(message)
+        raise KernelFault(f"the kernel refused a change: {failure}")
 
 
 def _isolate(
