@@ -77,6 +77,7 @@ class _ListMeta(msgspec.Struct, rename="camel"):
 
 
 class _List(msgspec.Struct, Generic[T]):
+    kind: str = ""
     metadata: _ListMeta | None = None
     items: list[T] | None = None
 
@@ -122,25 +123,44 @@ _RAW_LIST = msgspec.json.Decoder(_List[msgspec.Raw])
 _LINE = msgspec.json.Decoder(_WatchLine)
 _LOOSE = msgspec.json.Decoder(_Loose)
 _STATUS = msgspec.json.Decoder(_Status)
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding raises for bytes that are no JSON, no UTF-8, or nested without end."""
 
 
 def decode_list(data: bytes, kind: Kind) -> Page:
     """The objects of a list of one kind, as the API server answers a GET.
 
-    Raises msgspec.DecodeError (ValidationError is one) only if the list itself cannot be read.
+    Raises msgspec.DecodeError (ValidationError is one) only if the list itself cannot be read, or
+    is none: an answer that merely lacks objects must not be taken for an empty cluster.
     """
     collected = _Collected()
     try:
         page = _LISTS[kind].decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _UNREADABLE:
         # Somewhere in there is a bad object. As raw bytes each stands and falls alone.
-        raw = _RAW_LIST.decode(data)
+        raw = _raw_list(data)
+        _require_list(raw.kind, raw.metadata, kind)
         for item in raw.items or ():
             collected.add_bytes(item, kind)
         return collected.page(raw.metadata)
+    _require_list(page.kind, page.metadata, kind)
     for obj in page.items or ():
         collected.add(obj, kind)
     return collected.page(page.metadata)
+
+
+def _raw_list(data: bytes) -> _List[msgspec.Raw]:
+    try:
+        return _RAW_LIST.decode(data)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from error
+
+
+def _require_list(found: str, meta: _ListMeta | None, kind: Kind) -> None:
+    if found != f"{kind}List":
+        raise msgspec.ValidationError(f"its kind is {short(found) or 'not told'}, not {kind}List")
+    if meta is None or meta.resource_version in ("", "0"):
+        raise msgspec.ValidationError("it tells no resourceVersion")
 
 
 def decode_watch(line: bytes, kind: Kind) -> Watched:
@@ -163,7 +183,7 @@ def decode_watch(line: bytes, kind: Kind) -> Watched:
                 return Watched(event.type, code=status.code, message=message)
             case _:
                 return Watched(event.type)
-    except UnicodeDecodeError as error:
+    except (UnicodeDecodeError, RecursionError) as error:
         raise msgspec.DecodeError(str(error)) from error
 
 
@@ -291,7 +311,7 @@ def _gone(event: _WatchLine, kind: Kind) -> Watched:
 def _object(data: msgspec.Raw, kind: Kind) -> KubernetesObject:
     try:
         return _OBJECTS[kind].decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         name = _name(_loose(data), kind)
         subject = f"{kind} {name or '(no name)'}"
         raise Unreadable(explained(error, subject, _parsed(data)), name) from None
@@ -300,7 +320,7 @@ def _object(data: msgspec.Raw, kind: Kind) -> KubernetesObject:
 def _loose(data: msgspec.Raw) -> _LooseMeta:
     try:
         return _LOOSE.decode(data).metadata
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _UNREADABLE:
         return _LooseMeta()
 
 
@@ -308,7 +328,7 @@ def _parsed(data: msgspec.Raw) -> object:
     """The object as it was written, to quote a value from it; None if it is no JSON at all."""
     try:
         return msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _UNREADABLE:
         return None
 
 
@@ -348,7 +368,7 @@ def _converted(document: object, place: str) -> tuple[KubernetesObject, Kind] | 
     if kind_name not in _API_VERSIONS:
         return None
     kind = Kind(kind_name)
-    wanted, given = _API_VERSIONS[kind], str(document.get("apiVersion") or _API_VERSIONS[kind])
+    wanted, given = _API_VERSIONS[kind], short(document.get("apiVersion") or _API_VERSIONS[kind])
     if given.rpartition("/")[0] != wanted.rpartition("/")[0]:
         return None  # a kind of this name in another API group, like Knative's Service
     meta = document.get("metadata")

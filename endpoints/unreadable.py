@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 
 import msgspec
 
@@ -10,6 +11,9 @@ from endpoints.events import Problem
 from endpoints.names import ObjectName
 
 _LONGEST_VALUE = 80
+_BRIEF = reprlib.Repr()
+_BRIEF.maxlevel = 4
+_BRIEF.maxstring = _BRIEF.maxother = _LONGEST_VALUE
 _AT = re.compile(r"(?P<reason>.*?)(?: - at (?:`key` in )?`\$(?P<path>[^`]*)`)?", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(?P<field>[^`]*)`")
 _STEP = re.compile(r"\[(\d+)\]|\.?([^.\[\]]+)")
@@ -56,5 +60,5 @@ def _value_at(document: object, path: str) -> str:
 
 def short(value: object) -> str:
     """The text of a value, cut to what fits a line."""
-    text = value if isinstance(value, str) else repr(value)
+    text = value if isinstance(value, str) else _BRIEF.repr(value)
     return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 3]}..."

@@ -28,6 +28,7 @@ from endpoints.objects import (
     ServiceSpec,
     SliceEndpoint,
 )
+from endpoints.unreadable import short
 
 LAST_CHANGE_ANNOTATION = "endpoints.kubernetes.io/last-change-trigger-time"
 _READ_LABELS = (SERVICE_NAME_LABEL, PROXY_NAME_LABEL, HEADLESS_LABEL)
@@ -64,7 +65,7 @@ class Refused(ValueError):
     def __init__(self, field: str, value: object, reason: str) -> None:
         super().__init__(f"{field}: {value}: {reason}")
         self.field = field
-        self.value = str(value)
+        self.value = short(value)
         self.reason = reason
 
 

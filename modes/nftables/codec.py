@@ -24,7 +24,6 @@ _SET_INTERVAL, _SET_MAP, _SET_TIMEOUT, _SET_EVAL, _SET_CONCAT = 0x4, 0x8, 0x10, 
 _HOOK_NUMBER, _HOOK_PRIORITY = 1, 2
 _DESC_SIZE, _DESC_CONCAT, _FIELD_LEN = 1, 2, 1
 _UDATA_COMMENT = 0
-_COMMENT_LIMIT = 253
 _VERDICT_WORDS = {NFT_GOTO: "goto", NFT_JUMP: "jump", 0: "drop", 1: "accept", -5: "return"}
 
 
@@ -171,7 +170,7 @@ def _encode_verdict(key: bytes, value: Value) -> bytes:
     parts = [nl.nested(nl.NFTA_ELEM_KEY, nl.attr(nl.NFTA_DATA_VALUE, key[1:]))]
     parts.append(_verdict_attribute(value.verdict))
     if value.comment:
-        comment = value.comment.encode()[:_COMMENT_LIMIT] + b"\0"
+        comment = value.comment.encode() + b"\0"
         userdata = bytes((_UDATA_COMMENT, len(comment))) + comment
         parts.append(nl.attr(nl.NFTA_ELEM_USERDATA, userdata))
     return nl.nested(nl.NFTA_LIST_ELEM, *parts)
@@ -280,7 +279,7 @@ def _decode_element(prefix: bytes, element: bytes) -> Found:
         elif kind == nl.NFTA_ELEM_EXPIRATION:
             expiration = int.from_bytes(payload, "big")
     if isinstance(value, Verdict) and comment:
-        value = Verdict(value.verdict, comment.decode())
+        value = Verdict(value.verdict, comment.decode(errors="replace"))
     return Found(prefix + key + end, value, timeout, expiration)
 
 
@@ -295,7 +294,7 @@ def decode_verdict(data: bytes) -> Verdict:
     parts = dict(nl.attributes(data))
     code = int.from_bytes(parts[nl.NFTA_VERDICT_CODE], "big", signed=True)
     word = _VERDICT_WORDS.get(code, str(code))
-    chain = parts.get(nl.NFTA_VERDICT_CHAIN, b"").rstrip(b"\0").decode()
+    chain = parts.get(nl.NFTA_VERDICT_CHAIN, b"").rstrip(b"\0").decode(errors="replace")
     return Verdict(f"{word} {chain}" if chain else word)
 
 
@@ -364,7 +363,7 @@ def decode_generation(payload: bytes) -> int:
 
 
 def _name(payload: bytes) -> str:
-    return payload.rstrip(b"\0").decode()
+    return payload.rstrip(b"\0").decode(errors="replace")
 
 
 def _number(payload: bytes | None) -> int:

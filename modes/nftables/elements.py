@@ -122,6 +122,8 @@ class _Target(NamedTuple):
     chain: str
 
 
+_COMMENT_LIMIT = 250
+"""Characters: names are ASCII, and the kernel keeps 255 bytes with a header and a zero."""
 _CLUSTER, _LOCAL = ("pick", 0), ("local", LOCAL_OFFSET)
 """The two lists of a plan: the chain that picks among one, and its first slot."""
 _BY_ADDRESS = _Target(
@@ -153,7 +155,7 @@ class _ServicePort:
         self.plan = plan
         self.previous = previous
         self.out = out
-        self.comment = str(plan.name)
+        self.comment = str(plan.name)[:_COMMENT_LIMIT]
         self.protocol = bytes((plan.name.protocol.number, 0, 0, 0))
         self.base = _FAMILY_BASE[plan.family]
         self.cluster = [_pack_endpoint(e.address, e.port) for e in plan.cluster]

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import partial
 from http import HTTPStatus
-from http.client import IncompleteRead
+from http.client import IncompleteRead, responses
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlencode
 from weakref import WeakSet
@@ -204,9 +204,9 @@ def _refusal(response: urllib3.BaseHTTPResponse) -> Failure:
     body = response.read(_CHUNK)
     try:
         message = msgspec.json.decode(body, type=_Status).message
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         message = ""  # a proxy's page, for example
-    text = message or response.reason or HTTPStatus(response.status).phrase
+    text = message or response.reason or responses.get(response.status, "no reason given")
     seconds = response.headers.get("Retry-After", "")
     wanted = float(seconds) if seconds.isdecimal() else 0.0
     return Failure(text[:_LONGEST_MESSAGE], response.status, retry_after_seconds=wanted)

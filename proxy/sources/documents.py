@@ -78,8 +78,8 @@ def _items(data: bytes, start: int, end: int) -> Iterator[Document | Malformed]:
     line = data.count(b"\n", 0, start) + 1
     try:
         head = msgspec.json.decode(view, type=_Head)
-    except msgspec.ValidationError:
-        head = _Head()
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        head = _Head()  # what is wrong with it is told below
     inherited = items_kind(head.kind)
     items: Iterable[msgspec.Raw | memoryview] = (view,)
     if inherited is not None and head.items is not None:

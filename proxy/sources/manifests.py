@@ -7,12 +7,14 @@ it is written; the folders are listed again only when folders themselves come, g
 
 from __future__ import annotations
 
+import stat
 import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from endpoints.events import Event, Problem
 from endpoints.objects import Kind, KubernetesObject
+from endpoints.unreadable import short
 from modes.base import EnvironmentFault
 from proxy.sources.base import Died, Sink, Together
 from proxy.sources.files import Contents, Files, contents
@@ -26,13 +28,22 @@ _FOLDER_GONE = Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.UNMOUNT
 def read(path: Path) -> Contents | None:
     """What a file says, None if it is gone. What cannot be read is among the problems."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return _refused(path, "is no regular file")
         data = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        problem = Problem(str(path), "", "", error.strerror or str(error))
-        return Contents(malformed=True, problems=(problem,))
-    return contents(data, str(path))
+        return _refused(path, error.strerror or str(error))
+    try:
+        return contents(data, str(path))
+    except Exception as error:  # noqa: BLE001 (no file may end the program; it is reported)
+        return _refused(path, f"cannot be understood: {type(error).__name__}: {short(str(error))}")
+
+
+def _refused(path: Path, reason: str) -> Contents:
+    """A file of which nobody knows what it says: what it said stays."""
+    return Contents(malformed=True, problems=(Problem(str(path), "", "", reason),))
 
 
 def load(paths: Sequence[Path]) -> tuple[tuple[KubernetesObject, ...], tuple[Problem, ...]]:

@@ -23,9 +23,12 @@ from yaml.events import (
     SequenceStartEvent,
 )
 
+from endpoints.unreadable import short
 from proxy.sources.malformed import Document, Malformed, completed, items_kind
 
 _DEEPEST = 100
+_LONGEST_INTEGER = 40
+_MOST_ALIASED = 100_000
 _TAG = "tag:yaml.org,2002:"
 _MERGE = "<<"
 _COLLECTION_TAGS = frozenset({None, "!", f"{_TAG}map", f"{_TAG}seq"})
@@ -71,7 +74,9 @@ class _Document:
 
     def __init__(self, events: Iterator[Event]) -> None:
         self._events = events
-        self._anchors: dict[str, object] = {}
+        self._anchors: dict[str, tuple[object, int]] = {}
+        """What stands at each anchor, and how many values that is."""
+        self._values = self._aliases = 0
         self._errors: list[Malformed] = []
         self._items: list[tuple[int, object, list[Malformed]]] | None = None
 
@@ -90,6 +95,8 @@ class _Document:
     def _value(self, event: Event, depth: int) -> object:
         if isinstance(event, AliasEvent):
             return self._aliased(event)
+        self._values += 1
+        before = self._values
         if depth > _DEEPEST:
             raise Malformed(_line(event), "nested too deeply")
         value: object
@@ -102,7 +109,7 @@ class _Document:
         if isinstance(event, CollectionStartEvent) and event.tag not in _COLLECTION_TAGS:
             self._errors.append(Malformed(_line(event), f"tag {event.tag} is not supported"))
         if isinstance(event, ScalarEvent | CollectionStartEvent) and event.anchor is not None:
-            self._anchors[event.anchor] = value
+            self._anchors[event.anchor] = value, self._values - before + 1
         return value
 
     def _until(self, end: type[Event]) -> Iterator[Event]:
@@ -114,7 +121,12 @@ class _Document:
         if event.anchor not in self._anchors:
             self._errors.append(Malformed(_line(event), f"alias *{event.anchor} of nothing before"))
             return None
-        return self._anchors[event.anchor]
+        value, size = self._anchors[event.anchor]
+        self._values += size
+        self._aliases += size
+        if self._aliases > _MOST_ALIASED:
+            raise Malformed(_line(event), f"aliases stand for more than {_MOST_ALIASED:,} values")
+        return value
 
     def _mapping(self, depth: int) -> dict[str, object]:
         fields: dict[str, object] = {}
@@ -166,7 +178,7 @@ class _Document:
         try:
             return _plain(kind, text)
         except ValueError:
-            self._errors.append(Malformed(_line(event), f"{text!r} is not of type {kind}"))
+            self._errors.append(Malformed(_line(event), f"{short(text)!r} is not of type {kind}"))
         except LookupError:
             self._errors.append(Malformed(_line(event), f"tag {event.tag} is not supported"))
         return None
@@ -189,6 +201,8 @@ def _plain(kind: str, text: str) -> object:
 
 
 def _integer(digits: str) -> int:
+    if len(digits) > _LONGEST_INTEGER:
+        raise ValueError(digits)
     unsigned = digits.lstrip("+-")
     if unsigned.startswith("0") and unsigned.isdigit():
         return int(digits, 8)

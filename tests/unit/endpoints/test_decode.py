@@ -12,7 +12,7 @@ from endpoints.decode import Page, decode_list, decode_watch, from_documents, re
 from endpoints.events import Delete, Upsert
 from endpoints.names import ObjectName, Protocol
 from endpoints.objects import Kind, Service
-from tests.unit.endpoints.wire import Json, endpoint, endpoint_slice, node, page, service
+from tests.unit.endpoints.wire import Json, endpoint, endpoint_slice, listed, node, page, service
 
 
 def line(kind: str, obj: object) -> bytes:
@@ -31,11 +31,29 @@ class TestList:
         assert pay.spec.ports is not None
         assert (pay.spec.ports[0].port, pay.spec.ports[0].protocol) == (80, Protocol.TCP)
 
-    @pytest.mark.parametrize("data", [b"{}", b'{"metadata": {}, "items": null}', b'{"items": []}'])
-    def test_an_empty_list(self, data: bytes) -> None:
-        assert decode_list(data, Kind.SERVICE) == Page((), frozenset(), ())
+    @pytest.mark.parametrize("items", ["[]", "null"])
+    def test_an_empty_list(self, items: str) -> None:
+        head = '"kind": "ServiceList", "metadata": {"resourceVersion": "7"}'
+        data = f'{{{head}, "items": {items}}}'.encode()
+        assert decode_list(data, Kind.SERVICE) == Page((), frozenset(), (), "7")
 
-    @pytest.mark.parametrize("data", [b"", b"<html>", b"[]", b'{"items": [{"metadata"'])
+    @pytest.mark.parametrize(
+        "data",
+        [
+            b"",
+            b"<html>",
+            b"[]",
+            b'{"items": [{"metadata"',
+            b"{}",
+            b'{"kind": "Status", "metadata": {"resourceVersion": "7"}, "status": "Failure"}',
+            b'{"kind": "NodeList", "metadata": {"resourceVersion": "7"}, "items": []}',
+            b'{"kind": "ServiceList", "items": []}',
+            b'{"kind": "ServiceList", "metadata": {"resourceVersion": "0"}, "items": []}',
+            b'{"kind": "ServiceList", "metadata": {"resourceVersion": "0"}, "items": [1]}',
+            b'{"kind": "ServiceList", "metadata": {"resourceVersion": "\xff"}, "items": []}',
+            b'{"a": ' + b"[" * 100_000,
+        ],
+    )
     def test_a_list_that_is_none_is_an_error(self, data: bytes) -> None:
         with pytest.raises(msgspec.DecodeError):
             decode_list(data, Kind.SERVICE)
@@ -72,7 +90,7 @@ class TestList:
 
     def test_bytes_that_are_no_text(self) -> None:
         bad = json.dumps(service("bad", type="XX")).encode().replace(b"XX", b"\xff")
-        data = b'{"items": [%b, %b]}' % (bad, json.dumps(service()).encode())
+        data = listed(Kind.SERVICE, "bad", service()).replace(b'"bad"', bad, 1)
         found = decode_list(data, Kind.SERVICE)
         assert found.unreadable == {ObjectName("shop", "bad")}
         assert [obj.metadata.name for obj in found.objects] == ["pay"]
@@ -89,6 +107,11 @@ class TestWatch:
         assert (seen.type, seen.resource_version, seen.problem) == (kind, "12", None)
         assert isinstance(seen.event, Upsert)
         assert seen.event.object.metadata.name == "pay"
+
+    @pytest.mark.parametrize("data", [b'{"type": "ADDED", "object": ' + b"[" * 100_000, b"\xff"])
+    def test_a_line_that_is_none_is_an_error(self, data: bytes) -> None:
+        with pytest.raises(msgspec.DecodeError):
+            decode_watch(data, Kind.SERVICE)
 
     def test_a_deletion_needs_only_the_name(self) -> None:
         gone = line("DELETED", service(ports="nonsense"))

@@ -15,6 +15,7 @@ from endpoints.decode import decode_list, decode_watch, read_documents
 from endpoints.events import Upsert
 from endpoints.objects import EndpointSlice, Kind, KubernetesObject, Service, name_of
 from endpoints.validate import Shared, accept_service, accept_slice
+from tests.unit.endpoints.wire import listed
 
 Json = dict[str, Any]
 
@@ -92,7 +93,7 @@ def spoiled(draw: st.DrawFn) -> tuple[Kind, Json, Any]:
 
 
 def readable(kind: Kind, item: object) -> KubernetesObject | None:
-    objects = decode_list(json.dumps({"items": [item]}).encode(), kind).objects
+    objects = decode_list(listed(kind, item), kind).objects
     return objects[0] if objects else None
 
 
@@ -100,7 +101,7 @@ def readable(kind: Kind, item: object) -> KubernetesObject | None:
 def test_a_neighbour_changes_nothing(case: tuple[Kind, Json, Any]) -> None:
     kind, item, neighbour = case
     alone = readable(kind, item)
-    page = decode_list(json.dumps({"items": [neighbour, item, neighbour]}).encode(), kind)
+    page = decode_list(listed(kind, neighbour, item, neighbour), kind)
     beside = readable(kind, neighbour)
     expected = [obj for obj in (beside, alone, beside) if obj is not None]
     assert list(page.objects) == expected
@@ -112,7 +113,7 @@ def test_the_whole_page_and_the_single_objects_are_read_alike(case: tuple[Kind, 
     """The fast path of a list, the slow path, a watch event and a document agree."""
     kind, good, _ = case
     fast = readable(kind, good)
-    slow = decode_list(json.dumps({"items": [good, 1]}).encode(), kind).objects
+    slow = decode_list(listed(kind, good, 1), kind).objects
     watched = decode_watch(json.dumps({"type": "ADDED", "object": good}).encode(), kind).event
     document = read_documents([({"kind": kind.value, **good}, "x")]).objects
     expected = () if fast is None else (fast,)
@@ -124,7 +125,7 @@ def test_the_whole_page_and_the_single_objects_are_read_alike(case: tuple[Kind, 
 @given(spoiled())
 def test_every_refusal_is_named_where_there_is_a_name(case: tuple[Kind, Json, Any]) -> None:
     kind, _, item = case
-    page = decode_list(json.dumps({"items": [item]}).encode(), kind)
+    page = decode_list(listed(kind, item), kind)
     assert len(page.problems) <= 1
     if not page.objects:
         (problem,) = page.problems

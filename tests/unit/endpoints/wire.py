@@ -42,4 +42,10 @@ def node(**fields: object) -> Json:
 
 
 def page(kind: Kind, *items: object, **meta: object) -> Page:
-    return decode_list(json.dumps({"metadata": meta, "items": items}).encode(), kind)
+    return decode_list(listed(kind, *items, **meta), kind)
+
+
+def listed(kind: Kind, *items: object, **meta: object) -> bytes:
+    """A list as an API server writes it."""
+    about = {"resourceVersion": "1", **meta}
+    return json.dumps({"kind": f"{kind}List", "metadata": about, "items": items}).encode()

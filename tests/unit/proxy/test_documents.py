@@ -120,12 +120,25 @@ def test_the_earlier_of_several_merged_mappings_wins() -> None:
     }
 
 
-def test_aliases_of_aliases_cost_no_more_than_they_say() -> None:
+def test_aliases_of_aliases_are_refused_before_they_fill_the_memory() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 30)]
-    [(found, _)] = read("\n".join(lines))
-    assert isinstance(found, dict)
-    assert len(found) == 30
+    (found,) = documents("\n".join(lines).encode(), is_json=False)
+    assert isinstance(found, Malformed)
+    assert (found.line, found.reason) == (5, "aliases stand for more than 100,000 values")
+
+
+def test_a_number_without_end_is_no_number() -> None:
+    (found,) = documents(b"port: 0x" + b"F" * 5000, is_json=False)
+    assert isinstance(found, Malformed)
+    assert "is not of type int" in found.reason
+    assert len(found.reason) < 200
+
+
+def test_json_that_is_no_text() -> None:
+    (found,) = documents(b'{"kind": "Service\xff"}', is_json=True)
+    assert isinstance(found, Malformed)
+    assert found.line == 1
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 from endpoints.events import Delete, Problem, Replace, Upsert
 from endpoints.objects import Kind, Service, name_of
 from proxy.sources.base import Died, Message, Together
+from proxy.sources.files import Contents, contents
 from proxy.sources.inotify import Inotify
 from proxy.sources.manifests import ManifestSource, load
 from tests.unit.proxy.build import drained, endpoints, node, service, together
@@ -337,6 +338,33 @@ def test_a_file_that_cannot_be_read_is_reported(watch: Watch, folder: Path) -> N
     seen = watch(folder)
     assert seen.next() == [f"{folder / 'c.yaml'}: Too many levels of symbolic links"]
     assert seen.next() == ["Services shop/pay", "EndpointSlices", "Nodes"]
+
+
+def test_a_pipe_is_not_waited_for(watch: Watch, folder: Path) -> None:
+    os.mkfifo(folder / "a.yaml")
+    (folder / "b.yaml").write_text(service())
+    seen = watch(folder)
+    assert seen.next() == [f"{folder / 'a.yaml'}: is no regular file"]
+    assert seen.next() == ["Services shop/pay", "EndpointSlices", "Nodes"]
+
+
+def test_a_file_that_breaks_the_reader_breaks_nothing_else(
+    watch: Watch, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(data: bytes, path: str) -> Contents:
+        if b"cart" in data:
+            raise LookupError("nobody thought of this")
+        return contents(data, path)
+
+    monkeypatch.setattr("proxy.sources.manifests.contents", fails)
+    (folder / "a.yaml").write_text(service())
+    seen = watch(folder)
+    seen.next()
+    (folder / "b.yaml").write_text(service("cart"))
+    reason = "cannot be understood: LookupError: nobody thought of this"
+    assert seen.next() == [f"{folder / 'b.yaml'}: {reason}"]
+    (folder / "a.yaml").write_text(service(port=81))
+    assert seen.next() == ["+shop/pay [81]"]
 
 
 def test_while_no_file_can_be_understood_nothing_is_listed(watch: Watch, folder: Path) -> None:

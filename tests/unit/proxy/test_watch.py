@@ -41,7 +41,7 @@ def item(name: str, version: int = 1, **spec: Any) -> dict[str, Any]:
 
 def page(*items: object, version: int = 10, more: str = "") -> bytes:
     meta = {"resourceVersion": str(version), "continue": more}
-    return json.dumps({"metadata": meta, "items": items}).encode()
+    return json.dumps({"kind": "ServiceList", "metadata": meta, "items": items}).encode()
 
 
 def line(kind: str, obj: object) -> bytes:

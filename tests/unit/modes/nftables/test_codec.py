@@ -143,10 +143,14 @@ def test_a_verdict_belongs_into_a_verdict_map_and_data_into_a_map_of_data() -> N
         list(additions({endpoints: Verdict("drop")}))
 
 
-def test_a_comment_is_cut_where_the_kernel_would_refuse_it() -> None:
+def test_a_comment_that_is_no_text_is_read_all_the_same() -> None:
     key = key_prefix(Family.IPV4, S.SERVICES) + bytes(12)
-    (found,) = read_back(additions({key: Verdict("drop", "x" * 300)}))
-    assert found.value == Verdict("drop", "x" * 253)
+    (message,) = additions({key: Verdict("drop", "shop/pay")})
+    body = message.body.replace(b"shop/pay", b"shop/\xff\xfey")
+    (found,) = decode_elements(Family.IPV4, S.SERVICES, body)
+    assert found.value == Verdict(
+        "drop", "shop/\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}y"
+    )
 
 
 @EACH_SET
