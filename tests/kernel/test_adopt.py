@@ -269,9 +269,14 @@ def a_server(address: str, port: int) -> Iterator[None]:
 
         thread = threading.Thread(target=serve)
         thread.start()
-        yield
-        stopped.set()
-        thread.join()
+        try:
+            yield
+        finally:
+            stopped.set()
+            thread.join()
+            # The network is the worker's: the next test file shall not find this node's address.
+            subprocess.run(["ip", "route", "del", "10.96.0.0/12", "dev", "lo"], check=True)
+            subprocess.run(["ip", "address", "del", f"{address}/32", "dev", "lo"], check=True)
 
 
 def test_no_connection_fails_while_rules_are_made_right(mode: NftablesMode) -> None:

@@ -10,6 +10,7 @@ import queue
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
@@ -44,8 +45,11 @@ def ip(command: str) -> None:
     subprocess.run(["ip", *command.split()], check=True)
 
 
+PATIENCE_SECONDS = 60
+
+
 class Headgate:
-    """A process, and what it says."""
+    """A process, and what it says; it is killed when nobody ends it in time."""
 
     def __init__(self, *arguments: str) -> None:
         self.process = subprocess.Popen(
@@ -61,6 +65,8 @@ class Headgate:
             stderr=subprocess.PIPE,
             text=True,
         )
+        self._watchdog = threading.Timer(PATIENCE_SECONDS, self.process.kill)
+        self._watchdog.start()
 
     def until(self, event: str) -> str:
         """The next line of the log that tells of this event."""
@@ -77,6 +83,7 @@ class Headgate:
         return self.process.wait(timeout=30)
 
     def kill(self) -> None:
+        self._watchdog.cancel()
         self.process.kill()
         self.process.wait()
         self._log.close()
