@@ -1,8 +1,9 @@
 """Which remembered clients must be forgotten, and which carried over? Pure.
 
-Packets put clients into the affinity maps (`learn-T` chains). An entry is a lie as soon as its
-endpoint may no longer be chosen for that frontend, and doubtful as soon as the frontend's policy
-changed: a client from outside must not go on to an endpoint of another node.
+Packets put clients into the affinity maps (`learn-T` chains), one for each list of endpoints. An
+entry is a lie as soon as its endpoint may no longer be chosen for that frontend, and doubtful as
+soon as the frontend's policy changed: a client from outside must not go on to an endpoint of
+another node.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from modes.nftables.skeleton import TABLE
 MAPS = {
     S.AFFINITY: (S.AFFINITY_VALID, S.EXTERNAL_LOCAL),
     S.AFFINITY_NODEPORTS: (S.AFFINITY_VALID_NODEPORTS, S.NODEPORT_LOCAL),
+    S.AFFINITY_LOCAL: (S.AFFINITY_LOCAL_VALID, S.EXTERNAL_LOCAL),
+    S.AFFINITY_LOCAL_NODEPORTS: (S.AFFINITY_LOCAL_VALID_NODEPORTS, S.NODEPORT_LOCAL),
 }
 """Each map of clients, with the set of endpoints that may be learnt and the map of policies."""
 

@@ -119,6 +119,7 @@ class _Target(NamedTuple):
     post_extlocal: S
     learn: S
     valid: S
+    local_valid: S
     chain: str
 
 
@@ -134,6 +135,7 @@ _BY_ADDRESS = _Target(
     S.POST_EXTLOCAL,
     S.LEARN,
     S.AFFINITY_VALID,
+    S.AFFINITY_LOCAL_VALID,
     "",
 )
 _BY_NODE_PORT = _Target(
@@ -144,6 +146,7 @@ _BY_NODE_PORT = _Target(
     S.POST_EXTLOCAL_NODEPORTS,
     S.LEARN_NODEPORTS,
     S.AFFINITY_VALID_NODEPORTS,
+    S.AFFINITY_LOCAL_VALID_NODEPORTS,
     "np-",
 )
 
@@ -185,7 +188,8 @@ class _ServicePort:
             endpoints = self.local if offset else self.cluster
             self._dispatch(set_id, key, self._verdict(target, chain, len(endpoints)))
             self._slots(target, key, endpoints, offset)
-            self._affinity(target, key, endpoints)
+            valid = target.local_valid if offset else target.valid
+            self._affinity(target.learn, valid, key, endpoints, target.chain)
 
     def _dispatch(self, set_id: S, key: bytes, verdict: str) -> None:
         self.put(set_id, key, Verdict(verdict, self.comment))
@@ -202,13 +206,14 @@ class _ServicePort:
         for slot, endpoint in enumerate(place(previous, wanted), start=offset):
             self.out[prefix + native32(slot)] = endpoint
 
-    def _affinity(self, target: _Target, key: bytes, endpoints: Iterable[bytes]) -> None:
+    def _affinity(
+        self, learn: S, valid: S, key: bytes, endpoints: Iterable[bytes], chain: str
+    ) -> None:
         if not self.plan.affinity_seconds:
             return
-        learn = f"jump {target.chain}learn-{self.plan.affinity_seconds}"
-        self.put(target.learn, key, Verdict(learn))
+        self.put(learn, key, Verdict(f"jump {chain}learn-{self.plan.affinity_seconds}"))
         for endpoint in endpoints:
-            self.put(target.valid, key + endpoint)
+            self.put(valid, key + endpoint)
 
     def _source_ranges(self, key: bytes, frontend: Frontend) -> None:
         if not frontend.source_ranges:

@@ -45,6 +45,10 @@ class S(IntEnum):
     AFFINITY_NODEPORTS = 18
     AFFINITY_VALID = 19
     AFFINITY_VALID_NODEPORTS = 20
+    AFFINITY_LOCAL = 21
+    AFFINITY_LOCAL_NODEPORTS = 22
+    AFFINITY_LOCAL_VALID = 23
+    AFFINITY_LOCAL_VALID_NODEPORTS = 24
 
     @property
     def set_name(self) -> str:
@@ -130,4 +134,8 @@ def set_specs(family: Family) -> tuple[SetSpec, ...]:
         SetSpec(S.AFFINITY_NODEPORTS, (addr, *kn), to, dynamic_size=262144),
         SetSpec(S.AFFINITY_VALID, (*k, *to)),
         SetSpec(S.AFFINITY_VALID_NODEPORTS, (*kn, *to)),
+        SetSpec(S.AFFINITY_LOCAL, (addr, *k), to, dynamic_size=262144),
+        SetSpec(S.AFFINITY_LOCAL_NODEPORTS, (addr, *kn), to, dynamic_size=262144),
+        SetSpec(S.AFFINITY_LOCAL_VALID, (*k, *to)),
+        SetSpec(S.AFFINITY_LOCAL_VALID_NODEPORTS, (*kn, *to)),
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import product
 from typing import NamedTuple
 
 import msgspec
@@ -345,31 +346,33 @@ class Layout:
 
     def _sticky(self, count: int, *, then: str, np: bool) -> tuple[Rule, ...]:
         key, words = self._key(self._words, np=np)
-        name = "affinity-nodeports" if np else "affinity"
+        name = "affinity-local" if then.endswith("local") else "affinity"
+        name += "-nodeports" if np else ""
         to = self._words + words
         known = (self._saddr(0), *key, x.lookup(name, 0, to=to), self._dnat(to))
         return (known, (x.verdict(f"goto {then}-{count}"),))
 
     def _learn(self, seconds: int, *, np: bool) -> tuple[Rule, ...]:
         # Words: the client's address, the key, the endpoint; the last two are also the key
-        # of the set of endpoints that may still be learnt.
+        # of the set of endpoints that may still be learnt. Each list has a memory of its own: a
+        # client is looked for in that of the list in force for it only, so both may learn it.
         rules: list[Rule] = []
-        for protocol in Protocol:
+        suffix = "-nodeports" if np else ""
+        for name, protocol in product(("affinity", "affinity-local"), Protocol):
             at = self._words
             key = self._original_kn(at) if np else self._original_k(at)
             to = at + (2 if np else self._words + 2)
             endpoint = (self._daddr(to), x.payload(x.TRANSPORT_HEADER, 2, 2, to + self._words))
-            suffix = "-nodeports" if np else ""
             rules.append(
                 (
                     *self._protocol(protocol),
                     *key,
                     *endpoint,
-                    x.lookup(f"affinity-valid{suffix}", at),
+                    x.lookup(f"{name}-valid{suffix}", at),
                     self._saddr(0),
                     *key,
                     *endpoint,
-                    x.update(f"affinity{suffix}", 0, to, seconds),
+                    x.update(f"{name}{suffix}", 0, to, seconds),
                 )
             )
         return tuple(rules)
