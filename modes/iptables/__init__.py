@@ -1,0 +1,1 @@
+"""The iptables back end: kube-proxy's own chains; see README.md."""
