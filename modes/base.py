@@ -43,6 +43,22 @@ class Feature(msgspec.Struct, frozen=True):
     """What would bring it, if it is missing."""
 
 
+class ModeSettings(msgspec.Struct, frozen=True):
+    """What the operator configured about modes, and not about the node."""
+
+    masquerade_bit: int = 14
+    """iptables: the bit of the packet mark that asks for masquerade, 0 to 31."""
+    iptables_variant: str = "auto"
+    """`legacy`, `nft`, or `auto`: the one that this host uses."""
+
+
+class Tell(Protocol):
+    """How a mode says something while it works, to whoever keeps the log."""
+
+    def __call__(self, message: str, /, **fields: object) -> None:
+        """Say it; returns at once."""
+
+
 class Delta(msgspec.Struct, Generic[K, V], frozen=True):
     """A change: what is there now under these keys, and which keys are gone."""
 
@@ -68,6 +84,8 @@ class ApplyReport(msgspec.Struct, frozen=True):
     deleted: int = 0
     messages: int = 0
     bytes_sent: int = 0
+    waited_seconds: float = 0.0
+    """How long others kept us waiting: the holder of the xtables lock."""
     failed: Mapping[ObjectName, str] = {}
     """Services that the kernel refused, each with the kernel's reason; all others are in."""
 

@@ -1,0 +1,40 @@
+"""In which words is a plan put into rules? Pure.
+
+What the host's iptables can do, what the operator chose, and how large the cluster is: none of it
+decides where a packet goes.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+LARGE_CLUSTER = 1_000
+"""Endpoints in total above which rules are kept short (kube-proxy's large-cluster mode)."""
+
+
+class Abilities(msgspec.Struct, frozen=True):
+    """Which optional extensions the host's iptables and its kernel both have, in one family."""
+
+    comment: bool = True
+    """xt_comment."""
+    recent: bool = True
+    """xt_recent: session affinity."""
+    random_fully: bool = True
+    """MASQUERADE --random-fully."""
+    counters: bool = False
+    """xt_nfacct, and its counters exist."""
+
+
+class Rendering(msgspec.Struct, frozen=True):
+    """How rules are written."""
+
+    abilities: Abilities = Abilities()
+    masquerade_bit: int = 14
+    large: bool = False
+    """More than LARGE_CLUSTER endpoints: comments only where `dump` needs them, and no chain for
+    an endpoint that is just an address (decision 0008)."""
+
+    @property
+    def masquerade_mark(self) -> int:
+        """The bit of the packet mark that asks for masquerade."""
+        return 1 << self.masquerade_bit
