@@ -1,0 +1,240 @@
+"""Which chains are there whatever the Services are, and what leads into them? Pure.
+
+README.md draws how they hang together. The layout is kube-proxy's (REFERENCE A.2, iptables
+chains); what is ours alone is said where it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from endpoints.addresses import family as family_of
+from endpoints.names import Family
+from endpoints.node import NodeView
+from endpoints.nodeports import is_loopback
+from modes.iptables import names
+from modes.iptables.names import Table
+from modes.iptables.rendering import Rendering
+from modes.iptables.rules import (
+    ACCEPT,
+    DROP,
+    LOCAL,
+    MARK,
+    MASQUERADE,
+    REJECT,
+    RETURN,
+    ChainName,
+    Mark,
+    Rule,
+)
+
+NAT_SERVICES = ChainName(Table.NAT, names.SERVICES)
+NAT_NODEPORTS = ChainName(Table.NAT, names.NODEPORTS)
+SERVICES = ChainName(Table.FILTER, names.SERVICES)
+EXTERNAL_SERVICES = ChainName(Table.FILTER, names.EXTERNAL_SERVICES)
+EXTERNAL_NODEPORTS = ChainName(Table.FILTER, names.EXTERNAL_NODEPORTS)
+NODEPORTS = ChainName(Table.FILTER, names.NODEPORTS)
+PROXY_FIREWALL = ChainName(Table.FILTER, names.PROXY_FIREWALL)
+CLUSTER_IPS = ChainName(Table.FILTER, names.CLUSTER_IPS)
+REFUSE = ChainName(Table.FILTER, names.REFUSE)
+FORWARD = ChainName(Table.FILTER, names.FORWARD)
+FIREWALL = ChainName(Table.FILTER, names.FIREWALL)
+MARK_MASQ = ChainName(Table.NAT, names.MARK_MASQ)
+POSTROUTING = ChainName(Table.NAT, names.POSTROUTING)
+
+INVALID_COUNTER = "ct_state_invalid_dropped_pkts"
+LOCALHOST_COUNTER = "localhost_nps_accepted_pkts"
+COUNTERS = (INVALID_COUNTER, LOCALHOST_COUNTER)
+"""nfacct objects that kube-proxy's metrics read (REFERENCE C)."""
+
+LOOPBACK = {Family.IPV4: "127.0.0.0/8", Family.IPV6: "::1/128"}
+_COMMENT_LIMIT = 255
+"""Characters that xt_comment keeps."""
+
+
+class Chain(msgspec.Struct, frozen=True):
+    """A chain of ours; Services put rules between head and tail, where `is_shared`."""
+
+    head: tuple[Rule, ...] = ()
+    tail: tuple[Rule, ...] = ()
+    is_shared: bool = False
+
+
+class Guest(msgspec.Struct, frozen=True):
+    """A rule of ours in a chain that is not: it stands at the top when it is made."""
+
+    chain: ChainName
+    rule: Rule
+
+
+class Skeleton(msgspec.Struct, frozen=True):
+    """The program of one family without any Service."""
+
+    chains: dict[ChainName, Chain]
+    """Those that are jumped to come first."""
+    guests: tuple[Guest, ...]
+    """In the order in which they shall stand in their chains."""
+
+
+def skeleton(node: NodeView, family: Family, style: Rendering, *, drops_invalid: bool) -> Skeleton:
+    """The chains and jumps for a node in one family.
+
+    `drops_invalid`: whether packets that conntrack cannot place are dropped; they are where it is
+    strict about TCP windows (net.netfilter.nf_conntrack_tcp_be_liberal is 0).
+    """
+    return _Builder(node, family, style).skeleton(drops_invalid=drops_invalid)
+
+
+def cluster_ips_rule(cover: str) -> Rule:
+    """The last rule of filter KUBE-SERVICES: only what goes to cluster IPs is looked up there.
+
+    `cover` is the smallest network that holds all cluster IPs.
+    """
+    return Rule(names.CLUSTER_IPS, destination=cover)
+
+
+def remark(style: Rendering, text: str) -> str:
+    """A comment, where the kernel takes any."""
+    return text[:_COMMENT_LIMIT] if style.abilities.comment else ""
+
+
+def reject(family: Family, protocol: str) -> Rule:
+    """A refusal that a client understands at once: a reset for TCP, port unreachable otherwise.
+
+    kube-proxy answers TCP by ICMPv6 in IPv6, at which clients hang for a second (PEERS.md).
+    """
+    if protocol == "tcp":
+        return Rule(REJECT, protocol=protocol, reject_with="tcp-reset")
+    how = "icmp-port-unreachable" if family is Family.IPV4 else "icmp6-port-unreachable"
+    return Rule(REJECT, protocol=protocol, reject_with=how)
+
+
+class _Builder:
+    def __init__(self, node: NodeView, family: Family, style: Rendering) -> None:
+        self.node_ports = node.node_ports(family)
+        self.family = family
+        self.style = style
+        mark = style.masquerade_mark
+        self.mark = Mark(mark, mark)
+        self.serves_loopback = any(map(is_loopback, self.node_ports.addresses))
+
+    def skeleton(self, *, drops_invalid: bool) -> Skeleton:
+        translated = (Rule(RETURN, ct_state=("DNAT",)),)
+        to_node_ports = tuple(self._to_node_ports(names.NODEPORTS))
+        refused_node_ports = tuple(self._to_node_ports(names.EXTERNAL_NODEPORTS))
+        return Skeleton(
+            {
+                REFUSE: Chain((reject(self.family, "tcp"), reject(self.family, ""))),
+                CLUSTER_IPS: Chain(is_shared=True),
+                SERVICES: Chain(translated, is_shared=True),
+                EXTERNAL_NODEPORTS: Chain(is_shared=True),
+                EXTERNAL_SERVICES: Chain(translated, refused_node_ports, is_shared=True),
+                PROXY_FIREWALL: Chain(translated, is_shared=True),
+                NODEPORTS: Chain(is_shared=True),
+                FORWARD: Chain(tuple(self._forward(drops_invalid=drops_invalid))),
+                MARK_MASQ: Chain((Rule(MARK, set_mark=self.mark),)),
+                POSTROUTING: Chain(tuple(self._postrouting())),
+                NAT_NODEPORTS: Chain(is_shared=True),
+                NAT_SERVICES: Chain(tail=to_node_ports, is_shared=True),
+            },
+            (*self._jumps(), *self._martians()),
+        )
+
+    def _remark(self, text: str) -> str:
+        return remark(self.style, text)
+
+    def _to_node_ports(self, chain: str) -> Iterator[Rule]:
+        text = "kubernetes service nodeports; NOTE: this must be the last rule in this chain"
+        note = self._remark(text)
+        length = 32 if self.family is Family.IPV4 else 128
+        for address in self.node_ports.addresses:
+            yield Rule(chain, destination=f"{address}/{length}", comment=note)
+        if self.node_ports.match_all:
+            yield Rule(
+                chain,
+                destination=LOOPBACK[self.family],
+                inverted="destination",
+                dst_type=LOCAL,
+                comment=note,
+            )
+
+    def _forward(self, *, drops_invalid: bool) -> Iterator[Rule]:
+        if drops_invalid:
+            counter = INVALID_COUNTER if self.style.abilities.counters else ""
+            yield Rule(DROP, ct_state=("INVALID",), counter=counter)
+        rules = self._remark("kubernetes forwarding rules")
+        flows = self._remark("kubernetes forwarding conntrack rule")
+        yield Rule(ACCEPT, mark=self.mark, comment=rules)
+        yield Rule(ACCEPT, ct_state=("ESTABLISHED", "RELATED"), comment=flows)
+
+    def _postrouting(self) -> Iterator[Rule]:
+        note = self._remark("kubernetes service traffic requiring SNAT")
+        yield Rule(RETURN, mark=self.mark, mark_inverted=True)
+        yield Rule(MARK, set_mark=Mark(self.style.masquerade_mark, 0))
+        yield Rule(MASQUERADE, comment=note, random_fully=self.style.abilities.random_fully)
+
+    def _jumps(self) -> Iterator[Guest]:
+        """kube-proxy's, and three more: INPUT and OUTPUT see what they refuse there too."""
+        firewall = "kubernetes load balancer firewall"
+        portals, external = (
+            "kubernetes service portals",
+            "kubernetes externally-visible service portals",
+        )
+        for base in ("INPUT", "FORWARD", "OUTPUT"):
+            yield self._jump(base, PROXY_FIREWALL, firewall, is_new=True)
+            if base == "INPUT":
+                yield self._jump(base, NODEPORTS, "kubernetes health check service ports")
+            if base == "FORWARD":
+                yield self._jump(base, FORWARD, "kubernetes forwarding rules")
+            yield self._jump(base, SERVICES, portals, is_new=True)
+            yield self._jump(base, EXTERNAL_SERVICES, external, is_new=True)
+        for base in ("PREROUTING", "OUTPUT"):
+            yield self._jump(base, NAT_SERVICES, portals)
+        yield self._jump("POSTROUTING", POSTROUTING, "kubernetes postrouting rules")
+
+    def _jump(self, base: str, to: ChainName, note: str, *, is_new: bool = False) -> Guest:
+        states = ("NEW",) if is_new else ()
+        rule = Rule(to.name, ct_state=states, comment=self._remark(note))
+        return Guest(ChainName(to.table, base), rule)
+
+    def _martians(self) -> Iterator[Guest]:
+        """Where localhost is routed, nobody else may reach it (CVE-2020-8558).
+
+        The kubelet makes the same rule in the same chain.
+        """
+        if not self.serves_loopback or self.family is not Family.IPV4:
+            return
+        loopback = LOOPBACK[Family.IPV4]
+        for base in ("INPUT", "OUTPUT"):
+            yield Guest(ChainName(Table.FILTER, base), Rule(names.FIREWALL))
+        yield Guest(FIREWALL, martian_rule(loopback, self._remark(MARTIANS)))
+
+
+MARTIANS = "block incoming localnet connections"
+
+
+def martian_rule(loopback: str, note: str) -> Rule:
+    """Drops what goes to localhost and comes from elsewhere, our own translations excepted."""
+    return Rule(
+        DROP,
+        source=loopback,
+        inverted="source",
+        destination=loopback,
+        ct_state=("DNAT", "ESTABLISHED", "RELATED"),
+        ct_state_inverted=True,
+        comment=note,
+    )
+
+
+def local_pods(node: NodeView, family: Family) -> tuple[str, str]:
+    """How a rule tells local pods: a source network or an interface, one of them empty.
+
+    Both empty: not at all. A trailing + stands for any end of an interface's name.
+    """
+    local = node.local_traffic
+    if local.interface:
+        prefix = "+" if local.mode == "InterfaceNamePrefix" else ""
+        return "", local.interface + prefix
+    return next((c for c in local.cidrs if family_of(c) is family), ""), ""
