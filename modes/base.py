@@ -41,6 +41,8 @@ class Feature(msgspec.Struct, frozen=True):
     needed_for: str
     hint: str = ""
     """What would bring it, if it is missing."""
+    optional: bool = False
+    """The mode works without it, only with less."""
 
 
 class ModeSettings(msgspec.Struct, frozen=True):
