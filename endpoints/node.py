@@ -71,6 +71,17 @@ class NodeView(msgspec.Struct, frozen=True):
         return self.node_ports_v4 if of is Family.IPV4 else self.node_ports_v6
 
 
+class Loopback(StrEnum):
+    """When NodePorts answer on 127.0.0.1; on ::1 they never do."""
+
+    BY_NAME = "by name"
+    """Where it is asked for: by `localhost`, or by a range of loopback addresses only."""
+    IN_RANGE = "in range"
+    """Wherever it is not left out: kube-proxy's iptables mode with localhostNodePorts."""
+    NEVER = "never"
+    """The same mode without."""
+
+
 class NodeSettings(msgspec.Struct, frozen=True):
     """What the operator configured about this node, before anything is resolved."""
 
@@ -81,4 +92,5 @@ class NodeSettings(msgspec.Struct, frozen=True):
     pod_interface_name_prefix: str = ""
     node_port_addresses: tuple[str, ...] = ("primary",)
     """CIDRs and the keywords `primary`, `localhost`, `all`; the default depends on the mode."""
+    loopback: Loopback = Loopback.BY_NAME
     masquerade_all: bool = False

@@ -1,8 +1,8 @@
 """On which of the node's addresses do NodePorts answer? Pure.
 
 `nodePortAddresses` is a list of CIDRs and of the keywords `primary`, `localhost` and `all`
-(KEP-6032), mixed at will. Loopback is served only where it is asked for by name or by a range of
-its own, and only as 127.0.0.1: the kernel routes no packet from ::1 anywhere else.
+(KEP-6032), mixed at will. When loopback is served depends on the mode, and it is served only as
+127.0.0.1: the kernel routes no packet from ::1 anywhere else.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from endpoints.addresses import contains, family, network
 from endpoints.names import Family
-from endpoints.node import NodePortAddresses
+from endpoints.node import Loopback, NodePortAddresses
 from endpoints.objects import Node
 
 PRIMARY = "primary"
@@ -42,7 +42,11 @@ def _selector(text: str) -> str:
 
 
 def resolve(
-    chosen: Sequence[str], of: Family, local_addresses: Collection[str], primary: str | None
+    chosen: Sequence[str],
+    of: Family,
+    local_addresses: Collection[str],
+    primary: str | None,
+    loopback: Loopback = Loopback.BY_NAME,
 ) -> NodePortAddresses:
     """The addresses in one family.
 
@@ -54,12 +58,20 @@ def resolve(
     """
     chosen = selectors(chosen)
     cidrs = [text for text in chosen if text not in _KEYWORDS and family(text) is of]
-    localhost = of is Family.IPV4 and (
-        LOCALHOST in chosen or any(_is_loopback(cidr, _LOCALHOST_V4) for cidr in cidrs)
+    silent = not cidrs and not any(text in _KEYWORDS for text in chosen)
+    everywhere = silent or ALL in chosen or any(cidr.endswith("/0") for cidr in cidrs)
+    named = LOCALHOST in chosen or any(_is_loopback(cidr, _LOCALHOST_V4) for cidr in cidrs)
+    in_range = everywhere or any(contains(cidr, _LOCALHOST_V4) for cidr in cidrs)
+    localhost = (
+        of is Family.IPV4
+        and {
+            Loopback.BY_NAME: named,
+            Loopback.IN_RANGE: named or in_range,
+            Loopback.NEVER: False,
+        }[loopback]
     )
     wanted = {_LOCALHOST_V4} if localhost else set()
-    silent = not cidrs and not any(text in _KEYWORDS for text in chosen)
-    if silent or ALL in chosen or any(cidr.endswith("/0") for cidr in cidrs):
+    if everywhere:
         return NodePortAddresses(match_all=True, addresses=tuple(wanted))
     if primary and PRIMARY in chosen:
         wanted.add(primary)

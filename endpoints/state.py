@@ -194,7 +194,11 @@ def view(settings: NodeSettings, node: Node | None, local_addresses: frozenset[s
     pods = (*pod_cidrs(node), *settings.cluster_cidrs)
     node_ports = {
         of: resolve(
-            settings.node_port_addresses, of, addresses, primary_address(of, node, addresses, pods)
+            settings.node_port_addresses,
+            of,
+            addresses,
+            primary_address(of, node, addresses, pods),
+            settings.loopback,
         )
         for of in Family
     }

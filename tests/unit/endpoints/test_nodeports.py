@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from endpoints.names import Family
-from endpoints.node import NodePortAddresses
+from endpoints.node import Loopback, NodePortAddresses
 from endpoints.nodeports import primary_address, resolve, selectors
 from tests.unit.endpoints.build import NODE_ADDRESSES, node
 
@@ -55,6 +55,40 @@ TABLE: list[tuple[tuple[str, ...], NodePortAddresses, NodePortAddresses]] = [
 def test_resolve(chosen: tuple[str, ...], v4: NodePortAddresses, v6: NodePortAddresses) -> None:
     assert resolve(chosen, Family.IPV4, LOCAL, PRIMARY[Family.IPV4]) == v4
     assert resolve(chosen, Family.IPV6, LOCAL, PRIMARY[Family.IPV6]) == v6
+
+
+LOOPBACK_V4 = only("127.0.0.1")
+
+# selectors -> in IPv4, where loopback is served in every range that holds it, and where never
+LOOPBACK: list[tuple[tuple[str, ...], NodePortAddresses, NodePortAddresses]] = [
+    ((), EVERY_AND_LOOPBACK, EVERY),
+    (("all",), EVERY_AND_LOOPBACK, EVERY),
+    (("all", "localhost"), EVERY_AND_LOOPBACK, EVERY),
+    (("0.0.0.0/0", "::/0"), EVERY_AND_LOOPBACK, EVERY),
+    (("0.0.0.0/1",), only("10.244.1.1", "127.0.0.1"), only("10.244.1.1")),
+    (("127.0.0.0/8",), LOOPBACK_V4, only()),
+    (("127.0.0.53/32",), only(), only()),
+    (("localhost",), LOOPBACK_V4, only()),
+    (("fd00:192:168::/64",), EVERY_AND_LOOPBACK, EVERY),
+    # What does not hold loopback does not serve it.
+    (("primary",), only("192.168.0.11"), only("192.168.0.11")),
+    (("172.16.0.0/16",), only("172.16.0.11"), only("172.16.0.11")),
+    (("::/0", "primary"), only("192.168.0.11"), only("192.168.0.11")),
+]
+
+
+@pytest.mark.parametrize(("chosen", "in_range", "never"), LOOPBACK)
+def test_loopback_as_the_iptables_mode_serves_it(
+    chosen: tuple[str, ...], in_range: NodePortAddresses, never: NodePortAddresses
+) -> None:
+    def resolved(of: Family, loopback: Loopback) -> NodePortAddresses:
+        return resolve(chosen, of, LOCAL, PRIMARY[of], loopback)
+
+    assert resolved(Family.IPV4, Loopback.IN_RANGE) == in_range
+    assert resolved(Family.IPV4, Loopback.NEVER) == never
+    by_name = resolved(Family.IPV6, Loopback.BY_NAME)
+    assert resolved(Family.IPV6, Loopback.IN_RANGE) == by_name
+    assert resolved(Family.IPV6, Loopback.NEVER) == by_name
 
 
 def test_primary_without_an_address_of_the_family_serves_nothing_of_it() -> None:
