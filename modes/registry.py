@@ -1,71 +1,109 @@
-"""Which modes are there, which of them work on this machine, and which one is meant by `auto`?"""
+"""Which modes are there, which of them work on this machine, and which one is meant by `auto`?
+
+Only the mode that is used is imported.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from endpoints.names import ObjectName
 from endpoints.node import NodeView
-from modes.base import EnvironmentFault, Feature, Mode, Plans, Rendered
+from modes.base import EnvironmentFault, Feature, Mode, ModeSettings, Plans, Rendered, Tell
 
 AUTO = "auto"
 MODES = ("nftables", "iptables", "ipvs")
-BUILT = frozenset({"nftables"})
+BUILT = ("nftables", "iptables")
+"""In the order in which `auto` prefers them."""
+DEFAULTS = ModeSettings()
 
 
 class NotBuilt(Exception):
     """A mode that is planned and not there."""
 
     def __init__(self, mode: str) -> None:
-        super().__init__(f"mode {mode} is not built yet; built: {', '.join(sorted(BUILT))}")
+        super().__init__(f"mode {mode} is not built yet; built: {', '.join(BUILT)}")
 
 
-def create(mode: str) -> Mode:
-    """A mode by its name; nothing is opened yet. Raises NotBuilt; ValueError if there is none."""
+def _silence(_: str, /, **__: object) -> None:
+    """Tell nobody."""
+
+
+def create(mode: str, settings: ModeSettings = DEFAULTS, tell: Tell = _silence) -> Mode:
+    """A mode by its name; nothing is opened yet. `tell` takes what it says while it works.
+
+    Raises NotBuilt; ValueError if there is none.
+    """
     require(mode)
-    from modes.nftables.mode import NftablesMode  # noqa: PLC0415 (only the mode that is used)
+    if mode == "iptables":
+        from modes.iptables.mode import IptablesMode  # noqa: PLC0415 (see above)
+
+        return IptablesMode(settings, tell)
+    from modes.nftables.mode import NftablesMode  # noqa: PLC0415 (see above)
 
     return NftablesMode()
 
 
-def render(mode: str, services: Mapping[ObjectName, Plans], node: NodeView) -> Rendered:
+def render(
+    mode: str,
+    services: Mapping[ObjectName, Plans],
+    node: NodeView,
+    settings: ModeSettings = DEFAULTS,
+) -> Rendered:
     """What a mode would write for these Services; no kernel is asked. Raises as `create`."""
     require(mode)
-    from modes.nftables.listing import tables, text  # noqa: PLC0415 (likewise)
+    if mode == "iptables":
+        from modes.iptables import listing as iptables  # noqa: PLC0415 (see above)
 
-    program = tables(services, node)
-    return Rendered(program, tuple(text(program)))
+        rules = iptables.tables(services, node, settings)
+        return Rendered(rules, tuple(iptables.text(rules)))
+    from modes.nftables import listing as nftables  # noqa: PLC0415 (see above)
+
+    program = nftables.tables(services, node)
+    return Rendered(program, tuple(nftables.text(program)))
 
 
-def probe() -> tuple[Feature, ...]:
-    """What this kernel can do of what the modes need. Changes nothing; needs CAP_NET_ADMIN."""
-    from modes.nftables.probe import probe as nftables  # noqa: PLC0415 (likewise)
+def probe(mode: str) -> tuple[Feature, ...]:
+    """What this machine can do of what a mode needs, the most telling feature first.
+
+    Changes nothing; needs CAP_NET_ADMIN, without it states are `unknown`. Raises as `create`.
+    """
+    require(mode)
+    if mode == "iptables":
+        from modes.iptables.probe import features  # noqa: PLC0415 (see above)
+
+        return features()
+    from modes.nftables.probe import probe as nftables  # noqa: PLC0415 (see above)
 
     return nftables()
 
 
-def working(features: Iterable[Feature]) -> tuple[str, ...]:
-    """The modes that are built and whose features are all there."""
-    return ("nftables",) if all(feature.state == "yes" for feature in features) else ()
+def lacking(features: Iterable[Feature]) -> Feature | None:
+    """The first feature that keeps a mode from working here, or that we may not ask for."""
+    return next((f for f in features if f.state != "yes" and not f.optional), None)
 
 
-def choose(wanted: str, features: Iterable[Feature]) -> str:
-    """The mode to use: the wanted one, for `auto` nftables where the kernel can, else iptables.
+def choose(wanted: str, ask: Callable[[str], Iterable[Feature]] = probe) -> str:
+    """The mode to use: the wanted one, for `auto` the first that works here.
 
-    Raises NotBuilt, EnvironmentFault if the kernel cannot or we may not ask it, and ValueError if
-    there is no mode of that name.
+    `ask` tells the features of a mode; no mode is asked for that another one is preferred to.
+    Raises NotBuilt, EnvironmentFault if the machine cannot or we may not ask it, and ValueError
+    if there is no mode of that name.
     """
-    features = tuple(features)
-    if wanted == AUTO:
-        unknown = next((f for f in features if f.state == "unknown"), None)
-        if unknown is not None:
-            raise EnvironmentFault(unknown.hint)
-        wanted = "nftables" if working(features) else "iptables"
-    require(wanted)
-    missing = next((f for f in features if f.state != "yes"), None)
-    if missing is not None:
-        raise EnvironmentFault(missing.hint or f"this kernel has no {missing.name}")
-    return wanted
+    if wanted != AUTO:
+        require(wanted)
+        if missing := lacking(ask(wanted)):
+            raise EnvironmentFault(_reason(missing))
+        return wanted
+    reasons = []
+    for mode in BUILT:
+        missing = lacking(ask(mode))
+        if missing is None:
+            return mode
+        if missing.state == "unknown":
+            raise EnvironmentFault(_reason(missing))
+        reasons.append(f"{mode}: {_reason(missing)}")
+    raise EnvironmentFault(f"no mode works here; {'; '.join(reasons)}")
 
 
 def require(mode: str) -> None:
@@ -74,3 +112,7 @@ def require(mode: str) -> None:
         raise ValueError(f"{mode!r} is no mode; modes: {', '.join(MODES)}")
     if mode not in BUILT:
         raise NotBuilt(mode)
+
+
+def _reason(missing: Feature) -> str:
+    return missing.hint or f"this kernel has no {missing.name}"

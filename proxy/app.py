@@ -18,7 +18,7 @@ from types import FrameType
 from endpoints.state import ClusterState
 from modes import registry
 from proxy import log
-from proxy.config import Config, config
+from proxy.config import Config, config, on_mode
 from proxy.node import AddressWatch
 from proxy.schedule import Schedule
 from proxy.sources.base import Died, Message, Source, Stop
@@ -43,12 +43,13 @@ def run(wanted: Config) -> int:
         signal.signal(number, stop)
     collect_seldom()
     log.setup(wanted.verbosity)
-    chosen = registry.choose(wanted.mode, registry.probe())
+    chosen = registry.choose(wanted.mode)
     with ExitStack() as stack:
-        mode = registry.create(chosen)
+        mode = registry.create(chosen, wanted.of_modes, log.warning)
         stack.callback(mode.close)
         addresses = AddressWatch()
-        state = ClusterState(wanted.node, addresses.addresses)
+        settings = on_mode(wanted.node, wanted.node_ports, chosen)
+        state = ClusterState(settings, addresses.addresses)
         addresses.start(messages)
         stack.callback(addresses.stop)
         source = _source(wanted)

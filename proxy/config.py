@@ -12,10 +12,11 @@ from pathlib import Path
 
 import msgspec
 
-from endpoints.addresses import family, network
+from endpoints.addresses import canonical, family, network
 from endpoints.names import Family
-from endpoints.node import DetectLocalMode, NodeSettings
-from endpoints.nodeports import selectors
+from endpoints.node import DetectLocalMode, Loopback, NodeSettings
+from endpoints.nodeports import ALL, PRIMARY, selectors
+from modes.base import ModeSettings
 from modes.registry import AUTO, MODES
 from proxy.node import host_name
 
@@ -25,6 +26,10 @@ _NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 _INTERFACE = re.compile(r"[^\s/]{1,15}")
 _NODE_NAME_LENGTH = 253
 _PORT = r"([1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d{2}|655[0-2]\d|6553[0-5])"
+_VARIANTS = ("auto", "legacy", "nft")
+_MARK_BITS = range(32)
+_METRICS_PORT = 10249
+_LISTENER = re.compile(rf"(\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<v4>[\d.]+)):(?P<port>{_PORT})")
 _SERVER = re.compile(rf"https?://(\[[0-9A-Fa-f:.]+\]|[^\s/:@\[\]]+)(:{_PORT})?(/\S*)?")
 
 
@@ -35,12 +40,32 @@ class ConfigError(Exception):
         super().__init__(": ".join(part for part in (flag, value, reason) if part))
 
 
+class NodePorts(msgspec.Struct, frozen=True):
+    """What was said about where NodePorts answer; what follows from it depends on the mode."""
+
+    chosen: tuple[str, ...] = ()
+    """Selectors; empty: what the mode does of itself."""
+    localhost: bool = True
+    """iptables: on 127.0.0.1 too, where the selectors hold it."""
+
+
+class Listener(msgspec.Struct, frozen=True):
+    """Where to listen for TCP connections."""
+
+    address: str
+    port: int
+
+
 class Config(msgspec.Struct, frozen=True):
     """What `headgate run` needs to know."""
 
     mode: str
     """`auto` or a name of `modes.registry`."""
     node: NodeSettings
+    """Without what depends on the mode: see `on_mode`."""
+    node_ports: NodePorts = NodePorts()
+    of_modes: ModeSettings = ModeSettings()
+    metrics: Listener | None = Listener("127.0.0.1", _METRICS_PORT)
     manifests: tuple[Path, ...] = ()
     kubeconfig: str = ""
     master: str = ""
@@ -62,6 +87,9 @@ def config(flags: argparse.Namespace) -> Config:
     return Config(
         mode=mode(flags.mode),
         node=node_settings(flags, "--hostname-override", flags.hostname_override),
+        node_ports=node_ports(flags),
+        of_modes=ModeSettings(masquerade_bit(flags), _variant(flags.iptables_variant)),
+        metrics=_listener("--metrics-bind-address", flags.metrics_bind_address, _METRICS_PORT),
         manifests=manifests,
         kubeconfig=flags.kubeconfig,
         master=_url("--master", flags.master),
@@ -71,7 +99,7 @@ def config(flags: argparse.Namespace) -> Config:
 
 
 def node_settings(flags: argparse.Namespace, name_flag: str, name: str) -> NodeSettings:
-    """What the flags say about the node. Raises ConfigError."""
+    """What the flags say about the node, whatever the mode. Raises ConfigError."""
     detect = _detect_local_mode(flags)
     return NodeSettings(
         name=_node_name(name_flag, name),
@@ -81,9 +109,38 @@ def node_settings(flags: argparse.Namespace, name_flag: str, name: str) -> NodeS
         pod_interface_name_prefix=_interface(
             "--pod-interface-name-prefix", flags.pod_interface_name_prefix
         ),
-        node_port_addresses=_node_port_addresses(flags.nodeport_addresses),
         masquerade_all=boolean("--masquerade-all", flags.masquerade_all),
     )
+
+
+def node_ports(flags: argparse.Namespace) -> NodePorts:
+    """What the flags say about NodePorts. Raises ConfigError."""
+    return NodePorts(
+        _node_port_addresses(flags.nodeport_addresses),
+        boolean("--iptables-localhost-nodeports", flags.iptables_localhost_nodeports),
+    )
+
+
+def on_mode(settings: NodeSettings, said: NodePorts, mode: str) -> NodeSettings:
+    """The node's settings, with what a mode makes of NodePorts (REFERENCE A.2).
+
+    Of itself the nftables mode serves the node's primary addresses, as kube-proxy's does, and the
+    others serve all, which in iptables mode holds 127.0.0.1.
+    """
+    if mode == "nftables":
+        chosen, loopback = said.chosen or (PRIMARY,), Loopback.BY_NAME
+    else:
+        chosen = said.chosen or (ALL,)
+        loopback = Loopback.IN_RANGE if said.localhost else Loopback.NEVER
+    return msgspec.structs.replace(settings, node_port_addresses=chosen, loopback=loopback)
+
+
+def masquerade_bit(flags: argparse.Namespace) -> int:
+    """The bit of the packet mark that asks for masquerade. Raises ConfigError."""
+    text: str = flags.iptables_masquerade_bit
+    if not (text.isascii() and text.isdigit()) or int(text) not in _MARK_BITS:
+        raise ConfigError("--iptables-masquerade-bit", text, "must be a number, 0 to 31")
+    return int(text)
 
 
 def mode(name: str) -> str:
@@ -161,13 +218,30 @@ def _interface(flag: str, name: str) -> str:
 
 
 def _node_port_addresses(texts: Iterable[str]) -> tuple[str, ...]:
-    """Nothing means what nftables mode means by it: the node's primary addresses."""
     chosen = tuple(part for text in texts for part in text.split(",") if part)
     try:
-        return selectors(chosen) or NodeSettings("").node_port_addresses
+        return selectors(chosen)
     except ValueError as error:
         reason = str(error).removeprefix("nodePortAddresses: ")
         raise ConfigError("--nodeport-addresses", "", reason) from error
+
+
+def _variant(text: str) -> str:
+    if text not in _VARIANTS:
+        raise ConfigError("--iptables-variant", text, f"must be one of {', '.join(_VARIANTS)}")
+    return text
+
+
+def _listener(flag: str, text: str, port: int) -> Listener | None:
+    """Where to listen; None for an empty text. Without a port, as kube-proxy has it, the usual."""
+    if not text:
+        return None
+    parts = _LISTENER.fullmatch(text)
+    address = (parts["v6"] or parts["v4"]) if parts else text
+    try:
+        return Listener(canonical(address), int(parts["port"]) if parts else port)
+    except ValueError as error:
+        raise ConfigError(flag, text, "must be IP:PORT ([::1]:10249 in IPv6), or empty") from error
 
 
 def _url(flag: str, text: str) -> str:

@@ -13,17 +13,16 @@ from typing import Any, NamedTuple
 _TRUE, _FALSE = "true", "false"
 
 _KUBE_PROXY = """
-    add-dir-header alsologtostderr bind-address bind-address-hard-fail boot-id-file
-    cleanup-ipvs cleanup-iptables config config-sync-period conntrack-max-per-core conntrack-min
+    add-dir-header alsologtostderr bind-address bind-address-hard-fail boot-id-file cleanup-ipvs
+    cleanup-iptables config config-sync-period conntrack-max-per-core conntrack-min
     conntrack-tcp-be-liberal conntrack-tcp-timeout-close-wait conntrack-tcp-timeout-established
     conntrack-udp-timeout conntrack-udp-timeout-stream feature-gates healthz-bind-address
-    healthz-port init-only iptables-localhost-nodeports iptables-masquerade-bit
-    iptables-min-sync-period iptables-sync-period ipvs-exclude-cidrs ipvs-min-sync-period
-    ipvs-scheduler ipvs-strict-arp ipvs-sync-period ipvs-tcp-timeout ipvs-tcpfin-timeout
-    ipvs-udp-timeout kube-api-burst kube-api-content-type kube-api-qps log-dir log-file
-    log-flush-frequency logging-format logtostderr machine-id-file metrics-bind-address
-    metrics-port oom-score-adj profiling proxy-port-range show-hidden-metrics-for-version
-    skip-headers stderrthreshold udp-timeout vmodule write-config-to
+    healthz-port init-only iptables-min-sync-period iptables-sync-period ipvs-exclude-cidrs
+    ipvs-min-sync-period ipvs-scheduler ipvs-strict-arp ipvs-sync-period ipvs-tcp-timeout
+    ipvs-tcpfin-timeout ipvs-udp-timeout kube-api-burst kube-api-content-type kube-api-qps
+    log-dir log-file log-flush-frequency logging-format logtostderr machine-id-file metrics-port
+    oom-score-adj profiling proxy-port-range show-hidden-metrics-for-version skip-headers
+    stderrthreshold udp-timeout vmodule write-config-to
 """
 KUBE_PROXY_FLAGS = frozenset(f"--{name}" for name in _KUBE_PROXY.split())
 """What kube-proxy takes (REFERENCE B) and we do not yet: refused, but not as a mistake."""
@@ -41,10 +40,10 @@ class Flags(argparse.ArgumentParser):
         self.known += [name for name in names if name.startswith("--")]
         return super().add_argument(*names, **options)
 
-    def boolean(self, name: str, text: str) -> None:
+    def boolean(self, name: str, text: str, default: str = _FALSE) -> None:
         """A flag that is true without a value."""
         self.add_argument(
-            name, nargs="?", const=_TRUE, default=_FALSE, metavar="true|false", help=text
+            name, nargs="?", const=_TRUE, default=default, metavar="true|false", help=text
         )
 
     def text(self, *names: str, metavar: str, text: str, default: str = "") -> None:
@@ -88,6 +87,18 @@ def _run(flags: Flags) -> None:
     flags.text("--master", metavar="URL", text="the API server, instead of what kubeconfig says")
     flags.text("--hostname-override", metavar="NAME", text="name of this Node [the host's name]")
     _node(flags)
+    flags.text(
+        "--iptables-variant",
+        metavar="VARIANT",
+        text="iptables: whose rules to write, legacy or nft [auto: those that this host uses]",
+        default="auto",
+    )
+    flags.text(
+        "--metrics-bind-address",
+        metavar="IP:PORT",
+        text='where /metrics answers; "" for nowhere [127.0.0.1:10249]',
+        default="127.0.0.1:10249",
+    )
     flags.boolean("--once", "program the kernel, then exit")
     flags.boolean("--cleanup", "remove the rules, as headgate cleanup, and exit")
     flags.boolean("--version", "print the version and exit")
@@ -126,9 +137,21 @@ def _node(flags: Flags) -> None:
         metavar="LIST",
         action="append",
         default=[],
-        help="where NodePorts answer: CIDRs, primary, localhost, all [primary]",
+        help="where NodePorts answer: CIDRs, primary, localhost, all [nftables: primary; iptables:"
+        " all]",
     )
     flags.boolean("--masquerade-all", "masquerade everything that goes to a cluster IP")
+    flags.boolean(
+        "--iptables-localhost-nodeports",
+        "iptables: NodePorts answer on 127.0.0.1 too, where --nodeport-addresses holds it [true]",
+        default=_TRUE,
+    )
+    flags.text(
+        "--iptables-masquerade-bit",
+        metavar="N",
+        text="iptables: the bit of the packet mark that asks for masquerade, 0 to 31 [14]",
+        default="14",
+    )
 
 
 def _output(flags: Flags) -> None:
@@ -163,6 +186,13 @@ def _explain(flags: Flags) -> None:
         metavar="HOOK",
         text="output: sent by a process of the node; prerouting: by a pod or another machine"
         " [by the source]",
+    )
+    flags.text(
+        "--mode",
+        "--proxy-mode",
+        metavar="MODE",
+        text="whose chains are named and whose defaults hold: nftables, iptables [nftables]",
+        default="nftables",
     )
     flags.text("--interface", metavar="NAME", text="where it arrives, for BridgeInterface and such")
     _offline(flags)

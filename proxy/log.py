@@ -52,7 +52,7 @@ def info(message: str, *, v: int = 0, **fields: object) -> None:
     _write(_level(v), message, fields)
 
 
-def warning(message: str, **fields: object) -> None:
+def warning(message: str, /, **fields: object) -> None:
     """Tell what an operator should look at; the program goes on, maybe with less."""
     _write(logging.WARNING, message, fields)
 

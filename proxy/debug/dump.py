@@ -14,6 +14,7 @@ from modes.base import DumpedFrontend, DumpedService
 from modes.registry import AUTO, BUILT, create
 from proxy.config import ConfigError, mode
 from proxy.debug.table import aligned, as_json, percent, wants_json
+from proxy.every import aside, of_every
 
 _NAME = re.compile(r"[^/:\s]+/[^/:\s]+(:[^/:\s]+)?")
 
@@ -34,8 +35,8 @@ def main(flags: argparse.Namespace) -> int:
     wanted = mode(flags.mode)
     if flags.service and not _NAME.fullmatch(flags.service):
         raise ConfigError("SERVICE", flags.service, "must be namespace/name or namespace/name:port")
-    names = sorted(BUILT) if wanted == AUTO else [wanted]
-    dumped = [_dump(name, flags.service) for name in names]
+    names = BUILT if wanted == AUTO else (wanted,)
+    dumped = of_every(names, lambda name: _dump(name, flags.service))
     found = any(of.services for of in dumped)
     if flags.service and not found:
         print(f"headgate: Service {flags.service} is not in the kernel", file=sys.stderr)
@@ -51,7 +52,7 @@ def main(flags: argparse.Namespace) -> int:
 
 
 def _dump(name: str, service: str) -> Dumped:
-    used = create(name)
+    used = create(name, tell=aside)
     try:
         services = used.dump()
     finally:

@@ -9,7 +9,7 @@ import msgspec
 
 from endpoints.addresses import bracketed
 from endpoints.explain import Drop, Explanation, Forward, Hop, Packet, Pass, Reject, Step, walk
-from proxy.debug.offline import offline
+from proxy.debug.offline import named_mode, offline
 from proxy.debug.question import Question, question, target
 from proxy.debug.table import as_json, percent, wants_json
 
@@ -52,11 +52,12 @@ class Answer(msgspec.Struct, frozen=True):
 def main(flags: argparse.Namespace) -> int:
     """Answer `headgate explain`; 0 whatever the verdict is, 1 if something was refused.
 
-    Raises ConfigError.
+    Raises ConfigError and NotBuilt.
     """
     json = wants_json(flags.output)
     aim = target(flags.target)
-    seen = offline(flags)
+    mode = named_mode(flags)
+    seen = offline(flags, mode)
     node, plans = seen.state.node, seen.plans()
     asked = question(aim, getattr(flags, "from"), flags.via, flags.interface, node, plans)
     found = answer(asked, walk(plans, node, asked.packet))

@@ -12,6 +12,7 @@ from endpoints.events import Problem, Replace
 from endpoints.objects import KIND_OF, Kind
 from endpoints.plan import ServicePlan
 from endpoints.state import ClusterState
+from modes import registry
 from proxy import config
 from proxy.sources.manifests import load
 
@@ -28,12 +29,23 @@ class Offline(msgspec.Struct, frozen=True):
         return tuple(plan for service in services for plan in self.state.plans(service))
 
 
-def offline(flags: argparse.Namespace) -> Offline:
-    """Read `--manifests` as `--node` sees them; refusals go to standard error.
+def named_mode(flags: argparse.Namespace) -> str:
+    """The mode of `--mode`. Raises ConfigError, and NotBuilt if it is not there yet."""
+    name = config.mode(flags.mode)
+    if name == registry.AUTO:
+        reason = "must name a mode: no kernel is asked which one works"
+        raise config.ConfigError("--mode", name, reason)
+    registry.require(name)
+    return name
+
+
+def offline(flags: argparse.Namespace, mode: str) -> Offline:
+    """Read `--manifests` as `--node` sees them in a mode; refusals go to standard error.
 
     The node's addresses are those of its Node object, and loopback. Raises ConfigError.
     """
     settings = config.node_settings(flags, "--node", flags.node)
+    settings = config.on_mode(settings, config.node_ports(flags), mode)
     try:
         objects, problems = load(config.paths(flags.manifests))
     except FileNotFoundError as error:

@@ -24,11 +24,12 @@ class Probed(msgspec.Struct, frozen=True):
 def main(flags: argparse.Namespace) -> int:
     """Answer `headgate probe`; 1 if no mode works. Raises EnvironmentFault if we may not ask."""
     json = wants_json(flags.output)
-    features = registry.probe()
+    found = {mode: registry.probe(mode) for mode in registry.BUILT}
+    features = tuple(feature for of in found.values() for feature in of)
     for feature in features:
         if feature.state == "unknown":
             raise EnvironmentFault(feature.hint)
-    working = registry.working(features)
+    working = tuple(mode for mode, of in found.items() if not registry.lacking(of))
     probed = Probed(features, working, working[0] if working else None)
     print(as_json(probed) if json else "\n".join(text(probed)))
     return int(not working)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from modes.base import Rendered
-from modes.registry import AUTO, render, require
-from proxy.config import ConfigError, mode
-from proxy.debug.offline import offline
+from modes.base import ModeSettings, Rendered
+from modes.registry import render
+from proxy.config import masquerade_bit
+from proxy.debug.offline import named_mode, offline
 from proxy.debug.table import as_json, wants_json
 
 
@@ -17,16 +17,11 @@ def main(flags: argparse.Namespace) -> int:
     Raises ConfigError and NotBuilt.
     """
     json = wants_json(flags.output)
-    wanted = mode(flags.mode)
-    if wanted == AUTO:
-        raise ConfigError(
-            "--mode", wanted, "must name a mode: render asks no kernel which one works"
-        )
-    require(wanted)
-    cluster = offline(flags)
+    mode = named_mode(flags)
+    settings = ModeSettings(masquerade_bit=masquerade_bit(flags))
+    cluster = offline(flags, mode)
     state = cluster.state
-    rendered: Rendered = render(
-        wanted, {of: state.plans(of) for of in state.services()}, state.node
-    )
+    plans = {of: state.plans(of) for of in state.services()}
+    rendered: Rendered = render(mode, plans, state.node, settings)
     print(as_json(rendered.program) if json else "\n".join(rendered.lines))
     return 1 if cluster.problems else 0

@@ -42,12 +42,23 @@ HEADGATE = [sys.executable, "-m", "proxy"]
         ("--mode=nft", "--mode: nft: must be one of auto, nftables, iptables, ipvs"),
         ("probe -o yaml", "-o: yaml: must be text or json"),
         ("dump -o yaml", "-o: yaml: must be text or json"),
-        ("dump --mode=ipvs", "mode ipvs is not built yet; built: nftables"),
-        ("--mode iptables", "mode iptables is not built yet; built: nftables"),
-        ("run --proxy-mode=ipvs", "mode ipvs is not built yet; built: nftables"),
+        ("dump --mode=ipvs", "mode ipvs is not built yet; built: nftables, iptables"),
+        ("run --proxy-mode=ipvs", "mode ipvs is not built yet; built: nftables, iptables"),
         (
-            "render --mode=iptables --manifests . --node a",
-            "mode iptables is not built yet; built: nftables",
+            "render --mode=ipvs --manifests . --node a",
+            "mode ipvs is not built yet; built: nftables, iptables",
+        ),
+        (
+            "explain 10.0.0.1:80 --mode=ipvs --manifests . --node a",
+            "mode ipvs is not built yet; built: nftables, iptables",
+        ),
+        (
+            "explain 10.0.0.1:80 --mode=auto --manifests . --node a",
+            "--mode: auto: must name a mode: no kernel is asked which one works",
+        ),
+        (
+            "render --mode nftables --iptables-masquerade-bit=32 --manifests . --node a",
+            "--iptables-masquerade-bit: 32: must be a number, 0 to 31",
         ),
     ],
 )
@@ -92,7 +103,9 @@ def test_cleanup_without_anything_to_clean(
     capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
     assert main(command.split()) == 0
-    assert capsys.readouterr().out == "nftables: nothing of ours was there\n"
+    assert capsys.readouterr().out == (
+        "nftables: nothing of ours was there\niptables: nothing of ours was there\n"
+    )
 
 
 def imported(*arguments: str) -> set[str]:

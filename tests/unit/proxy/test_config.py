@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from endpoints.node import DetectLocalMode, NodeSettings
-from proxy.config import Config, ConfigError, boolean, config
+from endpoints.node import DetectLocalMode, Loopback, NodeSettings
+from modes.base import ModeSettings
+from proxy.config import Config, ConfigError, Listener, NodePorts, boolean, config, on_mode
 from proxy.flags import COMMANDS, Flags
 
 
@@ -33,6 +34,10 @@ def test_what_kube_proxy_users_say() -> None:
         "--nodeport-addresses",
         "fd00::/8",
         "--masquerade-all",
+        "--iptables-localhost-nodeports=false",
+        "--iptables-masquerade-bit=0",
+        "--iptables-variant=legacy",
+        "--metrics-bind-address=0.0.0.0:9249",
         "--once=false",
         "--v=4",
     )
@@ -43,11 +48,61 @@ def test_what_kube_proxy_users_say() -> None:
         node=NodeSettings(
             "node-a",
             cluster_cidrs=("10.244.0.0/16", "fd00:10:244::/64"),
-            node_port_addresses=("primary", "10.0.0.0/8", "fd00::/8"),
             masquerade_all=True,
         ),
+        node_ports=NodePorts(("primary", "10.0.0.0/8", "fd00::/8"), localhost=False),
+        of_modes=ModeSettings(masquerade_bit=0, iptables_variant="legacy"),
+        metrics=Listener("0.0.0.0", 9249),
         verbosity=4,
     )
+
+
+NODE = NodeSettings("node-a")
+
+
+# what is said of NodePorts -> what the nftables mode and what the iptables mode make of it
+@pytest.mark.parametrize(
+    ("said", "nftables", "iptables"),
+    [
+        ([], (("primary",), Loopback.BY_NAME), (("all",), Loopback.IN_RANGE)),
+        (
+            ["--iptables-localhost-nodeports=false"],
+            (("primary",), Loopback.BY_NAME),
+            (("all",), Loopback.NEVER),
+        ),
+        (["--nodeport-addresses=primary"], (("primary",), Loopback.BY_NAME), (("primary",), Loopback.IN_RANGE)),
+        (
+            ["--nodeport-addresses=0.0.0.0/0,localhost", "--iptables-localhost-nodeports=f"],
+            (("0.0.0.0/0", "localhost"), Loopback.BY_NAME),
+            (("0.0.0.0/0", "localhost"), Loopback.NEVER),
+        ),
+    ],
+)  # fmt: skip
+def test_where_node_ports_answer_depends_on_the_mode(
+    said: list[str],
+    nftables: tuple[tuple[str, ...], Loopback],
+    iptables: tuple[tuple[str, ...], Loopback],
+) -> None:
+    found = configured(*said)
+    for mode, (chosen, loopback) in (("nftables", nftables), ("iptables", iptables)):
+        settings = on_mode(found.node, found.node_ports, mode)
+        assert (settings.node_port_addresses, settings.loopback) == (chosen, loopback)
+
+
+@pytest.mark.parametrize(
+    ("text", "listener"),
+    [
+        ("", None),
+        ("127.0.0.1:1", Listener("127.0.0.1", 1)),
+        ("[::]:65535", Listener("::", 65535)),
+        ("[FD00::1]:80", Listener("fd00::1", 80)),
+        # kube-proxy takes an address alone.
+        ("0.0.0.0", Listener("0.0.0.0", 10249)),
+        ("::1", Listener("::1", 10249)),
+    ],
+)
+def test_where_metrics_answer(text: str, listener: Listener | None) -> None:
+    assert configured(f"--metrics-bind-address={text}").metrics == listener
 
 
 def test_the_hosts_name_in_lower_case() -> None:
@@ -116,6 +171,37 @@ def test_false_as_go_spells_it(text: str) -> None:
             "--nodeport-addresses: 'eth0' is neither a CIDR nor primary, localhost or all",
         ),
         (["--masquerade-all=yes"], "--masquerade-all: yes: must be true or false"),
+        (
+            ["--iptables-localhost-nodeports=maybe"],
+            "--iptables-localhost-nodeports: maybe: must be true or false",
+        ),
+        (
+            ["--iptables-masquerade-bit=32"],
+            "--iptables-masquerade-bit: 32: must be a number, 0 to 31",
+        ),
+        (
+            ["--iptables-masquerade-bit=-1"],
+            "--iptables-masquerade-bit: -1: must be a number, 0 to 31",
+        ),
+        (["--iptables-masquerade-bit="], "--iptables-masquerade-bit: must be a number, 0 to 31"),
+        (
+            ["--iptables-variant=nftables"],
+            "--iptables-variant: nftables: must be one of auto, legacy, nft",
+        ),
+        *(
+            (
+                [f"--metrics-bind-address={text}"],
+                f"--metrics-bind-address: {text}: must be IP:PORT ([::1]:10249 in IPv6), or empty",
+            )
+            for text in (
+                "localhost:10249",
+                "127.0.0.1:0",
+                "127.0.0.1:65536",
+                ":10249",
+                "fd00::1:x",
+                "10.0.0.256:1",
+            )
+        ),
         (["--once=maybe"], "--once: maybe: must be true or false"),
         (["-v=-1"], "-v: -1: must be a number, 0 or more"),
         (["-v=two"], "-v: two: must be a number, 0 or more"),

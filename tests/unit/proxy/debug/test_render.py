@@ -49,5 +49,5 @@ def test_no_kernel_to_choose_by(capsys: pytest.CaptureFixture[str], arguments: l
     assert "arguments are required: --mode" in capsys.readouterr().err
     assert main([*unsaid, "--mode=auto"]) == 2
     assert capsys.readouterr().err == (
-        "headgate: --mode: auto: must name a mode: render asks no kernel which one works\n"
+        "headgate: --mode: auto: must name a mode: no kernel is asked which one works\n"
     )
