@@ -83,10 +83,24 @@ class Pass(msgspec.Struct, frozen=True):
 Verdict = Forward | Drop | Reject | Pass
 
 
+class Place(StrEnum):
+    """Where something happens to a packet; each mode has names of its own for them."""
+
+    PREROUTING = "prerouting"
+    OUTPUT = "output"
+    SOURCE_RANGES = "source ranges"
+    UNKNOWN_PORT = "unknown port"
+    NO_ENDPOINTS = "no endpoints"
+    CLUSTER_LIST = "cluster list"
+    """The choice among the endpoints of the Cluster list."""
+    LOCAL_LIST = "local list"
+    POSTROUTING = "postrouting"
+
+
 class Step(msgspec.Struct, frozen=True):
     """What happens at one place of the packet's way, in words for an operator."""
 
-    place: str
+    place: Place
     text: str
 
 
@@ -117,7 +131,7 @@ def walk(plans: Iterable[ServicePlan], node: NodeView, packet: Packet) -> Explan
         return _undispatched(plans, node, packet)
     plan, frontend = found
     arrival = Step(
-        packet.hook.value,
+        Place(packet.hook),
         f"{_target(packet)} is {_A[frontend.kind]} of {plan.name}, policy {frontend.policy}",
     )
     if frontend.source_ranges and not any(
@@ -125,9 +139,8 @@ def walk(plans: Iterable[ServicePlan], node: NodeView, packet: Packet) -> Explan
     ):
         return _outside_ranges(plan, frontend, node, packet, arrival)
     if not plan.has_any:
-        refusal = Step(
-            "no-endpoints", "no endpoint is ready, nor serving while terminating -> reject"
-        )
+        reason = "no endpoint is ready, nor serving while terminating -> reject"
+        refusal = Step(Place.NO_ENDPOINTS, reason)
         return _end(Reject(), plan, frontend, [arrival, refusal], plan.unused)
     bypass = _bypass(frontend, node, packet)
     is_local_list = frontend.policy is TrafficPolicy.LOCAL and not bypass
@@ -136,12 +149,9 @@ def walk(plans: Iterable[ServicePlan], node: NodeView, packet: Packet) -> Explan
     if not endpoints:
         return _nothing_in_force(plan, frontend, arrival, unused, is_local_list=is_local_list)
     hops = {e: _masquerade(plan, frontend, e, node, packet) for e in endpoints}
-    steps = [
-        arrival,
-        _choice(plan, frontend, bypass, is_local_list=is_local_list),
-    ]
+    steps = [arrival, _choice(plan, bypass, is_local_list=is_local_list)]
     reasons = dict.fromkeys(reason for _, reason in hops.values())
-    steps.extend(Step("postrouting", reason) for reason in reasons)
+    steps.extend(Step(Place.POSTROUTING, reason) for reason in reasons)
     verdict = Forward(frozenset(Hop(e, masqueraded) for e, (masqueraded, _) in hops.items()))
     return _end(verdict, plan, frontend, steps, unused)
 
@@ -255,14 +265,14 @@ def _undispatched(plans: tuple[ServicePlan, ...], node: NodeView, packet: Packet
     target = _target(packet)
     if _is_cluster_ip(plans, packet.destination):
         text = f"{packet.destination} is a cluster IP, but no Service has {target}"
-        arrival, end = Step(packet.hook.value, text), Step("no-endpoints", "unknown port -> reject")
-        return Explanation(Reject(), (arrival, end))
+        end = Step(Place.UNKNOWN_PORT, "unknown port -> reject")
+        return Explanation(Reject(), (Step(Place(packet.hook), text), end))
     text = f"{target} is no address and port of a Service"
     owner = _node_port(_same_port(plans, packet))
     if owner and packet.destination in node.addresses:
         left_out = f"nodePortAddresses leaves {packet.destination} out"
         text = f"{packet.port} is the node port of {owner[0].name}, but {left_out}"
-    return Explanation(Pass(), (Step(packet.hook.value, text),))
+    return Explanation(Pass(), (Step(Place(packet.hook), text),))
 
 
 def _outside_ranges(
@@ -288,7 +298,7 @@ def _outside_ranges(
             fate = "be refused: there is no endpoint"
         case _:
             fate = "be dropped: policy Local, and no endpoint on this node"
-    steps = [arrival, Step("lb-check", text)]
+    steps = [arrival, Step(Place.SOURCE_RANGES, text)]
     advice = f"A client inside the range would {fate}."
     return _end(Drop(), plan, frontend, steps, plan.unused, advice)
 
@@ -308,14 +318,15 @@ def _nothing_in_force(
     nobody anywhere to answer, so it refuses, as without endpoints.
     """
     if is_local_list:
-        step = Step("no-endpoints", "policy Local, and no usable endpoint on this node -> drop")
+        text = "policy Local, and no usable endpoint on this node -> drop"
+        step = Step(Place.NO_ENDPOINTS, text)
         return _end(Drop(), plan, frontend, [arrival, step], unused)
-    step = Step("no-endpoints", "policy Cluster, and no usable endpoint -> reject")
+    step = Step(Place.NO_ENDPOINTS, "policy Cluster, and no usable endpoint -> reject")
     return _end(Reject(), plan, frontend, [arrival, step], unused)
 
 
-def _choice(plan: ServicePlan, frontend: Frontend, bypass: str, *, is_local_list: bool) -> Step:
-    """The choice of an endpoint; the place is the chain that makes it in nftables mode."""
+def _choice(plan: ServicePlan, bypass: str, *, is_local_list: bool) -> Step:
+    """The choice of an endpoint."""
     count = len(plan.local if is_local_list else plan.cluster)
     what = "endpoint on this node" if is_local_list else "endpoint"
     many = "endpoints on this node" if is_local_list else "endpoints"
@@ -323,10 +334,8 @@ def _choice(plan: ServicePlan, frontend: Frontend, bypass: str, *, is_local_list
     if plan.affinity_seconds is not None and count > 1:
         keeps = f"a client keeps its endpoint for {plan.affinity_seconds} s"
         text += f"; {keeps} after each connection"
-    chain = "np-" if frontend.kind is FrontendKind.NODE_PORT else ""
-    chain += "sticky-" if plan.affinity_seconds is not None else ""
-    chain += "local" if is_local_list else "pick"
-    return Step(f"{chain}-{count}", f"{bypass}: {text}" if bypass else text)
+    place = Place.LOCAL_LIST if is_local_list else Place.CLUSTER_LIST
+    return Step(place, f"{bypass}: {text}" if bypass else text)
 
 
 def _unused(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
+from endpoints.explain import Explanation
 from endpoints.names import ObjectName
 from endpoints.node import NodeView
 from modes.base import EnvironmentFault, Feature, Mode, ModeSettings, Plans, Rendered, Tell
@@ -61,6 +62,16 @@ def render(
 
     program = nftables.tables(services, node)
     return Rendered(program, tuple(nftables.text(program)))
+
+
+def places(mode: str, explanation: Explanation) -> tuple[str, ...]:
+    """What a mode calls the place of each step: its chains. Raises as `create`."""
+    require(mode)
+    if mode == "iptables":
+        from modes.iptables.places import chain  # noqa: PLC0415 (see above)
+    else:
+        from modes.nftables.places import chain  # noqa: PLC0415 (see above)
+    return tuple(chain(step.place, explanation) for step in explanation.steps)
 
 
 def probe(mode: str) -> tuple[Feature, ...]:

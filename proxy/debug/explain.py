@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from endpoints.addresses import bracketed
-from endpoints.explain import Drop, Explanation, Forward, Hop, Packet, Pass, Reject, Step, walk
+from endpoints.explain import Drop, Explanation, Forward, Hop, Packet, Pass, Place, Reject, walk
+from modes.registry import places
 from proxy.debug.offline import named_mode, offline
 from proxy.debug.question import Question, question, target
 from proxy.debug.table import as_json, percent, wants_json
@@ -34,6 +35,13 @@ class Unused(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Told(msgspec.Struct, frozen=True):
+    """A step of the way, at the place's name in a mode."""
+
+    place: str
+    text: str
+
+
 class Answer(msgspec.Struct, frozen=True):
     """What `headgate explain -o json` says."""
 
@@ -42,7 +50,7 @@ class Answer(msgspec.Struct, frozen=True):
     packet: Packet
     service: str | None
     candidates: tuple[Candidate, ...]
-    steps: tuple[Step, ...]
+    steps: tuple[Told, ...]
     unused: tuple[Unused, ...]
     affinity_seconds: int | None
     advice: str
@@ -60,13 +68,14 @@ def main(flags: argparse.Namespace) -> int:
     seen = offline(flags, mode)
     node, plans = seen.state.node, seen.plans()
     asked = question(aim, getattr(flags, "from"), flags.via, flags.interface, node, plans)
-    found = answer(asked, walk(plans, node, asked.packet))
+    explanation = walk(plans, node, asked.packet)
+    found = answer(asked, explanation, places(mode, explanation))
     print(as_json(found) if json else "\n".join(text(found)))
     return 1 if seen.problems else 0
 
 
-def answer(asked: Question, explanation: Explanation) -> Answer:
-    """The explanation of a packet, put together for a reader."""
+def answer(asked: Question, explanation: Explanation, named: Iterable[str]) -> Answer:
+    """The explanation of a packet, put together for a reader; `named`: the places of its steps."""
     verdict = explanation.verdict
     hops = sorted(verdict.hops) if isinstance(verdict, Forward) else []
     return Answer(
@@ -84,7 +93,9 @@ def answer(asked: Question, explanation: Explanation) -> Answer:
             )
             for hop in hops
         ),
-        steps=explanation.steps,
+        steps=tuple(
+            Told(place, step.text) for place, step in zip(named, explanation.steps, strict=True)
+        ),
         unused=tuple(Unused(str(of.endpoint), of.reason) for of in explanation.unused),
         affinity_seconds=explanation.affinity_seconds,
         advice=explanation.advice,
@@ -129,7 +140,7 @@ def _summary(packet: Packet, explanation: Explanation, hops: Sequence[Hop]) -> s
     match explanation.verdict:
         case Forward():
             return f"{service} -> {_ends(hops)}; {_source(packet, hops)}"
-        case Drop() if explanation.steps[-1].place == "lb-check":
+        case Drop() if explanation.steps[-1].place is Place.SOURCE_RANGES:
             return f"{service} does not accept {packet.source}"
         case Drop():
             return f"{service} has no endpoint on this node that it may use"

@@ -57,7 +57,7 @@ def test_a_pod_to_a_cluster_ip() -> None:
     found = walked("10.244.1.9", "10.96.7.7", service(), ZONED)
     assert rows(found) == [
         "prerouting: 10.96.7.7:80/TCP is the cluster IP of shop/pay:http, policy Cluster",
-        "pick-2: one of 2 endpoints, uniformly",
+        "cluster list: one of 2 endpoints, uniformly",
         "postrouting: 10.244.1.9 is a local pod (clusterCIDR 10.244.0.0/16): not masqueraded",
     ]
     assert [(str(u.endpoint), u.reason) for u in found.unused] == [
@@ -79,7 +79,7 @@ def test_a_client_outside_the_source_ranges() -> None:
     found = walked("192.0.2.8", "198.51.100.20", of, ZONED)
     assert rows(found) == [
         "prerouting: 198.51.100.20:80/TCP is a load balancer address of shop/pay:http, policy Local",
-        "lb-check: loadBalancerSourceRanges allows 203.0.113.0/24 only: 192.0.2.8 is outside -> drop",
+        "source ranges: loadBalancerSourceRanges allows 203.0.113.0/24 only: 192.0.2.8 is outside -> drop",
     ]
     assert found.advice == (
         "A client inside the range would reach 10.244.1.2:8080 (100%), externalTrafficPolicy"
@@ -140,7 +140,7 @@ STORIES: dict[str, tuple[str, str, int, Service, list[SliceEndpoint], list[str]]
         service(),
         [A1],
         [
-            "pick-1: the only endpoint",
+            "cluster list: the only endpoint",
             "postrouting: 203.0.113.7 is not a local pod (clusterCIDR 10.244.0.0/16): masqueraded",
         ],
     ),
@@ -151,7 +151,7 @@ STORIES: dict[str, tuple[str, str, int, Service, list[SliceEndpoint], list[str]]
         STICKY,
         [A1, B1],
         [
-            "sticky-pick-2: one of 2 endpoints, uniformly; a client keeps its endpoint for 60 s after each connection",
+            "cluster list: one of 2 endpoints, uniformly; a client keeps its endpoint for 60 s after each connection",
             "postrouting: 10.244.1.9 is a local pod (clusterCIDR 10.244.0.0/16): not masqueraded",
         ],
     ),
@@ -162,7 +162,7 @@ STORIES: dict[str, tuple[str, str, int, Service, list[SliceEndpoint], list[str]]
         service(),
         [A1, B1],
         [
-            "pick-2: one of 2 endpoints, uniformly",
+            "cluster list: one of 2 endpoints, uniformly",
             "postrouting: 10.244.1.2 reaches itself (hairpin): masqueraded",
             "postrouting: 10.244.1.2 is a local pod (clusterCIDR 10.244.0.0/16): not masqueraded",
         ],
@@ -174,7 +174,7 @@ STORIES: dict[str, tuple[str, str, int, Service, list[SliceEndpoint], list[str]]
         EXTERNAL,
         [HOST],
         [
-            "pick-1: the only endpoint",
+            "cluster list: the only endpoint",
             "postrouting: 192.168.0.11:8080 is on the node itself: not passed, so not masqueraded",
         ],
     ),
@@ -185,7 +185,7 @@ STORIES: dict[str, tuple[str, str, int, Service, list[SliceEndpoint], list[str]]
         EXTERNAL,
         [A1],
         [
-            "pick-1: the only endpoint",
+            "cluster list: the only endpoint",
             "postrouting: an external IP with policy Cluster: masqueraded",
         ],
     ),
@@ -196,7 +196,7 @@ STORIES: dict[str, tuple[str, str, int, Service, list[SliceEndpoint], list[str]]
         LOCAL_BALANCER,
         [A1, A2, B1],
         [
-            "np-local-2: one of 2 endpoints on this node, uniformly",
+            "local list: one of 2 endpoints on this node, uniformly",
             "postrouting: policy Local keeps the client's address 203.0.113.7: not masqueraded",
         ],
     ),
@@ -207,7 +207,7 @@ STORIES: dict[str, tuple[str, str, int, Service, list[SliceEndpoint], list[str]]
         LOCAL_BALANCER,
         [B1],
         [
-            "np-pick-1: a local pod bypasses policy Local: the only endpoint",
+            "cluster list: a local pod bypasses policy Local: the only endpoint",
             "postrouting: policy Local keeps the client's address 10.244.1.9: not masqueraded",
         ],
     ),
@@ -218,7 +218,7 @@ STORIES: dict[str, tuple[str, str, int, Service, list[SliceEndpoint], list[str]]
         LOCAL_BALANCER,
         [B1],
         [
-            "np-pick-1: the node itself bypasses policy Local: the only endpoint",
+            "cluster list: the node itself bypasses policy Local: the only endpoint",
             "postrouting: 192.168.0.11 is the node itself: masqueraded",
         ],
     ),
@@ -228,7 +228,7 @@ STORIES: dict[str, tuple[str, str, int, Service, list[SliceEndpoint], list[str]]
         30080,
         LOCAL_BALANCER,
         [B1],
-        ["no-endpoints: policy Local, and no usable endpoint on this node -> drop"],
+        ["no endpoints: policy Local, and no usable endpoint on this node -> drop"],
     ),
     "no endpoints": (
         "203.0.113.7",
@@ -236,7 +236,7 @@ STORIES: dict[str, tuple[str, str, int, Service, list[SliceEndpoint], list[str]]
         30080,
         LOCAL_BALANCER,
         [],
-        ["no-endpoints: no endpoint is ready, nor serving while terminating -> reject"],
+        ["no endpoints: no endpoint is ready, nor serving while terminating -> reject"],
     ),
     "unknown port": (
         "10.244.1.9",
@@ -244,7 +244,7 @@ STORIES: dict[str, tuple[str, str, int, Service, list[SliceEndpoint], list[str]]
         81,
         service(),
         [A1],
-        ["no-endpoints: unknown port -> reject"],
+        ["unknown port: unknown port -> reject"],
     ),
 }
 
@@ -289,7 +289,7 @@ def test_ipv6_addresses_are_in_brackets() -> None:
     found = walked("fd00:10:244:2::2", "fd00:10:96::7", of, six)
     assert rows(found) == [
         "prerouting: [fd00:10:96::7]:80/TCP is the cluster IP of shop/pay:http, policy Cluster",
-        "pick-1: the only endpoint",
+        "cluster list: the only endpoint",
         "postrouting: fd00:10:244:2::2 is a local pod (clusterCIDR fd00:10:244::/48): not masqueraded",
     ]
 
