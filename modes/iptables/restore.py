@@ -39,9 +39,6 @@ class Unreadable(ValueError):
     """A rule that `Rule` cannot hold: it is nobody's that writes kube-proxy's rules."""
 
 
-# --- a rule as text
-
-
 def spec(rule: Rule, family: Family) -> str:
     """What follows `-A CHAIN ` in the text of a rule.
 
@@ -61,7 +58,7 @@ def spec(rule: Rule, family: Family) -> str:
     if rule.recent:
         _recent(rule, family, words)
     if rule.counter:
-        words.append(f"-m nfacct --nfacct-name {_quoted(rule.counter)}")
+        words.append(f"-m nfacct --nfacct-name {rule.counter}")
     if rule.target:
         words.append(f"{'-g' if rule.goto else '-j'} {rule.target}")
         _target(rule, family, words)
@@ -140,9 +137,6 @@ def _with_dots(place: str) -> str:
         return place
     octets = ".".join(str(octet) for octet in pack(address)[-4:])
     return place.replace(address, f"::{'ffff:' if mapped else ''}{octets}")
-
-
-# --- text as a rule
 
 
 def parse(text: str, family: Family) -> Rule:
@@ -249,22 +243,14 @@ class _Draft:
     def rule(self) -> Rule:
         """What was read, if a rule can hold it. Raises ValueError."""
         fields, notes = self._fields, self._notes
-        if "recent" in self._loaded:
-            checks = {"rcheck", "reap"} <= notes and "recent_seconds" in fields
-            sets = not notes & {"rcheck", "reap"} and "recent_seconds" not in fields
-            if "recent" not in fields or not (checks if "set" not in notes else sets):
-                raise ValueError("-m recent neither checks the last seconds nor sets")
-        if "statistic" in self._loaded and not ("random" in notes and "probability" in fields):
-            raise ValueError("-m statistic without a probability")
+        said = fields.keys() | notes
+        for extension, ways in _WAYS.items():
+            if extension in self._loaded and said & frozenset().union(*ways) not in ways:
+                raise ValueError(f"{extension} with these options is not known")
         if "destination_port" in fields and fields.get("protocol") not in _WITH_PORTS:
             raise ValueError("--dport without -p")
-        target = fields.get("target")
-        if target == REJECT:
+        if fields.get("target") == REJECT:
             fields.setdefault("reject_with", _PORT_UNREACHABLE[self._family])
-        elif (target == DNAT and "to_destination" not in fields) or (
-            target == MARK and "set_mark" not in fields
-        ):
-            raise ValueError(f"-j {target} without its option")
         return Rule(**fields)
 
 
@@ -368,6 +354,16 @@ _CONDITIONS = {"addrtype", "conntrack", "mark", "statistic", _PORTS}
 _MATCHES = {"addrtype", "comment", "conntrack", "mark", "nfacct", "recent", "statistic"}
 _MATCHES |= _WITH_PORTS
 _NOTES = {"rcheck", "set", "reap", "rsource", "mask", "random"}
+_WAYS: dict[str, tuple[frozenset[str], ...]] = {
+    "recent": (
+        frozenset({"recent", "set"}),
+        frozenset({"recent", "rcheck", "recent_seconds", "reap"}),
+    ),
+    "statistic": (frozenset({"random", "probability"}),),
+    DNAT: (frozenset({"to_destination"}),),
+    MARK: (frozenset({"set_mark"}),),
+}
+"""What must be said of an extension, in one of these ways: Rule holds no other."""
 _OPTIONS = {
     "-s": _Option("", "source", _network, ("inverted", "source")),
     "-d": _Option("", "destination", _network, ("inverted", "destination")),

@@ -1,0 +1,1 @@
+"""Does the host's own iptables do what the iptables mode asks of it?"""
