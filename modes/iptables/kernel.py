@@ -6,19 +6,28 @@ concerns the network namespace of the calling thread.
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import fcntl
 import os
 import re
 import shutil
+import socket
 import subprocess
+import tempfile
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from endpoints.names import Family
 from modes.base import EnvironmentFault, KernelFault, Tell
+from modes.iptables import counters, trials
+from modes.iptables.answers import Answer, Progress
 from modes.iptables.variant import Variant
+
+T = TypeVar("T")
 
 LOCK_ROUND_SECONDS = 5
 """How long one program waits for the xtables lock before we say so and start it again. A program
@@ -33,8 +42,10 @@ _LEGACY_TABLES = {
 _ROUTE_LOCALNET = Path("/proc/sys/net/ipv4/conf/all/route_localnet")
 _BE_LIBERAL = Path("/proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal")
 _CAP_NET_ADMIN = 12
-_MARK = "# committed"
-_MAX_REASONS = 3
+_CLONE_NEWNET = 0x40000000
+_NETLINK_NETFILTER = 12
+_DATAGRAM = 1 << 16
+_UNPRIVILEGED = "{} does not obey us: CAP_NET_ADMIN is missing (run as root)"
 
 
 class Refused(KernelFault):
@@ -50,6 +61,10 @@ class Refused(KernelFault):
         self.reason = reason
 
 
+class NotPermitted(EnvironmentFault):
+    """The process lacks CAP_NET_ADMIN, or CAP_SYS_ADMIN where a namespace is asked for."""
+
+
 class Programs(NamedTuple):
     """What is installed of one variant for one family."""
 
@@ -58,10 +73,8 @@ class Programs(NamedTuple):
     save: str
 
 
-class _Done(NamedTuple):
-    status: int
-    output: str
-    errors: str
+def _silently(message: str, /, **fields: object) -> None:
+    """Say nothing: nobody listens."""
 
 
 class Kernel:
@@ -71,9 +84,11 @@ class Kernel:
     or the kernel lacks the variant.
     """
 
-    def __init__(self, variant: Variant, tell: Tell) -> None:
+    def __init__(self, variant: Variant, tell: Tell = _silently, lock: Path | None = None) -> None:
+        """Nothing is asked yet; `lock` stands in for the xtables lock of this machine."""
         self.variant = variant
         self._tell = tell
+        self._lock = lock or Path(os.environ.get("XTABLES_LOCKFILE", _LOCK_FILE))
         self._programs: dict[Family, Programs] = {}
 
     def restore(self, family: Family, text: str) -> float:
@@ -86,20 +101,20 @@ class Kernel:
         """
         programs = self._installed(family)
         if self.variant is Variant.NFT:
-            self._require(_run([programs.restore, "--noflush"], text), text)
+            answer = _run([programs.restore, "--noflush"], text)
+            self._require(answer, answer.line)
             return 0.0
         began = time.monotonic()
-        held = _is_held(_lock_file())
+        waited = _is_held(self._lock)
         command = [programs.restore, "--noflush", "--verbose", f"--wait={LOCK_ROUND_SECONDS}"]
-        marked = _marked(text)
-        while _missed_the_lock(done := _run(command, marked)):
-            held = True
-            marked = _rest(marked, done.output.splitlines().count(_MARK))
-            waited = round(time.monotonic() - began, 1)
-            holder = _holder(_lock_file())
-            self._tell("Waiting for the xtables lock", holder=holder, seconds=waited)
-        self._require(done, text, marked)
-        return time.monotonic() - began if held else 0.0
+        progress = Progress(text)
+        while (answer := _run(command, progress.rest, self._lock)).missed_the_lock:
+            waited = True
+            progress.advance(answer.output)
+            seconds = round(time.monotonic() - began, 1)
+            self._tell("Waiting for the xtables lock", holder=_holder(self._lock), seconds=seconds)
+        self._require(answer, progress.original_line(answer.line))
+        return time.monotonic() - began if waited else 0.0
 
     def save(self, family: Family, tables: Sequence[str] = ("filter", "nat")) -> str:
         """What these tables hold, as `iptables-save` writes it; makes no table.
@@ -113,20 +128,51 @@ class Kernel:
         return "".join(self._save(programs, table) for table in tables)
 
     def _save(self, programs: Programs, table: str) -> str:
-        done = _run([programs.save, "-t", table])
-        self._require(done)
-        if f"# Table `{table}' is incompatible" in done.output:
+        answer = _run([programs.save, "-t", table])
+        self._require(answer)
+        if f"# Table `{table}' is incompatible" in answer.output:
             raise KernelFault(f"table {table} holds rules of nft that {programs.save} cannot read")
-        return done.output
+        return answer.output
 
     def holds(self, family: Family, table: str, chain: str) -> bool:
         """Whether a chain exists. Makes no table; with nft reads none but this chain."""
         if self.variant is Variant.LEGACY:
             return f"\n:{chain} " in self.save(family, [table])
-        done = _run([self._installed(family).command, "-t", table, "-S", chain, "1"])
-        if done.status != 1:  # 1: there is no such chain
-            self._require(done)
-        return done.status == 0
+        answer = _run([self._installed(family).command, "-t", table, "-S", chain, "1"])
+        if answer.status != 1:  # 1: there is no such chain
+            self._require(answer)
+        return answer.status == 0
+
+    def try_out(self, family: Family, tried: Sequence[trials.Trial]) -> str:
+        """Why iptables refuses these rules; empty if it takes them. Leaves nothing of them.
+
+        Makes the tables that it needs.
+        """
+        try:
+            self.restore(family, trials.text(tried, family))
+        except Refused as refusal:
+            return str(refusal)
+        return ""
+
+    def ensure_counters(self) -> bool:
+        """Make the counters for xt_nfacct; False if the kernel has none. Raises NotPermitted."""
+        for name in counters.COUNTERS:
+            fault = _nfacct(counters.message(counters.NEW, counters.CREATE, name))[0]
+            if fault == errno.EPERM:
+                raise NotPermitted(_UNPRIVILEGED.format("nfnetlink"))
+            if fault not in (0, errno.EBUSY):  # EBUSY: it exists
+                return False
+        return True
+
+    def counters(self) -> dict[str, int]:
+        """The packets of our counters; empty if there are none."""
+        found = dict(_nfacct(counters.message(counters.GET, counters.DUMP))[1])
+        return {name: found[name] for name in counters.COUNTERS if name in found}
+
+    def remove_counters(self) -> None:
+        """Remove our counters, except those that a rule still counts into."""
+        for name in counters.COUNTERS:
+            _nfacct(counters.message(counters.DELETE, name=name))
 
     def _installed(self, family: Family) -> Programs:
         programs = self._programs.get(family)
@@ -139,16 +185,46 @@ class Kernel:
             self._programs[family] = programs
         return programs
 
-    def _require(self, done: _Done, text: str = "", marked: str | None = None) -> None:
+    def _require(self, answer: Answer, line: int | None = None) -> None:
         """Raise what a program's answer means, unless all is well."""
-        if done.status == 0:
+        if answer.status == 0:
             return
-        reason = _reason(done)
-        _raise_environment(self.variant, reason)
-        line = _line(done.errors)
-        if line is not None and marked is not None:
-            line = _unmarked_line(line, text, marked)
-        raise Refused(line, reason)
+        table = answer.lacks_table
+        if answer.lacks_privilege or (table and not _may_administrate()):
+            raise NotPermitted(_UNPRIVILEGED.format(f"iptables ({self.variant})"))
+        if table:
+            raise EnvironmentFault(f"this kernel has no table {table} of iptables (legacy)")
+        if answer.lacks_nf_tables:
+            raise EnvironmentFault(f"this kernel has no place for iptables (nft): {answer.reason}")
+        raise Refused(line, answer.reason)
+
+
+def apart(variant: Variant, work: Callable[[Kernel], T]) -> T:
+    """Do something in a network namespace of its own, which ends with it.
+
+    Raises what it raises, and NotPermitted without CAP_SYS_ADMIN.
+    """
+    results: list[T] = []
+    faults: list[BaseException] = []
+
+    def in_namespace() -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.unshare(_CLONE_NEWNET):
+            reason = os.strerror(ctypes.get_errno())
+            faults.append(NotPermitted(f"no network namespace can be made: {reason} (run as root)"))
+            return
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                results.append(work(Kernel(variant, lock=Path(folder, "xtables.lock"))))
+        except BaseException as fault:  # noqa: BLE001 (raised again below)
+            faults.append(fault)
+
+    thread = threading.Thread(target=in_namespace, name="apart")
+    thread.start()
+    thread.join()
+    if faults:
+        raise faults[0]
+    return results[0]
 
 
 def installed(family: Family, variant: Variant) -> Programs | None:
@@ -159,6 +235,11 @@ def installed(family: Family, variant: Variant) -> Programs | None:
         if all(shutil.which(program) for program in names) and _kind(names.restore) is variant:
             return names
     return None
+
+
+def variants() -> dict[Variant, tuple[Family, ...]]:
+    """The families for which each variant is installed."""
+    return {v: tuple(f for f in Family if installed(f, v)) for v in Variant}
 
 
 def route_localnet() -> bool:
@@ -194,7 +275,10 @@ def _kind(program: str) -> Variant:
     return Variant.NFT if "(nf_tables)" in said else Variant.LEGACY
 
 
-def _run(command: Sequence[str], text: str = "") -> _Done:
+def _run(command: Sequence[str], text: str = "", lock: Path | None = None) -> Answer:
+    environment = {**os.environ, "LC_ALL": "C"}
+    if lock is not None:
+        environment["XTABLES_LOCKFILE"] = str(lock)
     try:
         done = subprocess.run(
             command,
@@ -203,49 +287,11 @@ def _run(command: Sequence[str], text: str = "") -> _Done:
             check=False,
             encoding="utf-8",
             errors="replace",
-            env={**os.environ, "LC_ALL": "C"},
+            env=environment,
         )
     except OSError as fault:
         raise EnvironmentFault(f"{command[0]} cannot be started: {fault.strerror}") from fault
-    return _Done(done.returncode, done.stdout, done.stderr)
-
-
-def _reason(done: _Done) -> str:
-    """The words of a program without its name, its usage and the line number."""
-    reasons = []
-    for line in done.errors.splitlines():
-        words = re.sub(r"^\S+ v[\d.]+ \(\w+\): |^ip6?tables\S*: ", "", line).strip()
-        if words and not words.startswith(("Error occurred at line", "Try `", "# Warning")):
-            reasons.append(re.sub(r"^line \d+( failed)?: ", "", words))
-    if len(reasons) > _MAX_REASONS:
-        reasons[_MAX_REASONS:] = [f"and {len(reasons) - _MAX_REASONS} more"]
-    said = "; ".join(reasons)
-    if re.fullmatch(r"line \d+ failed", said):
-        return "the kernel does not take it"  # legacy says no more
-    return said or f"it ended with status {done.status} and no word"
-
-
-def _line(errors: str) -> int | None:
-    """The first line at fault; the last sentence names it where there are several."""
-    found = re.search(r"Error occurred at line: (\d+)", errors)
-    found = found or re.search(r"(?:^|: |\bat )line (\d+)", errors, re.MULTILINE)
-    return int(found[1]) if found else None
-
-
-def _raise_environment(variant: Variant, reason: str) -> None:
-    table = re.search(r"(?:initialize \S+ table|unable to initialize table) ['`](\w+)'", reason)
-    if (
-        "you must be root" in reason
-        or "Permission denied" in reason
-        or (table is not None and not _may_administrate())
-    ):
-        raise EnvironmentFault(
-            f"iptables ({variant}) does not obey us: CAP_NET_ADMIN is missing (run as root)"
-        )
-    if table is not None:
-        raise EnvironmentFault(f"this kernel has no table {table[1]} of iptables (legacy)")
-    if "TABLE_ADD failed" in reason or "Failed to initialize nft" in reason:
-        raise EnvironmentFault(f"this kernel cannot hold rules of iptables (nft): {reason}")
+    return Answer(done.returncode, done.stdout, done.stderr)
 
 
 def _may_administrate() -> bool:
@@ -262,10 +308,6 @@ def _legacy_tables(family: Family) -> tuple[str, ...]:
         return ()  # no module ip_tables, or not ours to read: then nothing of it can be read
 
 
-def _lock_file() -> Path:
-    return Path(os.environ.get("XTABLES_LOCKFILE", _LOCK_FILE))
-
-
 def _is_held(lock: Path) -> bool:
     """Whether somebody holds the lock; a lock file that we may not open the program will report."""
     try:
@@ -279,10 +321,6 @@ def _is_held(lock: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
-
-
-def _missed_the_lock(done: _Done) -> bool:
-    return bool(done.status) and "xtables lock" in done.errors
 
 
 def _holder(lock: Path) -> str:
@@ -304,22 +342,13 @@ def _holder(lock: Path) -> str:
     return "unknown"
 
 
-def _marked(text: str) -> str:
-    """With a comment behind each COMMIT: `--verbose` prints comments as they are reached.
-
-    The lock is taken for each block anew, and a block must not be written twice.
-    """
-    return text.replace("\nCOMMIT\n", f"\nCOMMIT\n{_MARK}\n")
-
-
-def _rest(marked: str, committed: int) -> str:
-    """What follows the blocks that are in the kernel already."""
-    return marked.split(f"\n{_MARK}\n", committed)[committed]
-
-
-def _unmarked_line(line: int, text: str, marked: str) -> int:
-    """The line of a text that a line of its marked rest is."""
-    marks = marked.split("\n")[: line - 1].count(_MARK)
-    missing = _marked(text).count("\n") - marked.count("\n")
-    skipped = _marked(text).split("\n")[:missing]
-    return line - marks + missing - skipped.count(_MARK)
+def _nfacct(request: bytes) -> tuple[int, list[tuple[str, int]]]:
+    """The errno with which the kernel answers, and the counters that it lists."""
+    found: list[tuple[str, int]] = []
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as netlink:
+        netlink.sendall(request)
+        while True:
+            for kind, payload in counters.answers(netlink.recv(_DATAGRAM)):
+                if kind in (counters.NLMSG_ERROR, counters.NLMSG_DONE):
+                    return counters.error(payload), found
+                found.append(counters.packets(payload))
