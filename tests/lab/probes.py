@@ -1,7 +1,8 @@
 """What happens to a connection? It is answered, refused, unreachable, broken, or lost in silence.
 
-Sockets are opened inside the source's namespace and belong to it from then on. TCP connections are
-closed by a reset, which leaves no TIME_WAIT behind: a source can make any number of them.
+Sockets are opened inside the source's namespace and belong to it from then on. Connections of TCP
+are closed by a reset, which leaves no TIME_WAIT behind, those of SCTP by an abort: a source can make
+any number of them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from enum import StrEnum
 
 from endpoints.names import Protocol
 from tests.lab import namespaces, topology
+from tests.lab.protocols import open_socket
 
 DROP_SECONDS = 0.3
 """How long silence must last to be a drop. The first TCP retransmission comes after 1 s."""
@@ -31,6 +33,12 @@ _RESET_AT_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, 0 s
 # Python's socket module has no names for these.
 _RECEIVE_ERRORS = ((socket.IPPROTO_IP, 11), (socket.IPPROTO_IPV6, 25))  # IP_RECVERR, IPV6_RECVERR
 _EXTENDED_ERROR = struct.Struct("IBBBBII")  # struct sock_extended_err
+_SCTP_TIMEOUTS = (socket.IPPROTO_SCTP, 0)  # SOL_SCTP, SCTP_RTOINFO
+
+# struct sctp_rtoinfo: association, then initial, longest, shortest milliseconds to a retransmission.
+# An ICMP error that comes back while connect(2) still holds the socket is forgotten by SCTP, which
+# has no error queue either: the next INIT must meet it soon.
+_SCTP_SOON = struct.pack("iIII", 0, 50, 1000, 50)
 
 _FRESH_PORTS = itertools.cycle(range(33000, 65000))
 
@@ -40,7 +48,7 @@ class Outcome(StrEnum):
 
     ANSWERED = "answered"
     REFUSED = "refused"
-    """TCP: a reset instead of a handshake. Either: an ICMP port unreachable."""
+    """TCP, SCTP: a reset or an abort instead of a handshake. Any: an ICMP port unreachable."""
     UNREACHABLE = "unreachable"
     """No route, or an ICMP error that is not about the port."""
     TIMEOUT = "timeout"
@@ -97,12 +105,12 @@ class Target:
             OSError: the kernel knows at once that it will not work.
         """
         family = (socket.AF_INET, socket.AF_INET6)[topology.family_index(self.address)]
-        if self.protocol is Protocol.TCP:
-            one = socket.socket(family, socket.SOCK_STREAM)
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_CLOSE)
-        else:
-            one = socket.socket(family, socket.SOCK_DGRAM)
+        one = open_socket(family, self.protocol)
         one.settimeout(0)
+        if self.protocol is not Protocol.UDP:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_CLOSE)
+        if self.protocol is Protocol.SCTP:
+            one.setsockopt(*_SCTP_TIMEOUTS, _SCTP_SOON)
         one.setsockopt(*_RECEIVE_ERRORS[topology.family_index(self.address)], 1)
         try:
             if self.protocol is Protocol.UDP:
@@ -163,7 +171,7 @@ class Connection:
         )
 
     def close(self) -> None:
-        """Close it, TCP by a reset."""
+        """Close it, TCP by a reset, SCTP by an abort."""
         self._socket.close()
 
 

@@ -1,7 +1,7 @@
 """Who answers in the pods? One thread that serves every pod of a lab.
 
-Each machine has a TCP and a UDP socket for each of its ports, for both families, opened inside its
-namespace. A connection gets "<machine> <source address>" at once and again for each thing it says,
+Each machine has a socket of each protocol that the kernel speaks for each of its ports, for both
+families, opened inside its namespace. A connection gets "<machine> <source address>" at once and again for each thing it says,
 and stays open until the client closes it; a datagram gets the same answer.
 """
 
@@ -18,7 +18,9 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from functools import partial
 
+from endpoints.names import Protocol
 from tests.lab import namespaces
+from tests.lab.protocols import open_socket, spoken
 
 PORTS = (8080, 8081)
 
@@ -59,8 +61,7 @@ class Servers:
         with namespaces.inside(network), contextlib.ExitStack() as refused:
             opened = []
             for port in ports:
-                opened.append(refused.enter_context(_listener(port)))
-                opened.append(refused.enter_context(_datagram_socket(port)))
+                opened += [refused.enter_context(_waiting(port, one)) for one in spoken()]
             refused.pop_all()
         self._order(partial(self._register, machine, opened))
 
@@ -184,32 +185,19 @@ class Servers:
                 datagrams.sendmsg([answer(machine, source[0])], asked, 0, source)
 
 
-def _listener(port: int) -> socket.socket:
-    """A TCP socket for both families: IPv4 clients are seen as ::ffff:a.b.c.d."""
-    listener = _dual_stack_socket(socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    return _bound(listener, port)
-
-
-def _datagram_socket(port: int) -> socket.socket:
-    """A UDP socket for both families that learns which address was asked."""
-    datagrams = _dual_stack_socket(socket.SOCK_DGRAM)
-    datagrams.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-    datagrams.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
-    return _bound(datagrams, port)
-
-
-def _dual_stack_socket(kind: socket.SocketKind) -> socket.socket:
-    one = socket.socket(socket.AF_INET6, kind)
-    one.settimeout(0)
-    one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-    return one
-
-
-def _bound(one: socket.socket, port: int) -> socket.socket:
+def _waiting(port: int, protocol: Protocol) -> socket.socket:
+    """A socket for both families: IPv4 clients are seen as ::ffff:a.b.c.d."""
+    one = open_socket(socket.AF_INET6, protocol)
     try:
+        one.settimeout(0)
+        one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        if protocol is Protocol.UDP:
+            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        else:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         one.bind(("::", port))
-        if one.type == socket.SOCK_STREAM:
+        if protocol is not Protocol.UDP:
             one.listen(_BACKLOG)
     except OSError:
         one.close()
