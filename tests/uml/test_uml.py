@@ -1,0 +1,99 @@
+"""Do the tests pass that need another kernel than this machine's?
+
+The kernel boots once. Then pytest runs in it, once for each line of RUNS, and each line is a test
+here, which shows what failed there.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shlex
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.uml import inner, kernel
+
+RUNS = {
+    "lab": ["tests/lab/test_sctp.py"],
+}
+"""What runs inside: the arguments of pytest, by what they are about."""
+
+MODULES = (
+    "br_netfilter",  # nobody loads it by using it
+    *("veth", "sctp", "nf_conntrack_netlink"),
+    *("iptable_nat", "iptable_filter", "ip6table_nat", "ip6table_filter"),
+)
+
+PATIENCE_SECONDS = 300.0
+
+pytestmark = pytest.mark.skipif(bool(kernel.why_not()), reason=kernel.why_not())
+
+
+@contextmanager
+def boot_folder() -> Iterator[Path]:
+    """A folder in the memory of this machine."""
+    with tempfile.TemporaryDirectory(dir="/run", prefix="uml-") as name:
+        yield Path(name)
+
+
+@pytest.fixture(scope="module")
+def reports() -> Iterator[tuple[Path, kernel.Ended]]:
+    """The folder with the reports of all RUNS, and how the kernel ended."""
+    with boot_folder() as folder:
+        command = inner.command(kernel.FOLDER_INSIDE, RUNS.values())
+        yield folder, kernel.run(folder, command, MODULES, PATIENCE_SECONDS)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_tests_pass_there(reports: tuple[Path, kernel.Ended], name: str) -> None:
+    folder, ended = reports
+    assert ended.status == 0, str(ended)
+    results = inner.results(folder, list(RUNS).index(name))
+    assert results, f"no test ran; {ended}"
+    failed = [str(result) for result in results if result.complaint]
+    assert not failed, f"{len(failed)} of {len(results)} tests\n" + "\n\n".join(failed)
+
+
+def test_a_kernel_that_is_killed_leaves_nothing(tmp_path: Path) -> None:
+    """Not a process, and not what its command wrote."""
+    written = tmp_path / "written"
+    with boot_folder() as folder:
+        lines = ["set -e", f"mkdir -p {shlex.quote(str(tmp_path))}"]
+        lines += [f"echo there > {written}", f"cat {written}", "sleep infinity"]
+        with kernel.start(folder, "\n".join(lines)) as process:
+            _wait_until_it_says("there", process)
+            namespace = Path(f"/proc/{process.pid}/ns/pid_for_children").readlink()
+            pidfds = [os.pidfd_open(pid) for pid in _processes_in(namespace)]
+            process.kill()
+            for pidfd in pidfds:
+                assert select.select([pidfd], [], [], PATIENCE_SECONDS)[0], "a process lives on"
+                os.close(pidfd)
+    assert len(pidfds) > 1
+    assert not written.exists()
+
+
+def _wait_until_it_says(word: str, process: subprocess.Popen[str]) -> None:
+    assert process.stdout is not None
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if line.strip() == word:
+            return
+    pytest.fail(f"user-mode Linux ended:\n{''.join(said)}")
+
+
+def _processes_in(namespace: Path) -> list[int]:
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "ns/pid").readlink() == namespace:
+                found.append(int(process.name))
+        except FileNotFoundError:  # it ended meanwhile
+            continue
+    return found
