@@ -58,7 +58,7 @@ def spec(rule: Rule, family: Family) -> str:
     if rule.recent:
         _recent(rule, family, words)
     if rule.counter:
-        words.append(f"-m nfacct --nfacct-name {rule.counter}")
+        words.append(f"-m nfacct --nfacct-name  {rule.counter}")  # the two spaces are iptables'
     if rule.target:
         words.append(f"{'-g' if rule.goto else '-j'} {rule.target}")
         _target(rule, family, words)

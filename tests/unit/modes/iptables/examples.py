@@ -160,7 +160,7 @@ V6: dict[str, Rule] = {
 
 BY_FAMILY = {Family.IPV4: EVERYWHERE | V4, Family.IPV6: EVERYWHERE | V6}
 COUNTED = {
-    "-m conntrack --ctstate INVALID -m nfacct --nfacct-name ct_state_invalid_dropped_pkts -j DROP": Rule(
+    "-m conntrack --ctstate INVALID -m nfacct --nfacct-name  ct_state_invalid_dropped_pkts -j DROP": Rule(
         DROP, ct_state=("INVALID",), counter="ct_state_invalid_dropped_pkts"
     )
 }
@@ -180,8 +180,8 @@ KUBE_PROXY = {
     '-m comment --comment "ns1/svc1:p80 has no endpoints" -m tcp -p tcp -d 172.30.0.41 --dport 80 -j REJECT': '-d 172.30.0.41/32 -p tcp -m comment --comment "ns1/svc1:p80 has no endpoints" -m tcp --dport 80 -j REJECT --reject-with icmp-port-unreachable',
     '-m comment --comment "ns1/svc1:p80 has no local endpoints" -m addrtype --dst-type LOCAL -m udp -p udp --dport 3001 -j DROP': '-p udp -m comment --comment "ns1/svc1:p80 has no local endpoints" -m addrtype --dst-type LOCAL -m udp --dport 3001 -j DROP',
     '-m conntrack --ctstate NEW -m comment --comment "kubernetes service portals" -j KUBE-SERVICES': '-m comment --comment "kubernetes service portals" -m conntrack --ctstate NEW -j KUBE-SERVICES',
-    "-m conntrack --ctstate INVALID -m nfacct --nfacct-name  ct_state_invalid_dropped_pkts -j DROP": "-m conntrack --ctstate INVALID -m nfacct --nfacct-name ct_state_invalid_dropped_pkts -j DROP",
-    f"-m comment --comment ns1/svc1:p80 -m tcp -p tcp --dport 3001 -d 127.0.0.0/8 -m nfacct --nfacct-name localhost_nps_accepted_pkts -j {SVC}": f'-d 127.0.0.0/8 -p tcp -m comment --comment "ns1/svc1:p80" -m tcp --dport 3001 -m nfacct --nfacct-name localhost_nps_accepted_pkts -j {SVC}',
+    "-m conntrack --ctstate INVALID -m nfacct --nfacct-name  ct_state_invalid_dropped_pkts -j DROP": "-m conntrack --ctstate INVALID -m nfacct --nfacct-name  ct_state_invalid_dropped_pkts -j DROP",
+    f"-m comment --comment ns1/svc1:p80 -m tcp -p tcp --dport 3001 -d 127.0.0.0/8 -m nfacct --nfacct-name localhost_nps_accepted_pkts -j {SVC}": f'-d 127.0.0.0/8 -p tcp -m comment --comment "ns1/svc1:p80" -m tcp --dport 3001 -m nfacct --nfacct-name  localhost_nps_accepted_pkts -j {SVC}',
     "-j MARK --or-mark 0x4000": "-j MARK --set-xmark 0x4000/0x4000",
     "-j MARK --xor-mark 0x4000": "-j MARK --set-xmark 0x4000/0x0",
     '-m comment --comment "block incoming localnet connections" -d 127.0.0.0/8 ! -s 127.0.0.0/8 -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP': '! -s 127.0.0.0/8 -d 127.0.0.0/8 -m comment --comment "block incoming localnet connections" -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP',
