@@ -41,6 +41,7 @@ CLUSTER_IPS = ChainName(Table.FILTER, names.CLUSTER_IPS)
 REFUSE = ChainName(Table.FILTER, names.REFUSE)
 FORWARD = ChainName(Table.FILTER, names.FORWARD)
 FIREWALL = ChainName(Table.FILTER, names.FIREWALL)
+ROUTE_LOCALNET_WAS_OFF = ChainName(Table.FILTER, names.ROUTE_LOCALNET_WAS_OFF)
 MARK_MASQ = ChainName(Table.NAT, names.MARK_MASQ)
 POSTROUTING = ChainName(Table.NAT, names.POSTROUTING)
 
@@ -78,13 +79,24 @@ class Skeleton(msgspec.Struct, frozen=True):
     """In the order in which they shall stand in their chains."""
 
 
-def skeleton(node: NodeView, family: Family, style: Rendering, *, drops_invalid: bool) -> Skeleton:
+def skeleton(
+    node: NodeView,
+    family: Family,
+    style: Rendering,
+    *,
+    drops_invalid: bool,
+    localnet_was_off: bool = False,
+) -> Skeleton:
     """The chains and jumps for a node in one family.
 
     `drops_invalid`: whether packets that conntrack cannot place are dropped; they are where it is
-    strict about TCP windows (net.netfilter.nf_conntrack_tcp_be_liberal is 0).
+    strict about TCP windows (net.netfilter.nf_conntrack_tcp_be_liberal is 0). `localnet_was_off`:
+    whether to note that `net.ipv4.conf.all.route_localnet` was 0 before us.
     """
-    return _Builder(node, family, style).skeleton(drops_invalid=drops_invalid)
+    found = _Builder(node, family, style).skeleton(drops_invalid=drops_invalid)
+    if localnet_was_off:
+        found.chains[ROUTE_LOCALNET_WAS_OFF] = Chain()
+    return found
 
 
 def cluster_ips_rule(cover: str) -> Rule:

@@ -36,6 +36,8 @@ FORWARD = "KUBE-FORWARD"
 PROXY_FIREWALL = "KUBE-PROXY-FIREWALL"
 FIREWALL = "KUBE-FIREWALL"
 """filter: keeps others from reaching 127.0.0.0/8. The kubelet makes the same chain."""
+ROUTE_LOCALNET_WAS_OFF = "KUBE-ROUTE-LOCALNET-WAS-OFF"
+"""filter: empty and never jumped to. Says that cleanup may forbid again what we allowed."""
 MARK_MASQ = "KUBE-MARK-MASQ"
 POSTROUTING = "KUBE-POSTROUTING"
 

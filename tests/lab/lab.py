@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from endpoints.names import Protocol
-from tests.lab import namespaces, network, objects, probes, topology
+from tests.lab import modes, namespaces, network, objects, probes, topology
 from tests.lab.cni import PodNetwork
 from tests.lab.daemons import PATIENCE_SECONDS, Daemon
 from tests.lab.load import Load
@@ -187,12 +187,12 @@ class Lab:
         Args:
             node: where; one runs there at most.
             arguments: more of its command line.
-            mode: its --mode.
+            mode: a back end of tests/lab/modes.py, or what stands for its --mode.
             manifests: its --manifests, by default the folder of `apply`.
         """
         if node in self._daemons:
             raise ValueError(f"a headgate runs on {node} already")
-        command = [f"--mode={mode}", f"--manifests={manifests or self.manifests.folder}"]
+        command = [*modes.arguments(mode), f"--manifests={manifests or self.manifests.folder}"]
         command += [f"--hostname-override={node}", "-v=2"]
         command += [f"--cluster-cidr={','.join(topology.CLUSTER_CIDRS)}", *arguments]
         self._daemons[node] = Daemon(node, self.network[node], command)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-MODES = ("nftables",)
+from tests.lab.modes import BACK_ENDS
+
+MODES = tuple(BACK_ENDS)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

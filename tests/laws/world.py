@@ -16,10 +16,9 @@ from typing import TypeVar
 
 from endpoints.explain import Hook, Packet
 from endpoints.names import Family
-from modes import registry
 from modes.base import Mode
 from modes.nftables import netlink as nl
-from tests.lab import namespaces
+from tests.lab import modes, namespaces
 from tests.lab.network import Network, write_sysctls
 from tests.lab.probes import Answer, Target, connect
 from tests.lab.servers import PORTS, Servers
@@ -59,7 +58,7 @@ class World:
             building.callback(self._network.close)
             self._servers = Servers()
             building.callback(self._servers.close)
-            self.mode: Mode = registry.create(mode)
+            self.mode: Mode = modes.create(mode)
             building.callback(self.mode.close)
             self._threads = ThreadPoolExecutor(len(CLIENTS))
             building.callback(self._threads.shutdown)

@@ -20,9 +20,8 @@ from endpoints.events import Upsert
 from endpoints.names import Family, ObjectName
 from endpoints.node import NodeSettings
 from endpoints.state import ClusterState
-from modes import registry
 from modes.base import Delta
-from tests.lab import namespaces, sandbox, topology
+from tests.lab import modes, namespaces, sandbox, topology
 from tests.lab.manifests import Document
 
 NODE = topology.NODES[0]
@@ -51,7 +50,7 @@ class OwnNode:
         addresses = frozenset((*NODE.addresses, "127.0.0.1", "::1"))
         settings = NodeSettings(NODE.name, cluster_cidrs=topology.CLUSTER_CIDRS)
         self._state = ClusterState(settings, addresses)
-        self._mode = registry.create(mode)
+        self._mode = modes.create(mode)
         self._listener = listener
         self._mode.start(self._state.node)
         self._mode.replace({})

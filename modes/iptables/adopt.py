@@ -1,0 +1,239 @@
+"""What has to change in the rules that the kernel holds? Pure.
+
+At start, after a refusal and for `verify`: what was found is held against what shall be there, and
+only what differs is written. Rules of a stopped kube-proxy are taken over the same way: the chains
+have the same names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from endpoints.names import Family
+from modes.base import Drift
+from modes.iptables import names
+from modes.iptables.delta import BULK, Changes, Gone, Placed, Program, Specs, Whole
+from modes.iptables.names import Table
+from modes.iptables.restore import Unreadable, parse
+from modes.iptables.rules import ChainName
+
+Found = Mapping[ChainName, Sequence[str]]
+"""Chains with the specs of their rules, as `script.read` gives them."""
+
+BUILT_IN = frozenset({"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"})
+_OF_A_SERVICE = re.compile(rf"({'|'.join(names.OF_A_SERVICE)})[A-Z2-7]{{16}}")
+_TARGET = re.compile(r"-[jg] (\S+)")
+_SHARED_WITH_OTHERS = frozenset({names.MARK_MASQ})
+"""The kubelet and hostPort plugins of older days jump here from chains of their own."""
+
+
+def is_ours(chain: ChainName) -> bool:
+    """Whether a chain is one that headgate or kube-proxy makes."""
+    return chain in _FRAMES or _OF_A_SERVICE.fullmatch(chain.name) is not None
+
+
+_FRAMES = frozenset(
+    ChainName(table, name)
+    for table, of in (
+        (
+            Table.FILTER,
+            (
+                names.SERVICES,
+                names.EXTERNAL_SERVICES,
+                names.NODEPORTS,
+                names.EXTERNAL_NODEPORTS,
+                names.CLUSTER_IPS,
+                names.REFUSE,
+                names.FORWARD,
+                names.PROXY_FIREWALL,
+                names.ROUTE_LOCALNET_WAS_OFF,
+            ),
+        ),
+        (Table.NAT, (names.SERVICES, names.NODEPORTS, names.MARK_MASQ, names.POSTROUTING)),
+    )
+    for name in of
+)
+
+
+def holds_ours(found: Found) -> bool:
+    """Whether there is anything of ours, or of kube-proxy's."""
+    return any(map(is_ours, found))
+
+
+def says_localnet_was_off(found: Found) -> bool:
+    """Whether we allowed packets from localhost to leave this host, and nobody had before."""
+    return ChainName(Table.FILTER, names.ROUTE_LOCALNET_WAS_OFF) in found
+
+
+def difference(program: Program, found: Found, bulk: float = BULK) -> Changes:
+    """What turns the rules that were found into those of the program.
+
+    A shared chain with more than `bulk` changes is written anew.
+    """
+    changes = Changes()
+    wanted: set[ChainName] = set(program.frames)
+    for name, written in program.fragments.items():
+        wanted.update(written.chains)
+        for chain, specs in written.chains.items():
+            have = found.get(chain)
+            if have is None:
+                changes.new.append(Whole(name, chain, specs))
+            elif not _same(have, specs, program.family):
+                changes.rewritten.append(Whole(name, chain, specs))
+    for whole in program.whole(program.frames):
+        _frame(program, whole, found.get(whole.chain), changes, bulk)
+    _guests(program, found, changes)
+    stale = [chain for chain in found if is_ours(chain) and chain not in wanted]
+    changes.gone += _gone(stale, _foreign_targets(found))
+    return changes
+
+
+def removal(found: Found, *, keeps_martian_rule: bool) -> Changes:
+    """What removes everything of ours, and only that.
+
+    `keeps_martian_rule`: the kernel routes localhost still, or the kubelet wants the same rule.
+    """
+    ours = [chain for chain in found if is_ours(chain)]
+    named = {chain for chain in ours if chain.name not in _SHARED_WITH_OTHERS}
+    changes = Changes()
+    for chain, specs in found.items():
+        if chain.name not in BUILT_IN:
+            continue
+        for one in specs:
+            if ChainName(chain.table, _target(one)) in named:
+                changes.deleted.append(Placed(None, chain, one))
+    firewall = ChainName(Table.FILTER, names.FIREWALL)
+    if not keeps_martian_rule and firewall in found:
+        for chain, specs in found.items():
+            if chain.table is Table.FILTER and chain.name in BUILT_IN:
+                jumps = [one for one in specs if _target(one) == names.FIREWALL]
+                changes.deleted += [Placed(None, chain, one) for one in jumps]
+        ours.append(firewall)
+    removed = {(placed.chain, placed.spec) for placed in changes.deleted}
+    referred_to = {
+        ChainName(chain.table, _target(one))
+        for chain, specs in found.items()
+        for one in specs
+        if chain not in ours and (chain, one) not in removed
+    }
+    changes.gone = _gone(ours, referred_to)
+    return changes
+
+
+def drift(changes: Changes, found: Found) -> Drift:
+    """The same difference in words, a rule each: `IPv4 nat -A KUBE-SERVICES -d …`."""
+    missing, extra = [], []
+    for whole in (*changes.new, *changes.rewritten):
+        wanted, have = Counter(whole.specs), Counter(found.get(whole.chain, ()))
+        missing += [(whole.chain, one) for one in (wanted - have).elements()]
+        extra += [(whole.chain, one) for one in (have - wanted).elements()]
+    for placed in (*changes.added, *changes.appended, *changes.guests):
+        missing.append((placed.chain, placed.spec))
+    extra += [(placed.chain, placed.spec) for placed in changes.deleted]
+    for gone in changes.gone:
+        extra += [(gone.chain, one) for one in found.get(gone.chain, ())]
+    reordered = [
+        whole.chain
+        for whole in changes.rewritten
+        if Counter(whole.specs) == Counter(found.get(whole.chain, ()))
+    ]
+    return Drift(
+        tuple(sorted(f"{chain.table} -A {chain.name} {one}" for chain, one in missing)),
+        tuple(sorted(f"{chain.table} -A {chain.name} {one}" for chain, one in extra)),
+        tuple(sorted(f"{chain}: its rules stand in another order" for chain in reordered)),
+    )
+
+
+def _same(have: Sequence[str], want: Specs, family: Family) -> bool:
+    """Whether two chains do the same; spelled differently where another program wrote one."""
+    if len(have) != len(want):
+        return False
+    return all(a == b or _equal(a, b, family) for a, b in zip(have, want, strict=True))
+
+
+def _equal(one: str, other: str, family: Family) -> bool:
+    try:
+        return one == other or parse(one, family) == parse(other, family)
+    except Unreadable:
+        return False
+
+
+def _frame(
+    program: Program, whole: Whole, have: Sequence[str] | None, changes: Changes, bulk: float
+) -> None:
+    """One chain of the skeleton; in a shared one, the rules of Services stand in any order."""
+    if have is None:
+        changes.new.append(whole)
+        return
+    if _same(have, whole.specs, program.family):
+        return
+    frame, tail = program.frames[whole.chain], program.tail(whole.chain)
+    first, last = len(frame.head), len(have) - len(tail)
+    is_framed = (
+        frame.is_shared
+        and first <= last
+        and _same(have[:first], frame.head, program.family)
+        and _same(have[last:], tail, program.family)
+    )
+    if not is_framed:
+        changes.rewritten.append(whole)
+        return
+    owners: dict[str, list[int]] = {}
+    end = len(whole.specs) - len(tail)
+    for number in range(first, end):
+        owners.setdefault(whole.specs[number], []).append(number)
+    extra = []
+    for one in have[first:last]:
+        if owners.get(one):
+            owners[one].pop()
+        else:
+            extra.append(one)
+    missing = [number for of in owners.values() for number in of]
+    if len(extra) + len(missing) > bulk:
+        changes.rewritten.append(whole)
+        return
+    changes.added += [Placed(whole.owners[n], whole.chain, whole.specs[n]) for n in missing]
+    changes.deleted += [Placed(None, whole.chain, one) for one in extra]
+
+
+def _guests(program: Program, found: Found, changes: Changes) -> None:
+    """Our rules in chains that are not ours: each once, and none that is not wanted."""
+    wanted: dict[ChainName, list[str]] = {}
+    for chain, one in program.guests:
+        wanted.setdefault(chain, []).append(one)
+    targets = {_target(one) for _, one in program.guests}
+    for chain, specs in wanted.items():
+        have = found.get(chain)
+        if have is None and chain.name not in BUILT_IN:
+            changes.new.append(Whole(None, chain, ()))
+        rest = list(have or ())
+        for one in specs:
+            match = next((h for h in rest if _equal(h, one, program.family)), None)
+            if match is None:
+                changes.guests.append(Placed(None, chain, one))
+            else:
+                rest.remove(match)
+        if chain.name in BUILT_IN:
+            unwanted = [one for one in rest if _target(one) in targets]
+            changes.deleted += [Placed(None, chain, one) for one in unwanted]
+
+
+def _gone(stale: Iterable[ChainName], referred_to: set[ChainName]) -> list[Gone]:
+    return [Gone(None, chain, chain in referred_to) for chain in stale]
+
+
+def _foreign_targets(found: Found) -> set[ChainName]:
+    """The chains that rules of others jump to."""
+    return {
+        ChainName(chain.table, _target(one))
+        for chain, specs in found.items()
+        if not is_ours(chain)
+        for one in specs
+    }
+
+
+def _target(spec: str) -> str:
+    match = _TARGET.findall(spec)
+    return match[-1] if match else ""

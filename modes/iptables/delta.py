@@ -1,0 +1,262 @@
+"""What must be written so that the kernel holds the new rules? Pure.
+
+`Program` is one family's memory of what the kernel was told. It works out a change without making
+it, so that a restore that fails leaves the memory as it was.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from ipaddress import ip_network
+from typing import NamedTuple
+
+import msgspec
+
+from endpoints.addresses import pack
+from endpoints.names import Family, ObjectName
+from modes.iptables import chains
+from modes.iptables.chains import Skeleton
+from modes.iptables.fragment import Fragment
+from modes.iptables.names import Table
+from modes.iptables.restore import spec
+from modes.iptables.rules import ChainName
+
+Owner = ObjectName | None
+"""The Service that a line is for; None: the node's own."""
+Specs = tuple[str, ...]
+
+BULK = 200
+"""So many changes of a shared chain, and it is written anew: each deletion is a search in it."""
+
+
+class Written(NamedTuple):
+    """A fragment as text."""
+
+    chains: Mapping[ChainName, Specs]
+    shared: tuple[tuple[ChainName, str], ...]
+    endpoints: int = 0
+    """How many endpoints the Service has in this family."""
+    cluster_ips: tuple[int, ...] = ()
+
+
+NOTHING = Written({}, ())
+Updates = Mapping[ObjectName, Written]
+"""New fragments by Service; NOTHING for a Service that is gone."""
+
+
+class Frame(NamedTuple):
+    """A chain of the skeleton as text."""
+
+    head: Specs
+    tail: Specs
+    is_shared: bool
+
+
+class Placed(NamedTuple):
+    """A rule in a chain that holds rules of others too."""
+
+    owner: Owner
+    chain: ChainName
+    spec: str
+
+
+class Whole(NamedTuple):
+    """A chain with all that it shall hold."""
+
+    owner: Owner
+    chain: ChainName
+    specs: Specs
+    owners: tuple[Owner, ...] = ()
+    """Whose each rule is, in a shared chain."""
+
+    def only(self, belongs: Callable[[Owner], bool]) -> Whole:
+        """Without the rules of others."""
+        if not self.owners:
+            return self
+        kept = [i for i, of in enumerate(self.owners) if of is None or belongs(of)]
+        specs = tuple(self.specs[i] for i in kept)
+        return Whole(self.owner, self.chain, specs, tuple(self.owners[i] for i in kept))
+
+
+class Gone(NamedTuple):
+    """A chain that is to be emptied, and deleted if nobody else refers to it."""
+
+    owner: Owner
+    chain: ChainName
+    is_referred_to: bool = False
+
+
+class Changes(msgspec.Struct):
+    """What to write in one family."""
+
+    new: list[Whole] = []
+    """Chains that the kernel does not have."""
+    rewritten: list[Whole] = []
+    added: list[Placed] = []
+    """Rules to put first in a shared chain, after its head."""
+    appended: list[Placed] = []
+    guests: list[Placed] = []
+    """Rules to put first in chains that are not ours, the first of them topmost."""
+    deleted: list[Placed] = []
+    gone: list[Gone] = []
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to write."""
+        return any(getattr(self, field) for field in self.__struct_fields__)
+
+    def only(self, belongs: Callable[[Owner], bool]) -> Changes:
+        """The changes of some owners; None is asked about too."""
+        return Changes(
+            [item.only(belongs) for item in self.new if belongs(item.owner)],
+            [item.only(belongs) for item in self.rewritten if belongs(item.owner)],
+            [item for item in self.added if belongs(item.owner)],
+            [item for item in self.appended if belongs(item.owner)],
+            [item for item in self.guests if belongs(item.owner)],
+            [item for item in self.deleted if belongs(item.owner)],
+            [item for item in self.gone if belongs(item.owner)],
+        )
+
+    def of(self, table: Table) -> Changes:
+        """The changes of one table."""
+        return Changes(
+            [item for item in self.new if item.chain.table is table],
+            [item for item in self.rewritten if item.chain.table is table],
+            [item for item in self.added if item.chain.table is table],
+            [item for item in self.appended if item.chain.table is table],
+            [item for item in self.guests if item.chain.table is table],
+            [item for item in self.deleted if item.chain.table is table],
+            [item for item in self.gone if item.chain.table is table],
+        )
+
+    def owners(self) -> list[ObjectName]:
+        """The Services that have a part in it, sorted."""
+        found = {item.owner for field in self.__struct_fields__ for item in getattr(self, field)}
+        found.update(of for whole in (*self.new, *self.rewritten) for of in whole.owners)
+        return sorted(owner for owner in found if owner is not None)
+
+    def added_rules(self) -> int:
+        """How many rules are written."""
+        whole = sum(len(item.specs) for item in (*self.new, *self.rewritten))
+        return whole + len(self.added) + len(self.appended) + len(self.guests)
+
+
+class Program:
+    """The rules of one family, as the kernel holds them or shall hold them."""
+
+    def __init__(self, family: Family, skeleton: Skeleton) -> None:
+        """No Services yet."""
+        self.family = family
+        self.frames = {
+            name: Frame(
+                tuple(spec(rule, family) for rule in chain.head),
+                tuple(spec(rule, family) for rule in chain.tail),
+                chain.is_shared,
+            )
+            for name, chain in skeleton.chains.items()
+        }
+        self.guests = tuple((guest.chain, spec(guest.rule, family)) for guest in skeleton.guests)
+        self.fragments: dict[ObjectName, Written] = {}
+        self.endpoints = 0
+        self._cluster_ips: Counter[int] = Counter()
+
+    def commit(self, updates: Updates) -> None:
+        """Remember that the kernel has taken the updates."""
+        for name, new in updates.items():
+            old = self.fragments.pop(name, NOTHING)
+            self._cluster_ips.subtract(old.cluster_ips)
+            self._cluster_ips.update(new.cluster_ips)
+            for address in old.cluster_ips:
+                if not self._cluster_ips[address]:
+                    del self._cluster_ips[address]
+            self.endpoints += new.endpoints - old.endpoints
+            if new != NOTHING:
+                self.fragments[name] = new
+
+    def changes(self, updates: Updates) -> Changes:
+        """The difference that the updates make; costs as much as they are large."""
+        changes = Changes()
+        for name, new in updates.items():
+            old = self.fragments.get(name, NOTHING)
+            for chain, specs in new.chains.items():
+                have = old.chains.get(chain)
+                if have is None:
+                    changes.new.append(Whole(name, chain, specs))
+                elif have != specs:
+                    changes.rewritten.append(Whole(name, chain, specs))
+            changes.gone += [Gone(name, c) for c in old.chains if c not in new.chains]
+            if old.shared != new.shared:
+                had, has = Counter(old.shared), Counter(new.shared)
+                changes.added += [Placed(name, *one) for one in (has - had).elements()]
+                changes.deleted += [Placed(name, *one) for one in (had - has).elements()]
+        if any(p.chain == chains.CLUSTER_IPS for p in (*changes.added, *changes.deleted)):
+            before, after = self.cover(), self.cover(updates)
+            changes.deleted += [Placed(None, chains.SERVICES, s) for s in before if s not in after]
+            changes.appended += [Placed(None, chains.SERVICES, s) for s in after if s not in before]
+        return self._in_bulk(changes, updates)
+
+    def _in_bulk(self, changes: Changes, updates: Updates) -> Changes:
+        """Write a shared chain anew where that is less work than its changes."""
+        touched = Counter(p.chain for p in (*changes.added, *changes.deleted))
+        anew = {chain for chain, count in touched.items() if count > BULK}
+        if anew:
+            changes.rewritten += self.whole(anew, updates)
+            changes.added = [p for p in changes.added if p.chain not in anew]
+            changes.appended = [p for p in changes.appended if p.chain not in anew]
+            changes.deleted = [p for p in changes.deleted if p.chain not in anew]
+        return changes
+
+    def whole(self, wanted: Iterable[ChainName], updates: Updates | None = None) -> list[Whole]:
+        """Chains of the skeleton with the rules of all Services, as the updates leave them."""
+        rules: dict[ChainName, list[tuple[str, Owner]]] = {chain: [] for chain in wanted}
+        for name, fragment in {**self.fragments, **(updates or {})}.items():
+            for chain, one in fragment.shared:
+                if chain in rules:
+                    rules[chain].append((one, name))
+        found = []
+        for chain, middle in rules.items():
+            frame = self.frames[chain]
+            tail = self.tail(chain, updates)
+            specs = (*frame.head, *(one for one, _ in middle), *tail)
+            nobody: tuple[Owner, ...] = (None,)
+            owners = nobody * len(frame.head) + tuple(of for _, of in middle) + nobody * len(tail)
+            found.append(Whole(None, chain, specs, owners if frame.is_shared else ()))
+        return found
+
+    def tail(self, chain: ChainName, updates: Updates | None = None) -> Specs:
+        """The last rules of a chain of the skeleton."""
+        return self.frames[chain].tail + (self.cover(updates) if chain == chains.SERVICES else ())
+
+    def cover(self, updates: Updates | None = None) -> Specs:
+        """The last rule of filter KUBE-SERVICES: one network that holds all cluster IPs."""
+        addresses = self._cluster_ips
+        if updates:
+            addresses = addresses.copy()
+            for name, new in updates.items():
+                addresses.subtract(self.fragments.get(name, NOTHING).cluster_ips)
+                addresses.update(new.cluster_ips)
+        used = [address for address, count in addresses.items() if count > 0]
+        if not used:
+            return ()
+        first, last = min(used), max(used)
+        size = 32 if self.family is Family.IPV4 else 128
+        length = size - (first ^ last).bit_length()
+        start = (first >> (size - length) << (size - length)).to_bytes(size // 8, "big")
+        return (spec(chains.cluster_ips_rule(str(ip_network((start, length)))), self.family),)
+
+
+def written(family: Family, fragment: Fragment | None, endpoints: int = 0) -> Written:
+    """A fragment as text."""
+    if fragment is None:
+        return NOTHING
+    own = {
+        chain: tuple([spec(rule, family) for rule in rules])
+        for chain, rules in fragment.chains.items()
+    }
+    shared = tuple([(chain, spec(rule, family)) for chain, rule in fragment.shared])
+    addresses = [rule.destination for chain, rule in fragment.shared if chain == chains.CLUSTER_IPS]
+    return Written(own, shared, endpoints, tuple(map(_number, addresses)))
+
+
+def _number(host: str) -> int:
+    return int.from_bytes(pack(host.partition("/")[0]), "big")

@@ -1,0 +1,398 @@
+"""How does the iptables mode keep the kernel equal to the plans?
+
+Steps only: what to write is worked out in `fragment`, `delta` and `adopt`, how to write it in
+`restore` and `transaction`, and `kernel` has it written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from math import inf
+
+import msgspec
+
+from endpoints.names import Family, ObjectName
+from endpoints.node import NodeView
+from endpoints.nodeports import is_loopback
+from endpoints.plan import ServicePlan
+from modes.base import (
+    Adopted,
+    ApplyReport,
+    Delta,
+    Drift,
+    DumpedService,
+    EnvironmentFault,
+    ModeSettings,
+    Plans,
+    Tell,
+)
+from modes.iptables import adopt
+from modes.iptables.adopt import Found
+from modes.iptables.chains import Skeleton, skeleton
+from modes.iptables.delta import NOTHING, Changes, Program, Written, written
+from modes.iptables.dump import services_in
+from modes.iptables.fragment import render
+from modes.iptables.host import host_variant
+from modes.iptables.kernel import (
+    Kernel,
+    NotPermitted,
+    Refused,
+    drops_invalid,
+    installed,
+    route_localnet,
+    set_route_localnet,
+)
+from modes.iptables.probe import abilities
+from modes.iptables.rendering import LARGE_CLUSTER, Rendering
+from modes.iptables.script import Script, read
+from modes.iptables.transaction import script
+from modes.iptables.variant import HINTS, Variant
+
+
+class IptablesMode:
+    """The iptables back end; see README.md for the chains. One thread uses it.
+
+    Programs are started in the network namespace of the calling thread.
+    """
+
+    name = "iptables"
+
+    def __init__(self, settings: ModeSettings, tell: Tell) -> None:
+        """Nothing is asked and nothing is known yet."""
+        self._settings = settings
+        self._tell = tell
+        self._using: Kernel | None = None
+        self._node: NodeView | None = None
+        self._styles: dict[Family, Rendering] = {}
+        self._skeletons: dict[Family, Skeleton] = {}
+        self._programs: dict[Family, Program] = {}
+        self._found: dict[Family, Found] = {}
+        self._leaves_other = False
+        self._localnet_was_off = False
+
+    @property
+    def _kernel(self) -> Kernel:
+        if self._using is None:
+            raise RuntimeError("start() comes first")
+        return self._using
+
+    def close(self) -> None:
+        """Forget what was found; the rules stay."""
+        self._found = {}
+
+    def start(self, node: NodeView) -> Adopted:
+        """Look at what the kernel holds for this node. Writes nothing that stays: `replace` does.
+
+        Raises EnvironmentFault.
+        """
+        chosen = host_variant(self._settings.iptables_variant)
+        if self._using is None or self._using.variant is not chosen.variant:
+            self._using = Kernel(chosen.variant, self._tell)
+            self._styles = {}
+        warnings = [chosen.both] if chosen.both else []
+        self._leaves_other = bool(chosen.both)
+        self._node = node
+        self._found = {}
+        for family in Family:
+            try:
+                self._found[family] = self._observe(family)
+                self._styles.setdefault(family, self._style(family))
+            except EnvironmentFault as fault:
+                if family is Family.IPV4:
+                    raise
+                self._found.pop(family, None)
+                warnings.append(f"Services have no {family} here: {fault}")
+        said = adopt.says_localnet_was_off(self._found[Family.IPV4])
+        self._localnet_was_off = said or not route_localnet()
+        self._skeletons = {family: self._skeleton(family) for family in self._found}
+        warnings += self._lacking()
+        ours = {family for family, found in self._found.items() if adopt.holds_ours(found)}
+        rules = sum(
+            len(specs)
+            for found in self._found.values()
+            for chain, specs in found.items()
+            if adopt.is_ours(chain)
+        )
+        kept = bool(ours) and ours == set(self._found)
+        return Adopted(kept, rules, f"{chosen.variant}: {chosen.reason}", tuple(warnings))
+
+    def replace(self, services: Mapping[ObjectName, Plans]) -> ApplyReport:
+        """Make the kernel hold exactly these Services, writing only what differs.
+
+        Raises KernelFault if the kernel refuses and no Service is to blame.
+        """
+        wanted = self._rendered(services)
+        reports = []
+        for family in self._skeletons:
+            found = self._found.pop(family, None)
+            reports.append(self._reconcile(family, wanted.pop(family), found))
+        self._settle_localnet()
+        if self._leaves_other:
+            other = next(v for v in Variant if v is not self._kernel.variant)
+            for family in self._skeletons:
+                if installed(family, other):
+                    _leave(Kernel(other, self._tell), family)
+            self._leaves_other = False
+        return _total(reports)
+
+    def apply(self, delta: Delta[ObjectName, Plans]) -> ApplyReport:
+        """Apply a change; its cost is that of the change, and of iptables itself.
+
+        If iptables refuses, what the kernel holds is read and everything is reconciled with it; a
+        Service that it still refuses stays as it was and is named in the report. Raises
+        KernelFault if no Service is to blame.
+        """
+        return _total(
+            self._apply(family, program, delta) for family, program in self._programs.items()
+        )
+
+    def verify(self) -> Drift:
+        """Hold the kernel against what was applied; rules are told as an operator lists them."""
+        missing, extra, different = [], [], []
+        for family, program in self._programs.items():
+            found = self._observe(family)
+            drift = adopt.drift(adopt.difference(program, found), found)
+            missing += [f"{family} {rule}" for rule in drift.missing]
+            extra += [f"{family} {rule}" for rule in drift.extra]
+            different += [f"{family} {rule}" for rule in drift.different]
+        return Drift(tuple(missing), tuple(extra), tuple(different))
+
+    def dump(self) -> tuple[DumpedService, ...]:
+        """What the kernel holds, by Service; works without `start`."""
+        chosen = host_variant(self._settings.iptables_variant)
+        kernel = Kernel(chosen.variant, self._tell)
+        found: dict[Family, Found] = {}
+        for family in Family:
+            if family is Family.IPV4 or installed(family, chosen.variant):
+                found[family] = read(kernel.save(family))
+        return services_in(found)
+
+    def cleanup(self) -> bool:
+        """Remove our rules of both variants, and only those; True if there were any.
+
+        Raises EnvironmentFault if there is no iptables, or if we may not use it.
+        """
+        self._programs = {}
+        there = [(v, f) for v in Variant for f in Family if installed(f, v)]
+        if not there:
+            raise EnvironmentFault("there is no iptables on this host")
+        found = False
+        for variant, family in there:
+            try:
+                found |= _leave(Kernel(variant, self._tell), family)
+            except NotPermitted:
+                raise
+            except EnvironmentFault as fault:
+                self._tell("Not looked at", variant=variant, family=family, reason=str(fault))
+        return found
+
+    def _observe(self, family: Family) -> Found:
+        return read(self._kernel.save(family))
+
+    def _style(self, family: Family) -> Rendering:
+        return Rendering(abilities(self._kernel, family), self._settings.masquerade_bit)
+
+    def _skeleton(self, family: Family) -> Skeleton:
+        if self._node is None:
+            raise RuntimeError("start() comes first")
+        is_first = family is Family.IPV4
+        return skeleton(
+            self._node,
+            family,
+            self._styles[family],
+            drops_invalid=drops_invalid(),
+            localnet_was_off=is_first and self._localnet_was_off and self._serves_loopback(),
+        )
+
+    def _lacking(self) -> Iterator[str]:
+        """What the host's iptables cannot do, a sentence each."""
+        if not all(style.abilities.recent for style in self._styles.values()):
+            yield "sessionAffinity is not given: iptables has no match recent here (xt_recent)"
+        if not all(style.abilities.random_fully for style in self._styles.values()):
+            yield "source ports are drawn in order: MASQUERADE has no --random-fully here"
+
+    def _serves_loopback(self) -> bool:
+        return self._node is not None and any(map(is_loopback, self._node.node_ports_v4.addresses))
+
+    def _settle_localnet(self) -> None:
+        """Allow packets from localhost to leave where NodePorts need it, forbid it if we did."""
+        refusal = ""
+        if self._serves_loopback():
+            refusal = set_route_localnet(on=True)
+        elif self._localnet_was_off:
+            refusal = set_route_localnet(on=False)
+        if refusal:
+            self._tell("Degraded", mode=self.name, reason=refusal)
+
+    def _rendered(
+        self, services: Mapping[ObjectName, Plans]
+    ) -> dict[Family, dict[ObjectName, Written]]:
+        """All fragments; begun anew once it shows that the cluster is a large one."""
+        self._styles = {
+            family: msgspec.structs.replace(style, large=False)
+            for family, style in self._styles.items()
+        }
+        while True:
+            wanted: dict[Family, dict[ObjectName, Written]] = {f: {} for f in self._skeletons}
+            endpoints = dict.fromkeys(self._skeletons, 0)
+            for name, plans in services.items():
+                for family, of in self._written(plans).items():
+                    wanted[family][name] = of
+                    endpoints[family] += of.endpoints
+                if self._grew_large(endpoints):
+                    break
+            else:
+                return wanted
+
+    def _grew_large(self, endpoints: Mapping[Family, int]) -> bool:
+        grown = {
+            family: msgspec.structs.replace(self._styles[family], large=True)
+            for family, count in endpoints.items()
+            if count > LARGE_CLUSTER and not self._styles[family].large
+        }
+        self._styles |= grown
+        return bool(grown)
+
+    def _written(self, plans: Plans) -> dict[Family, Written]:
+        if self._node is None:
+            raise RuntimeError("start() comes first")
+        plans = tuple(plan for plan in plans if plan.family in self._styles)
+        fragments = render(plans, self._node, self._styles)
+        return {
+            family: written(family, fragment, _endpoints(plans, family))
+            for family, fragment in fragments.items()
+        }
+
+    def _apply(
+        self, family: Family, program: Program, delta: Delta[ObjectName, Plans]
+    ) -> ApplyReport:
+        before = program.fragments
+        total = program.endpoints
+        for name in (*delta.upserts, *delta.deletes):
+            total += _endpoints(delta.upserts.get(name, ()), family)
+            total -= before.get(name, NOTHING).endpoints
+        style = self._styles[family]
+        self._styles[family] = msgspec.structs.replace(style, large=total > LARGE_CLUSTER)
+        updates: dict[ObjectName, Written] = dict.fromkeys(delta.deletes, NOTHING)
+        for name, plans in delta.upserts.items():
+            of_family = tuple(plan for plan in plans if plan.family is family)
+            updates[name] = self._written(of_family).get(family, NOTHING)
+        changes = program.changes(updates)
+        if not changes:
+            program.commit(updates)
+            return ApplyReport()
+        text = self._script(program, changes)
+        try:
+            waited = self._kernel.restore(family, text.text)
+        except Refused:
+            wanted = {**before, **updates}
+            return self._reconcile(family, {n: w for n, w in wanted.items() if w != NOTHING})
+        program.commit(updates)
+        return _report(changes, text, waited)
+
+    def _script(self, program: Program, changes: Changes) -> Script:
+        return script(program, changes, in_blocks=self._kernel.variant is Variant.NFT)
+
+    def _reconcile(
+        self, family: Family, wanted: dict[ObjectName, Written], found: Found | None = None
+    ) -> ApplyReport:
+        """Bring the kernel from what it holds to these fragments, without those it refuses.
+
+        A refusal that names no line is traced to a Service by trying halves.
+        """
+        known = self._programs.get(family)
+        before = known.fragments if known else {}
+        program = Program(family, self._skeletons[family])
+        program.commit(wanted)
+        failed: dict[ObjectName, str] = {}
+        reports: list[ApplyReport] = []
+        trials: list[frozenset[ObjectName] | None] = [None]
+        while trials:
+            trial = trials.pop()
+            found = self._observe(family) if found is None else found
+            if trial is None:
+                changes = adopt.difference(program, found)
+            else:
+                changes = _part(adopt.difference(program, found, bulk=inf), trial)
+            found = None
+            if not changes:
+                continue
+            text = self._script(program, changes)
+            try:
+                waited = self._kernel.restore(family, text.text)
+            except Refused as refusal:
+                suspects = changes.owners()
+                culprit = text.owner_of(refusal.line) if refusal.line else None
+                if culprit is None and trial is not None and len(suspects) == 1:
+                    culprit = suspects[0]
+                if culprit is not None:
+                    back = NOTHING if culprit in failed else before.get(culprit, NOTHING)
+                    failed[culprit] = f"{family}: {refusal}"
+                    program.commit({culprit: back})
+                    trials.append(trial)
+                elif suspects:
+                    trials += _halves(suspects)
+                else:
+                    raise
+            else:
+                reports.append(_report(changes, text, waited))
+        self._programs[family] = program
+        return _total([*reports, ApplyReport(failed=failed)])
+
+
+def _leave(kernel: Kernel, family: Family) -> bool:
+    """Remove what is ours from one family's tables of one variant; True if there was anything."""
+    found = read(kernel.save(family))
+    if adopt.says_localnet_was_off(found):
+        set_route_localnet(on=False)
+    keeps = route_localnet() or any(kernel.holds(family, "mangle", hint) for hint in HINTS)
+    changes = adopt.removal(found, keeps_martian_rule=keeps)
+    if changes:
+        kernel.restore(
+            family, script(Program(family, Skeleton({}, ())), changes, in_blocks=False).text
+        )
+    return bool(changes)
+
+
+def _endpoints(plans: Iterable[ServicePlan], family: Family) -> int:
+    """How many endpoints of one family the ports of a Service have."""
+    return sum(len({*plan.cluster, *plan.local}) for plan in plans if plan.family is family)
+
+
+def _part(changes: Changes, owners: frozenset[ObjectName]) -> Changes:
+    """The changes of some Services; of none: those that are the node's own."""
+    if not owners:
+        return changes.only(lambda owner: owner is None)
+    return changes.only(lambda owner: owner in owners)
+
+
+def _halves(suspects: list[ObjectName]) -> list[frozenset[ObjectName]]:
+    """What to try next, the last first: the node's own rules, then either half."""
+    middle = len(suspects) // 2
+    halves = [frozenset(suspects[:middle]), frozenset(suspects[middle:])]
+    return [*filter(None, halves), frozenset()]
+
+
+def _report(changes: Changes, text: Script, waited_seconds: float) -> ApplyReport:
+    return ApplyReport(
+        added=changes.added_rules(),
+        deleted=len(changes.deleted) + len(changes.gone),
+        messages=text.lines,
+        bytes_sent=len(text.text),
+        waited_seconds=waited_seconds,
+    )
+
+
+def _total(reports: Iterable[ApplyReport]) -> ApplyReport:
+    reports = list(reports)
+    failed: dict[ObjectName, str] = {}
+    for report in reports:
+        failed.update(report.failed)
+    return ApplyReport(
+        added=sum(report.added for report in reports),
+        deleted=sum(report.deleted for report in reports),
+        messages=sum(report.messages for report in reports),
+        bytes_sent=sum(report.bytes_sent for report in reports),
+        waited_seconds=sum(report.waited_seconds for report in reports),
+        failed=failed,
+    )

@@ -1,0 +1,98 @@
+"""In which order do changes become lines for `iptables-restore`? Pure.
+
+A block from `*table` to `COMMIT` is atomic; a packet may pass between two. What refuses comes into
+the filter table before the nat table stops to translate, and goes after it has begun again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+import msgspec
+
+from modes.iptables.delta import Changes, Program, Whole
+from modes.iptables.names import Table
+from modes.iptables.script import Script
+
+CHAINS_IN_A_BLOCK = 250
+"""iptables-nft keeps the names of all chains of a block in a sorted list and walks it for each
+line (1.8.9): time grows with the square of the block (decision 0009)."""
+
+
+def script(program: Program, changes: Changes, *, in_blocks: bool) -> Script:
+    """The text of one sync.
+
+    `in_blocks`: new chains that nothing refers to yet are made in blocks of their own, before the
+    one that links them.
+    """
+    out = Script()
+    late = Changes(deleted=changes.deleted, gone=changes.gone)
+    early = Changes(
+        new=changes.new,
+        rewritten=changes.rewritten,
+        added=changes.added,
+        appended=changes.appended,
+        guests=changes.guests,
+    )
+    _section(out, program, Table.FILTER, early)
+    new = [item for item in changes.new if item.chain.table is Table.NAT and not item.owners]
+    loose = sorted(new, key=lambda item: item.owner is not None)  # KUBE-MARK-MASQ before the rest
+    if in_blocks and len(loose) > CHAINS_IN_A_BLOCK:
+        _loose_chains(out, loose)
+        made = {item.chain for item in loose}
+        rest = [item for item in changes.new if item.chain not in made]
+        changes = msgspec.structs.replace(changes, new=rest)
+    _section(out, program, Table.NAT, changes)
+    _section(out, program, Table.FILTER, late)
+    return out
+
+
+def _section(out: Script, program: Program, table: Table, everything: Changes) -> None:
+    changes = everything.of(table)
+    out.section(table)
+    _write(out, (*changes.new, *changes.rewritten))
+    for placed in changes.deleted:
+        out.delete(placed.chain.name, placed.spec, placed.owner)
+    for placed in changes.added:
+        position = len(program.frames[placed.chain].head) + 1
+        out.insert(placed.chain.name, position, placed.spec, placed.owner)
+    for placed in changes.appended:
+        out.append(placed.chain.name, placed.spec, placed.owner)
+    for placed in reversed(changes.guests):
+        out.insert(placed.chain.name, 1, placed.spec, placed.owner)
+    for gone in changes.gone:
+        out.chain(gone.chain.name, gone.owner)
+    for gone in changes.gone:
+        if not gone.is_referred_to:
+            out.remove_chain(gone.chain.name, gone.owner)
+    out.commit()
+
+
+def _write(out: Script, whole: Sequence[Whole]) -> None:
+    """Chains first, then their rules: a rule may jump to any of them."""
+    for of in whole:
+        out.chain(of.chain.name, of.owner)
+    for of in whole:
+        for number, spec in enumerate(of.specs):
+            out.append(of.chain.name, spec, of.owners[number] if of.owners else of.owner)
+
+
+def _loose_chains(out: Script, loose: list[Whole]) -> None:
+    """Blocks of whole Services: those of one refer to each other."""
+    for block in _blocks(loose):
+        out.section(Table.NAT)
+        _write(out, block)
+        out.commit()
+
+
+def _blocks(loose: list[Whole]) -> Iterator[list[Whole]]:
+    block: list[Whole] = []
+    for _, of in groupby(loose, key=lambda item: item.owner):
+        chains = list(of)
+        if block and len(block) + len(chains) > CHAINS_IN_A_BLOCK:
+            yield block
+            block = []
+        block += chains
+    if block:
+        yield block
