@@ -69,9 +69,9 @@ def seen(saved: str) -> Seen:
             hint = hint or (chain if chain in HINTS else "")
             proxied = proxied or _is_proxied(chain)
         elif line.startswith("-A "):
-            words = line.split()
-            target = words[words.index("-j") + 1] if "-j" in words[:-1] else ""
-            others += not (words[1].startswith(_OF_KUBERNETES) or target.startswith(_OF_KUBERNETES))
+            chain = line[3:].partition(" ")[0]
+            target = line.rpartition(" -j ")[2]
+            others += not (chain.startswith(_OF_KUBERNETES) or target.startswith(_OF_KUBERNETES))
     return Seen(hint, proxied, others)
 
 
@@ -118,7 +118,8 @@ def _preferred(legacy: Seen, nft: Seen) -> tuple[Variant, str]:
             return variant, f"the kubelet uses it (chain {looked.hint})"
     if nft.others != legacy.others:
         variant = Variant.NFT if nft.others > legacy.others else Variant.LEGACY
-        return variant, f"{max(nft.others, legacy.others)} rules of other programs are in it"
+        most = max(nft.others, legacy.others)
+        return variant, f"it holds more rules of other programs ({most})"
     if legacy.proxied and not nft.proxied:
         return Variant.LEGACY, "Service rules are in it already"
     if nft.proxied:
