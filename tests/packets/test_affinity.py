@@ -13,7 +13,8 @@ from tests.lab.objects import Endpoint, Port, service, session_affinity, slice_o
 from tests.packets.chance import chi_square, is_uniform
 from tests.packets.own_node import NODE, PORT, OwnNode, own_node, pod_address
 
-CLIENTS = 600
+CLIENTS = 300
+"""Fewer than 100 for each endpoint: so many addresses xt_recent keeps in a list (ip_list_tot)."""
 FIRST_CLIENT = 1000
 ENDPOINTS = 7
 NODE_PORT = 30080

@@ -74,6 +74,9 @@ class Settings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_field
         }
         flags = [f"--cluster-cidr={','.join(self.cluster_cidr)}"]
         flags += [f"{flag}={value}" for flag, value in given.items() if value]
+        # Of itself the iptables mode serves localhost with any range that holds it.
+        by_name = str("localhost" in self.nodeport_addresses).lower()
+        flags.append(f"--iptables-localhost-nodeports={by_name}")
         return [*flags, "--masquerade-all"] if self.masquerade_all else flags
 
     def __str__(self) -> str:
