@@ -250,7 +250,7 @@ def _report(
     failed: Mapping[ObjectName, str] | None = None,
 ) -> ApplyReport:
     added, deleted = len(changes.adds), len(changes.deletes)
-    return ApplyReport(added, deleted, len(messages), size, failed or {})
+    return ApplyReport(added, deleted, len(messages), size, failed=failed or {})
 
 
 def _raise_any(failures: Sequence[Failure]) -> None:
