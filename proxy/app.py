@@ -15,15 +15,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from types import FrameType
 
+from endpoints.addresses import bracketed
 from endpoints.state import ClusterState
 from modes import registry
 from proxy import log
-from proxy.config import Config, config, on_mode
+from proxy.config import Config, Listener, config, on_mode
 from proxy.node import AddressWatch
 from proxy.schedule import Schedule
 from proxy.sources.base import Died, Message, Source, Stop
 from proxy.sources.manifests import ManifestSource
-from proxy.sync import Outcome, Sync
+from proxy.sync import Observer, Outcome, Sync
 from proxy.version import version
 
 
@@ -56,7 +57,8 @@ def run(wanted: Config) -> int:
         source.start(messages)
         stack.callback(source.stop)
         log.info("Starting", version=version(), mode=chosen, node=wanted.node.name)
-        sync = Sync(state, mode, source.kinds, time.monotonic)
+        observer = _metrics(wanted.metrics, chosen, stack) if not wanted.once else None
+        sync = Sync(state, mode, source.kinds, time.monotonic, observer)
         return follow(Schedule(messages, time.monotonic), sync, once=wanted.once)
 
 
@@ -113,6 +115,30 @@ def taken(batch: list[Message]) -> Iterator[Message]:
 
 def _lacks_something(outcome: Outcome) -> bool:
     return bool(outcome.fault or outcome.refused)
+
+
+def _metrics(listener: Listener | None, mode: str, stack: ExitStack) -> Observer | None:
+    """Count, and serve the figures for as long as the stack is open, if that is wanted and can be.
+
+    Services matter more than figures of them: an address that is taken does not end the program.
+    """
+    if listener is None:
+        return None
+    # What serves and counts costs 50 ms: only who is asked for figures pays for it.
+    from proxy.metrics import CONTENT_TYPE, Metrics  # noqa: PLC0415
+    from proxy.server import Page, Server  # noqa: PLC0415
+
+    metrics = Metrics(mode)
+    try:
+        server = Server(
+            listener.address, listener.port, {"/metrics": Page(CONTENT_TYPE, metrics.text)}
+        )
+    except OSError as fault:
+        place = f"{bracketed(listener.address)}:{listener.port}"
+        log.error("Metrics are not served", address=place, reason=fault.strerror)
+        return None
+    stack.callback(server.stop)
+    return metrics
 
 
 def _source(wanted: Config) -> Source:

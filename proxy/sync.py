@@ -6,6 +6,7 @@ The only place where the steps meet: fold the events, plan what they made dirty,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Protocol
 
 import msgspec
 
@@ -30,6 +31,26 @@ class Outcome(msgspec.Struct, frozen=True):
     """Services that are not as they should be, with the kernel's reasons; all others are."""
     problems: int = 0
     """How many refusals of input were reported so far."""
+
+
+class Observer(Protocol):
+    """Who counts what syncs do; told by the thread that syncs."""
+
+    def synced(self, seconds: float, report: ApplyReport) -> None:
+        """A sync took so long and did this."""
+
+    def failed(self) -> None:
+        """A sync failed as a whole."""
+
+
+class Nobody:
+    """Counts nothing."""
+
+    def synced(self, seconds: float, report: ApplyReport) -> None:
+        """As of an Observer."""
+
+    def failed(self) -> None:
+        """As of an Observer."""
 
 
 class AllPlans(Mapping[ObjectName, Plans]):
@@ -58,12 +79,18 @@ class Sync:
     """
 
     def __init__(
-        self, state: ClusterState, mode: Mode, kinds: Iterable[Kind], clock: Callable[[], float]
+        self,
+        state: ClusterState,
+        mode: Mode,
+        kinds: Iterable[Kind],
+        clock: Callable[[], float],
+        observer: Observer | None = None,
     ) -> None:
         self._state = state
         self._mode = mode
         self._awaited = set(kinds)
         self._clock = clock
+        self._observer = observer or Nobody()
         self._started = False
         self._unknown = True
         self._refused: dict[ObjectName, str] = {}
@@ -95,6 +122,10 @@ class Sync:
         self._unknown = False
         changed = self._state.services() if everything else dirty
         self._remember(changed, report)
+        seconds = self._clock() - began
+        self._observer.synced(seconds, report)
+        waited = report.waited_seconds
+        lock_wait = {"lock_wait": f"{waited * 1000:.0f}ms"} if waited > 0 else {}
         log.info(
             "Synced",
             v=verbosity,
@@ -102,7 +133,8 @@ class Sync:
             services=len(self._state.services()),
             changed=len(changed),
             elements=f"+{report.added}-{report.deleted}",
-            took=f"{(self._clock() - began) * 1000:.1f}ms",
+            took=f"{seconds * 1000:.1f}ms",
+            **lock_wait,
         )
         return Outcome("", dict(self._refused), self._problems)
 
@@ -180,6 +212,7 @@ class Sync:
     def _failed(self, fault: str) -> Outcome:
         self._started = True
         self._unknown = True
+        self._observer.failed()
         log.error("Sync failed", mode=self._mode.name, reason=fault)
         return Outcome(fault, dict(self._refused), self._problems)
 

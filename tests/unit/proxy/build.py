@@ -82,6 +82,7 @@ class MemoryMode:
         self.refuses: dict[ObjectName, str] = {}
         self.faults: list[KernelFault | EnvironmentFault | OSError] = []
         self.warnings: tuple[str, ...] = ()
+        self.waits = 0.0
         self.closed = False
 
     def start(self, node: NodeView) -> Adopted:
@@ -111,7 +112,9 @@ class MemoryMode:
         added = {name for name, plans in taken.items() if self.table.get(name) != plans}
         gone = deletes & self.table.keys()
         self.table = {n: p for n, p in {**self.table, **taken}.items() if n not in gone}
-        return ApplyReport(added=len(added), deleted=len(gone), failed=failed)
+        return ApplyReport(
+            added=len(added), deleted=len(gone), waited_seconds=self.waits, failed=failed
+        )
 
     def verify(self) -> Drift:
         return Drift()

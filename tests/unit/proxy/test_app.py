@@ -11,6 +11,8 @@ import signal
 import subprocess
 import sys
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
@@ -227,6 +229,34 @@ def test_once_with_something_refused_programs_the_rest_and_says_so(
 def test_once_with_a_malformed_file_does_not_wait_for_it(manifests: Path, start: Start) -> None:
     manifests.write_text("kind: [")
     assert start("--manifests", str(manifests), "--once").status() == 1
+
+
+def figures(port: int) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+        body: bytes = answer.read()
+    return body.decode()
+
+
+def test_metrics_tell_of_syncs(manifests: Path, start: Start) -> None:
+    headgate = start("--manifests", str(manifests), "--metrics-bind-address=127.0.0.1:10249")
+    headgate.until("Synced")
+    count = 'kubeproxy_sync_proxy_rules_duration_seconds_count{ip_family="IPv4"}'
+    assert f"{count} 1.0\n" in figures(10249)
+    # Who comes later does not get the port, and works all the same.
+    other = start("--manifests", str(manifests))
+    assert 'address=127.0.0.1:10249 reason="Address already in use"' in other.until(
+        "Metrics are not served"
+    )
+    other.until("Synced")
+    other.process.terminate()
+    assert other.status() == 0
+
+
+def test_who_wants_no_metrics_listens_nowhere(manifests: Path, start: Start) -> None:
+    headgate = start("--manifests", str(manifests), "--metrics-bind-address=")
+    headgate.until("Synced")
+    with pytest.raises(urllib.error.URLError, match="Connection refused"):
+        figures(10249)
 
 
 def test_no_process_is_started(headgate: Headgate, manifests: Path) -> None:

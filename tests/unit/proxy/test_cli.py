@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from modes.base import EnvironmentFault, KernelFault
 from proxy.cli import main
 from proxy.flags import COMMANDS
 
@@ -108,6 +109,55 @@ def test_cleanup_without_anything_to_clean(
     )
 
 
+class Cleaned:
+    """A mode that has nothing, or cannot say."""
+
+    fault: Exception | None = None
+
+    def cleanup(self) -> bool:
+        if self.fault:
+            raise self.fault
+        return True
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class Absent(Cleaned):
+    fault = EnvironmentFault("there is no iptables (nft): install iptables-nft-restore")
+
+
+class Kept(Cleaned):
+    fault = KernelFault("Device or resource busy")
+
+
+@pytest.mark.parametrize(
+    ("iptables", "status", "out", "err"),
+    [
+        (Cleaned, 0, "nftables: removed\niptables: removed\n", ""),
+        (
+            Absent,
+            0,
+            "nftables: removed\n",
+            "headgate: iptables: there is no iptables (nft): install iptables-nft-restore\n",
+        ),
+        (Kept, 1, "nftables: removed\n", "headgate: iptables: Device or resource busy\n"),
+    ],
+)
+def test_a_mode_that_cannot_be_cleaned_keeps_no_other_from_it(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    iptables: type[Cleaned],
+    status: int,
+    out: str,
+    err: str,
+) -> None:
+    modes: dict[str, type[Cleaned]] = {"nftables": Cleaned, "iptables": iptables}
+    monkeypatch.setattr("proxy.cleanup.create", lambda name, **_: modes[name]())
+    assert main(["cleanup"]) == status
+    assert capsys.readouterr() == (out, err)
+
+
 def imported(*arguments: str) -> set[str]:
     """The top-level modules that a command line imports."""
     code = (
@@ -123,12 +173,25 @@ def imported(*arguments: str) -> set[str]:
 
 @pytest.mark.parametrize("arguments", [["explain", "--help"], ["version"], ["probe"]])
 def test_small_commands_import_no_large_libraries(arguments: list[str]) -> None:
-    assert not imported(*arguments) & {"kubernetes", "pyroute2", "netaddr", "yaml", "urllib3"}
+    assert not imported(*arguments) & {
+        "kubernetes",
+        "netaddr",
+        "prometheus_client",
+        "pyroute2",
+        "urllib3",
+        "yaml",
+    }
 
 
 def test_explain_imports_no_client_and_no_netlink(tmp_path: Path) -> None:
     arguments = ["explain", "10.0.0.1:80", "--node=a", f"--manifests={tmp_path}"]
-    assert not imported(*arguments) & {"kubernetes", "pyroute2", "netaddr", "urllib3"}
+    assert not imported(*arguments) & {
+        "kubernetes",
+        "netaddr",
+        "prometheus_client",
+        "pyroute2",
+        "urllib3",
+    }
 
 
 def test_a_reader_that_leaves_early_is_no_traceback(tmp_path: Path) -> None:

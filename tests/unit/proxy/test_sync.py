@@ -12,7 +12,7 @@ from endpoints.names import ObjectName
 from endpoints.node import NodeSettings
 from endpoints.objects import Kind
 from endpoints.state import ClusterState
-from modes.base import EnvironmentFault, KernelFault
+from modes.base import ApplyReport, EnvironmentFault, KernelFault
 from proxy.log import KlogFormatter
 from proxy.sources.base import LocalAddresses, Message, Together
 from proxy.sources.files import Files, contents
@@ -28,6 +28,23 @@ SHOP = together(
 )
 
 
+Told = tuple[float, ApplyReport | None]
+FAILED: Told = (0.0, None)
+
+
+class Listing:
+    """An observer that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[Told] = []
+
+    def synced(self, seconds: float, report: ApplyReport) -> None:
+        self.told.append((seconds, report))
+
+    def failed(self) -> None:
+        self.told.append(FAILED)
+
+
 class Rig:
     """A Sync over a mode in memory, fed with manifests."""
 
@@ -37,7 +54,8 @@ class Rig:
         settings = NodeSettings("node-a", cluster_cidrs=("10.244.0.0/16",))
         state = ClusterState(settings, frozenset({"192.168.0.11", "127.0.0.1"}))
         ticks = itertools.count()
-        self.sync = Sync(state, self.mode, Kind, lambda: next(ticks) / 1000)
+        self.observer = Listing()
+        self.sync = Sync(state, self.mode, Kind, lambda: next(ticks) / 1000, self.observer)
 
     def say(self, *texts: str, retry: bool = False) -> Outcome | None:
         """Save files a.yaml, b.yaml..., and sync."""
@@ -50,6 +68,10 @@ class Rig:
             assert not found.problems
             events += self.files.put(f"{name}.yaml", found)[0]
         return Together(tuple(events))
+
+    def observed(self) -> list[Told]:
+        observed, self.observer.told = self.observer.told, []
+        return observed
 
     def list_all(self, text: str = SHOP) -> Outcome | None:
         self.saved(text)
@@ -193,6 +215,23 @@ def test_a_refused_service_that_goes_is_forgotten(rig: Rig) -> None:
     assert rig.sync.run([], retry=True) is None
 
 
+def test_who_counts_is_told_of_each_attempt(rig: Rig) -> None:
+    rig.mode.refuses = {PAY: "too many endpoints"}
+    rig.list_all()
+    [(seconds, report)] = rig.observed()
+    assert seconds == pytest.approx(0.001)
+    assert report == ApplyReport(added=1, failed={PAY: "too many endpoints"})
+    assert rig.sync.run([]) is None
+    assert rig.observed() == []
+    rig.mode.faults = [KernelFault("table is busy")]
+    rig.say(SHOP.replace("10.244.1.3", "10.244.1.9"))
+    assert rig.observed() == [FAILED]
+    rig.mode.waits = 0.5
+    rig.sync.run([], retry=True)
+    [(_, report)] = rig.observed()
+    assert report == ApplyReport(added=1, waited_seconds=0.5, failed=rig.mode.refuses)
+
+
 class TestLog:
     """What an operator reads of it."""
 
@@ -214,6 +253,15 @@ class TestLog:
         rig.say(SHOP.replace("10.244.1.2", "10.244.1.9"))
         assert self.said(lines) == [
             'I"Synced" mode=memory services=2 changed=1 elements=+1-0 took=1.0ms'
+        ]
+
+    def test_a_wait_for_the_lock(self, rig: Rig, lines: pytest.LogCaptureFixture) -> None:
+        rig.list_all()
+        self.said(lines)
+        rig.mode.waits = 9.8765
+        rig.say(SHOP.replace("10.244.1.2", "10.244.1.9"))
+        assert self.said(lines) == [
+            'I"Synced" mode=memory services=2 changed=1 elements=+1-0 took=1.0ms lock_wait=9876ms'
         ]
 
     def test_a_problem_names_object_field_value_and_reason(

@@ -33,7 +33,8 @@ def test_this_kernel(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["probe", "-o", "json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["auto"] == "nftables"
-    assert {feature["state"] for feature in found["features"]} == {"yes"}
+    assert found["working"] == ["nftables", "iptables"]
+    assert {of["state"] for of in found["features"] if not of["optional"]} == {"yes"}
 
 
 def test_a_kernel_that_cannot_is_a_failure(
