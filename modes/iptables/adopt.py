@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from endpoints.names import Family
 from modes.base import Drift
-from modes.iptables import names
+from modes.iptables import names, trials
 from modes.iptables.delta import BULK, Changes, Gone, Placed, Program, Specs, Whole
 from modes.iptables.names import Table
 from modes.iptables.restore import Unreadable, parse
@@ -49,9 +49,13 @@ _FRAMES = frozenset(
                 names.FORWARD,
                 names.PROXY_FIREWALL,
                 names.ROUTE_LOCALNET_WAS_OFF,
+                trials.CHAIN,
             ),
         ),
-        (Table.NAT, (names.SERVICES, names.NODEPORTS, names.MARK_MASQ, names.POSTROUTING)),
+        (
+            Table.NAT,
+            (names.SERVICES, names.NODEPORTS, names.MARK_MASQ, names.POSTROUTING, trials.CHAIN),
+        ),
     )
     for name in of
 )

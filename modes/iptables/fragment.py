@@ -78,13 +78,12 @@ class _ServicePort:
         external = [f for f in plan.frontends if f.kind is not FrontendKind.CLUSTER_IP]
         if plan.has_any:
             internal_local = self._internal_policy() is TrafficPolicy.LOCAL
-            self._endpoint_chains()
-            if plan.cluster:
-                masquerade = () if internal_local else tuple(self._masquerade_internal())
-                self._choice(names.cluster_chain(plan.name), plan.cluster, masquerade)
-            if plan.local:
-                masquerade = tuple(self._masquerade_internal()) if internal_local else ()
-                self._choice(names.local_chain(plan.name), plan.local, masquerade)
+            masquerade = tuple(self._masquerade_internal())
+            cluster, local = names.cluster_chain(plan.name), names.local_chain(plan.name)
+            self._choice(cluster, plan.cluster, () if internal_local else masquerade)
+            # A client that is remembered by both lists would be led by one where the other says.
+            is_twin = self.sticky and bool(plan.cluster)
+            self._choice(local, plan.local, masquerade if internal_local else (), is_twin=is_twin)
             if external:
                 self._own(names.external_chain(plan.name), self._external(external[0].policy))
         for frontend in plan.frontends:
@@ -209,41 +208,44 @@ class _ServicePort:
             elif interface:
                 yield _with(rule, in_interface=interface, inverted="in_interface")
 
-    def _choice(self, chain: str, endpoints: tuple[Endpoint, ...], first: Iterable[Rule]) -> None:
-        """A chain that chooses among endpoints, each with the same probability."""
+    def _choice(
+        self,
+        chain: str,
+        endpoints: tuple[Endpoint, ...],
+        first: tuple[Rule, ...],
+        *,
+        is_twin: bool = False,
+    ) -> None:
+        """A chain that chooses among endpoints, each with the same probability, and theirs."""
+        if not endpoints:
+            return
+        targets: dict[Endpoint, str] = {}
+        for endpoint in endpoints:
+            if not self.style.large or self.sticky or _may_be_here(endpoint):
+                name = names.endpoint_chain(self.plan.name, endpoint, is_twin=is_twin)
+                targets[endpoint] = name
+                self._own(name, self._endpoint(name, endpoint))
         rules = list(first)
         if self.sticky:
-            for endpoint in endpoints:
-                target = names.endpoint_chain(self.plan.name, endpoint)
+            for endpoint, target in targets.items():
                 seconds = self.plan.affinity_seconds or 0
                 note = self._short_note(f"{self.title} -> {endpoint}")
                 rules.append(Rule(target, comment=note, recent=target, recent_seconds=seconds))
         for number, endpoint in enumerate(endpoints):
             probability = share(len(endpoints), number)
-            if self._has_chain(endpoint):
-                target = names.endpoint_chain(self.plan.name, endpoint)
+            if endpoint in targets:
                 note = self._short_note(f"{self.title} -> {endpoint}")
-                rules.append(Rule(target, comment=note, probability=probability))
+                rules.append(Rule(targets[endpoint], comment=note, probability=probability))
             else:
                 rules.append(self._translate(endpoint, probability=probability))
         self._own(chain, rules)
 
-    def _has_chain(self, endpoint: Endpoint) -> bool:
-        return not self.style.large or self.sticky or _may_be_here(endpoint)
-
-    def _endpoint_chains(self) -> None:
+    def _endpoint(self, name: str, endpoint: Endpoint) -> Iterator[Rule]:
         note = self._short_note(self.title)
-        for endpoint in dict.fromkeys((*self.plan.cluster, *self.plan.local)):
-            if not self._has_chain(endpoint):
-                continue
-            name = names.endpoint_chain(self.plan.name, endpoint)
-            rules = []
-            if _may_be_here(endpoint):
-                source = f"{endpoint.address}/{self.length}"
-                rules.append(Rule(names.MARK_MASQ, source=source, comment=note))
-            recent = name if self.sticky else ""
-            rules.append(_with(self._translate(endpoint, note), recent=recent))
-            self._own(name, rules)
+        if _may_be_here(endpoint):
+            source = f"{endpoint.address}/{self.length}"
+            yield Rule(names.MARK_MASQ, source=source, comment=note)
+        yield _with(self._translate(endpoint, note), recent=name if self.sticky else "")
 
     def _translate(self, endpoint: Endpoint, note: str = "", probability: int = 0) -> Rule:
         return Rule(

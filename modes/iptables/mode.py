@@ -184,6 +184,7 @@ class IptablesMode:
                 raise
             except EnvironmentFault as fault:
                 self._tell("Not looked at", variant=variant, family=family, reason=str(fault))
+        Kernel(there[0][0], self._tell).remove_counters()
         return found
 
     def _observe(self, family: Family) -> Found:

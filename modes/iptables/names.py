@@ -45,6 +45,7 @@ _SVC, _SVL, _EXT, _FW, _SEP = "KUBE-SVC-", "KUBE-SVL-", "KUBE-EXT-", "KUBE-FW-",
 OF_A_SERVICE = (_SVC, _SVL, _EXT, _FW, _SEP)
 """How the names of chains begin that belong to one Service port."""
 _HASH_LENGTH = 16
+_TWIN = "/local"
 
 
 def cluster_chain(name: ServicePortName) -> str:
@@ -67,9 +68,12 @@ def firewall_chain(name: ServicePortName) -> str:
     return _FW + _hash(port_id(name))
 
 
-def endpoint_chain(name: ServicePortName, endpoint: Endpoint) -> str:
-    """`KUBE-SEP-…`: one endpoint of one Service port."""
-    return _SEP + _hash(port_id(name) + str(endpoint))
+def endpoint_chain(name: ServicePortName, endpoint: Endpoint, *, is_twin: bool = False) -> str:
+    """`KUBE-SEP-…`: one endpoint of one Service port.
+
+    A twin, which kube-proxy has not, does the same and has a memory of clients of its own.
+    """
+    return _SEP + _hash(port_id(name) + str(endpoint) + (_TWIN if is_twin else ""))
 
 
 def port_id(name: ServicePortName) -> str:
