@@ -74,7 +74,7 @@ def places(mode: str, explanation: Explanation) -> tuple[str, ...]:
     return tuple(chain(step.place, explanation) for step in explanation.steps)
 
 
-def probe(mode: str) -> tuple[Feature, ...]:
+def probe(mode: str, settings: ModeSettings = DEFAULTS) -> tuple[Feature, ...]:
     """What this machine can do of what a mode needs, the most telling feature first.
 
     Changes nothing; needs CAP_NET_ADMIN, without it states are `unknown`. Raises as `create`.
@@ -83,7 +83,7 @@ def probe(mode: str) -> tuple[Feature, ...]:
     if mode == "iptables":
         from modes.iptables.probe import features  # noqa: PLC0415 (see above)
 
-        return features()
+        return features(settings.iptables_variant)
     from modes.nftables.probe import probe as nftables  # noqa: PLC0415 (see above)
 
     return nftables()

@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from types import FrameType
 
 from endpoints.addresses import bracketed
@@ -44,7 +45,7 @@ def run(wanted: Config) -> int:
         signal.signal(number, stop)
     collect_seldom()
     log.setup(wanted.verbosity)
-    chosen = registry.choose(wanted.mode)
+    chosen = registry.choose(wanted.mode, partial(registry.probe, settings=wanted.of_modes))
     with ExitStack() as stack:
         mode = registry.create(chosen, wanted.of_modes, log.warning)
         stack.callback(mode.close)
