@@ -5,6 +5,7 @@ Real processes and the real kernel, in the test's own network.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import queue
 import signal
@@ -22,8 +23,8 @@ import pytest
 from endpoints.node import NodeSettings
 from endpoints.objects import Kind
 from endpoints.state import ClusterState
+from modes import registry
 from modes.base import KernelFault
-from modes.nftables.mode import NftablesMode
 from proxy.app import follow
 from proxy.schedule import Schedule
 from proxy.sources.base import Died, Message, Stop, Together
@@ -34,9 +35,9 @@ from tests.unit.proxy.build import BOTH, PAY, MemoryMode, endpoints, node, servi
 SHOP = together(service(), endpoints("10.244.1.2"), node())
 
 
-def in_kernel() -> dict[str, tuple[str, ...]]:
-    """The endpoints of each Service in this network's kernel."""
-    mode = NftablesMode()
+def in_kernel(name: str = "nftables") -> dict[str, tuple[str, ...]]:
+    """The endpoints of each Service in this network's kernel, as a mode programmed it."""
+    mode = registry.create(name)
     try:
         return {of.name: of.frontends[0].endpoints for of in mode.dump()}
     finally:
@@ -128,9 +129,10 @@ def headgate(start: Start, manifests: Path) -> Headgate:
 @pytest.fixture(autouse=True)
 def clean_kernel() -> Iterator[None]:
     yield
-    mode = NftablesMode()
-    mode.cleanup()
-    mode.close()
+    for name in registry.BUILT:
+        mode = registry.create(name)
+        mode.cleanup()
+        mode.close()
 
 
 def test_a_saved_file_is_in_the_kernel_at_once(headgate: Headgate, manifests: Path) -> None:
@@ -257,6 +259,28 @@ def test_who_wants_no_metrics_listens_nowhere(manifests: Path, start: Start) -> 
     headgate.until("Synced")
     with pytest.raises(urllib.error.URLError, match="Connection refused"):
         figures(10249)
+
+
+def test_whoever_holds_the_lock_of_iptables_delays_a_sync_and_is_named(
+    manifests: Path, start: Start
+) -> None:
+    headgate = start("--manifests", str(manifests), "--mode=iptables", "--iptables-variant=legacy")
+    assert "lock_wait" not in headgate.until("Synced")
+    metric = "headgate_xtables_lock_wait_seconds_total "
+    assert f"{metric}0.0\n" in figures(10249)
+    with Path("/run/xtables.lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        manifests.write_text(SHOP.replace("10.244.1.2", "10.244.1.9"))
+        waiting = headgate.until("Waiting for the xtables lock")
+        assert waiting.startswith("W")
+        assert f"(pid {os.getpid()})" in waiting
+        # Who is waited for may have rules of its own to write; ours are as they were.
+        assert in_kernel("iptables") == {"shop/pay:http": ("10.244.1.2:8080",)}
+    assert "changed=1" in (synced := headgate.until("Synced"))
+    assert int(synced.rpartition("lock_wait=")[2].removesuffix("ms\n")) >= 5_000
+    assert in_kernel("iptables") == {"shop/pay:http": ("10.244.1.9:8080",)}
+    [line] = [line for line in figures(10249).splitlines() if line.startswith(metric)]
+    assert float(line.removeprefix(metric)) >= 5
 
 
 def test_no_process_is_started(headgate: Headgate, manifests: Path) -> None:
