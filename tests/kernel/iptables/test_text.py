@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import pytest
 
@@ -16,7 +15,6 @@ from modes.iptables.rules import ChainName, Rule
 from modes.iptables.script import Script, read
 from modes.iptables.variant import Variant
 from tests.kernel.iptables import reader
-from tests.lab import namespaces, sandbox
 from tests.unit.modes.iptables.examples import (
     BY_FAMILY,
     COUNTED,
@@ -32,15 +30,7 @@ EACH = pytest.mark.parametrize(("variant", "family"), [(v, f) for v in Variant f
 HELD = "HELD"
 """A chain that nothing leads to: its rules stand there and match nothing."""
 
-
-@pytest.fixture(autouse=True)
-def _alone() -> Iterator[None]:
-    """In a network in which nobody ever wrote a rule."""
-    sandbox.require_sandbox()
-    network = namespaces.create_network()
-    with namespaces.inside(network):
-        yield
-    os.close(network)
+pytestmark = pytest.mark.usefixtures("network")
 
 
 def held_after(variant: Variant, family: Family, script: Script) -> dict[ChainName, list[str]]:
