@@ -242,6 +242,24 @@ def test_json(explained: Explained) -> None:
     assert found["assumed"] == ""
 
 
+def test_the_chains_and_the_defaults_of_a_mode(explained: Explained) -> None:
+    """Of itself the iptables mode serves NodePorts on all addresses, 127.0.0.1 among them."""
+    aim = ("127.0.0.1:30080", "--from=127.0.0.1")
+    assert explained.headline(*aim).startswith("PASS   127.0.0.1:30080/TCP is left alone")
+    lines = explained.text(*aim, "--mode=iptables").splitlines()
+    assert lines[0].startswith("FORWARD   shop/pay:http -> 10.244.1.2:8080 (50%)")
+    assert [line.split()[1] for line in lines[1:4]] == [
+        "OUTPUT",
+        "KUBE-SVC-VBGEIYV62G5OCDZY",
+        "KUBE-POSTROUTING",
+    ]
+    without = "--iptables-localhost-nodeports=false"
+    assert explained.headline(*aim, "--mode=iptables", without).startswith("PASS")
+    outside = ("198.51.100.20:80", "--from=192.0.2.8", "--mode=iptables")
+    assert "  2  KUBE-FW-VBGEIYV62G5OCDZY   load" in explained.text(*outside)
+    assert explained.headline(*outside) == "DROP   shop/pay:http does not accept 192.0.2.8"
+
+
 def test_json_names_who_it_is_not_for(explained: Explained) -> None:
     found = json.loads(explained.text("192.0.2.1:80", "--output", "json"))
     assert found["verdict"] == "PASS"
