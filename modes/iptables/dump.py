@@ -6,7 +6,7 @@ passed over.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -26,7 +26,9 @@ _SVC, _SVL, _EXT, _FW, _SEP = names.OF_A_SERVICE
 _BOTH = f"{TrafficPolicy.LOCAL} (pods: {TrafficPolicy.CLUSTER})"
 
 
-def services_in(found: Mapping[Family, Mapping[ChainName, list[str]]]) -> tuple[DumpedService, ...]:
+def services_in(
+    found: Mapping[Family, Mapping[ChainName, Sequence[str]]],
+) -> tuple[DumpedService, ...]:
     """All Services, sorted by name, protocol and family.
 
     `found`: the chains of each family with the specs of their rules, as `script.read` has them.
@@ -109,7 +111,7 @@ class _Way(msgspec.Struct):
 class _Reader:
     """The rules of one family, read when they are asked for."""
 
-    def __init__(self, family: Family, held: Mapping[ChainName, list[str]]) -> None:
+    def __init__(self, family: Family, held: Mapping[ChainName, Sequence[str]]) -> None:
         self._family = family
         self._held = held
         self._read: dict[ChainName, tuple[Rule, ...]] = {}
