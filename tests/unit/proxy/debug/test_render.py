@@ -30,6 +30,20 @@ def test_json(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
     assert "10.96.7.7 . tcp . 80" in json.dumps(json.loads(capsys.readouterr().out))
 
 
+def test_iptables(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    assert main([*arguments, "--mode=iptables", "--iptables-masquerade-bit=3"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "10.96.7.7/32" in out
+    assert "-A KUBE-MARK-MASQ -j MARK --set-xmark 0x8/0x8" in out
+    # Of itself this mode serves NodePorts on loopback too.
+    assert "-d 127.0.0.1/32" in out
+    assert main([*arguments, "--mode=iptables", "--iptables-localhost-nodeports=false"]) == 0
+    out = capsys.readouterr().out
+    assert "-d 127.0.0.1/32" not in out
+    assert "--set-xmark 0x4000/0x4000" in out
+
+
 def test_what_had_to_be_left_out_is_a_failure(
     capsys: pytest.CaptureFixture[str], arguments: list[str], tmp_path: Path
 ) -> None:
