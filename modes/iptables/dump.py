@@ -92,8 +92,7 @@ class _Way(msgspec.Struct):
         """As far as rules tell it: where all is refused, it made no difference."""
         if self.is_outside_local:
             return _BOTH
-        drops = self.refusal.endswith(f" {DROP}")
-        is_local = self.local or (drops and not self.cluster)
+        is_local = self.local or self.refusal.endswith(f" {DROP}")
         return TrafficPolicy.LOCAL.value if is_local else TrafficPolicy.CLUSTER.value
 
     @property
