@@ -13,6 +13,9 @@ from tests.packets.turmoil import NODE, SERVING, Turmoil, Verdicts
 
 CONNECTIONS = 10_000
 
+FEWEST_TURNS = 30
+"""A change takes a few milliseconds in nftables mode, in iptables mode twenty."""
+
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
@@ -37,5 +40,5 @@ def test_no_connection_fails_while_everything_is_replaced(lab: Lab, mode: str) -
     assert not verdicts.wrong
     assert verdicts.count >= CONNECTIONS
     # Enough changes to matter, and they did reach the kernel: everybody had their turn.
-    assert replacing.turns > 100
+    assert replacing.turns > FEWEST_TURNS
     assert verdicts.reached == set(SERVING)
