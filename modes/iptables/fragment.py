@@ -38,6 +38,11 @@ class Fragment(msgspec.Struct, frozen=True):
     shared: tuple[tuple[ChainName, Rule], ...]
 
 
+def count_endpoints(plans: Iterable[ServicePlan], family: Family) -> int:
+    """How many endpoints the ports of a Service have, each port's counted for itself."""
+    return sum(len({*plan.cluster, *plan.local}) for plan in plans if plan.family is family)
+
+
 def render(
     plans: Iterable[ServicePlan], node: NodeView, styles: Mapping[Family, Rendering]
 ) -> dict[Family, Fragment]:

@@ -11,7 +11,7 @@ from endpoints.node import NodeView
 from modes.base import ModeSettings, Plans
 from modes.iptables.chains import skeleton
 from modes.iptables.delta import Program, written
-from modes.iptables.fragment import render
+from modes.iptables.fragment import count_endpoints, render
 from modes.iptables.names import Table
 from modes.iptables.rendering import LARGE_CLUSTER, Rendering
 from modes.iptables.rules import ChainName
@@ -59,7 +59,7 @@ def _rules(
 ) -> dict[ChainName, tuple[str, ...]]:
     """All chains with rules of ours."""
     own = {name: [p for p in plans if p.family is family] for name, plans in services.items()}
-    endpoints = sum(len({*plan.cluster, *plan.local}) for of in own.values() for plan in of)
+    endpoints = sum(count_endpoints(plans, family) for plans in own.values())
     style = Rendering(
         masquerade_bit=settings.masquerade_bit,
         large=endpoints > LARGE_CLUSTER,

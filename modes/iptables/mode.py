@@ -14,7 +14,6 @@ import msgspec
 from endpoints.names import Family, ObjectName
 from endpoints.node import NodeView
 from endpoints.nodeports import is_loopback
-from endpoints.plan import ServicePlan
 from modes.base import (
     Adopted,
     ApplyReport,
@@ -31,7 +30,7 @@ from modes.iptables.adopt import Found
 from modes.iptables.chains import Skeleton, skeleton
 from modes.iptables.delta import NOTHING, Changes, Program, Written, written
 from modes.iptables.dump import services_in
-from modes.iptables.fragment import render
+from modes.iptables.fragment import count_endpoints, render
 from modes.iptables.host import host_variant
 from modes.iptables.kernel import (
     Kernel,
@@ -131,7 +130,7 @@ class IptablesMode:
             other = next(v for v in Variant if v is not self._kernel.variant)
             for family in self._skeletons:
                 if installed(family, other):
-                    _leave(Kernel(other, self._tell), family)
+                    _leave(Kernel(other, self._tell), family, stays=True)
             self._leaves_other = False
         return _total(reports)
 
@@ -179,7 +178,7 @@ class IptablesMode:
         found = False
         for variant, family in there:
             try:
-                found |= _leave(Kernel(variant, self._tell), family)
+                found |= _leave(Kernel(variant, self._tell), family, stays=False)
             except NotPermitted:
                 raise
             except EnvironmentFault as fault:
@@ -260,7 +259,7 @@ class IptablesMode:
         plans = tuple(plan for plan in plans if plan.family in self._styles)
         fragments = render(plans, self._node, self._styles)
         return {
-            family: written(family, fragment, _endpoints(plans, family))
+            family: written(family, fragment, count_endpoints(plans, family))
             for family, fragment in fragments.items()
         }
 
@@ -270,7 +269,7 @@ class IptablesMode:
         before = program.fragments
         total = program.endpoints
         for name in (*delta.upserts, *delta.deletes):
-            total += _endpoints(delta.upserts.get(name, ()), family)
+            total += count_endpoints(delta.upserts.get(name, ()), family)
             total -= before.get(name, NOTHING).endpoints
         style = self._styles[family]
         self._styles[family] = msgspec.structs.replace(style, large=total > LARGE_CLUSTER)
@@ -341,10 +340,13 @@ class IptablesMode:
         return _total([*reports, ApplyReport(failed=failed)])
 
 
-def _leave(kernel: Kernel, family: Family) -> bool:
-    """Remove what is ours from one family's tables of one variant; True if there was anything."""
+def _leave(kernel: Kernel, family: Family, *, stays: bool) -> bool:
+    """Remove what is ours from one family's tables of one variant; True if there was anything.
+
+    `stays`: ours is in the other variant, and may need packets from localhost.
+    """
     found = read(kernel.save(family))
-    if adopt.says_localnet_was_off(found):
+    if adopt.says_localnet_was_off(found) and not stays:
         set_route_localnet(on=False)
     keeps = route_localnet() or any(kernel.holds(family, "mangle", hint) for hint in HINTS)
     changes = adopt.removal(found, keeps_martian_rule=keeps)
@@ -353,11 +355,6 @@ def _leave(kernel: Kernel, family: Family) -> bool:
             family, script(Program(family, Skeleton({}, ())), changes, in_blocks=False).text
         )
     return bool(changes)
-
-
-def _endpoints(plans: Iterable[ServicePlan], family: Family) -> int:
-    """How many endpoints of one family the ports of a Service have."""
-    return sum(len({*plan.cluster, *plan.local}) for plan in plans if plan.family is family)
 
 
 def _part(changes: Changes, owners: frozenset[ObjectName]) -> Changes:
