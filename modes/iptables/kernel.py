@@ -33,6 +33,8 @@ LOCK_ROUND_SECONDS = 5
 """How long one program waits for the xtables lock before we say so and start it again. A program
 that outlives a killed headgate writes nothing after that."""
 
+LOCK_PATIENCE_SECONDS = 25
+
 _LOCK_FILE = "/run/xtables.lock"
 _COMMAND = {Family.IPV4: "iptables", Family.IPV6: "ip6tables"}
 _LEGACY_TABLES = {
@@ -96,8 +98,9 @@ class Kernel:
 
         Each block from `*table` to `COMMIT` is one transaction. Returns the seconds for which
         another program kept the xtables lock from us (legacy alone has it): 0 if it was free,
-        else all that passed until the rules were in. Waits for ever, and tells so every
-        LOCK_ROUND_SECONDS. Raises Refused.
+        else all that passed until the rules were in. Tells that it waits every
+        LOCK_ROUND_SECONDS. Raises Refused, and KernelFault after LOCK_PATIENCE_SECONDS: who called
+        must look after other things, an order to stop for one.
         """
         programs = self._installed(family)
         if self.variant is Variant.NFT:
@@ -111,8 +114,10 @@ class Kernel:
         while (answer := _run(command, progress.rest, self._lock)).missed_the_lock:
             waited = True
             progress.advance(answer.output)
-            seconds = round(time.monotonic() - began, 1)
-            self._tell("Waiting for the xtables lock", holder=_holder(self._lock), seconds=seconds)
+            holder, seconds = _holder(self._lock), round(time.monotonic() - began, 1)
+            if seconds >= LOCK_PATIENCE_SECONDS:
+                raise KernelFault(f"{holder} holds the xtables lock for more than {seconds} s")
+            self._tell("Waiting for the xtables lock", holder=holder, seconds=seconds)
         self._require(answer, progress.original_line(answer.line))
         return time.monotonic() - began if waited else 0.0
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from endpoints.names import Family
-from modes.base import EnvironmentFault
+from modes.base import EnvironmentFault, KernelFault
 from modes.iptables import kernel as module
 from modes.iptables.counters import COUNTERS, INVALID_DROPPED
 from modes.iptables.kernel import (
@@ -138,6 +138,19 @@ def test_a_short_wait_is_measured_and_not_told() -> None:
     assert Kernel(Variant.LEGACY, told).restore(Family.IPV4, TEXT) == 0
 
 
+def test_patience_with_the_holder_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is written then, and whoever called can look after an order to stop."""
+    monkeypatch.setattr(module, "LOCK_ROUND_SECONDS", 1)
+    monkeypatch.setattr(module, "LOCK_PATIENCE_SECONDS", 1)
+    kernel = Kernel(Variant.LEGACY)
+    with (
+        others.holder(LOCK, 600) as holder,
+        pytest.raises(KernelFault, match=rf"pid {holder.pid}\) holds the xtables lock for more"),
+    ):
+        kernel.restore(Family.IPV4, TEXT)
+    assert "KUBE-Y" not in kernel.save(Family.IPV4)
+
+
 def test_nft_has_no_lock() -> None:
     with others.holder(LOCK, 600):
         assert Kernel(Variant.NFT).restore(Family.IPV4, TEXT) == 0
@@ -208,7 +221,7 @@ def test_programs_without_a_suffix(
 
 ASK = """
 from endpoints.names import Family
-from modes.base import EnvironmentFault
+from modes.base import EnvironmentFault, KernelFault
 from modes.iptables.kernel import Kernel
 from modes.iptables.variant import Variant
 try:
