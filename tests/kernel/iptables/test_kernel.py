@@ -221,7 +221,7 @@ def test_programs_without_a_suffix(
 
 ASK = """
 from endpoints.names import Family
-from modes.base import EnvironmentFault, KernelFault
+from modes.base import EnvironmentFault
 from modes.iptables.kernel import Kernel
 from modes.iptables.variant import Variant
 try:
