@@ -7,7 +7,7 @@ it, so that a restore that fails leaves the memory as it was.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from ipaddress import ip_network
 from typing import NamedTuple
 
@@ -116,6 +116,16 @@ class Changes(msgspec.Struct):
             [item for item in self.deleted if belongs(item.owner)],
             [item for item in self.gone if belongs(item.owner)],
         )
+
+    def part(self, owners: Collection[ObjectName]) -> Changes:
+        """The changes of some Services; of none: what the node itself needs, and all else needs it.
+
+        What may still be referred to, before all parts are written, goes with none of them.
+        """
+        if owners:
+            return self.only(lambda owner: owner in owners)
+        own = self.only(lambda owner: owner is None)
+        return msgspec.structs.replace(own, deleted=[], gone=[])
 
     def of(self, table: Table) -> Changes:
         """The changes of one table."""

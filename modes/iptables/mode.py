@@ -313,7 +313,7 @@ class IptablesMode:
             if trial is None:
                 changes = adopt.difference(program, found)
             else:
-                changes = _part(adopt.difference(program, found, bulk=inf), trial)
+                changes = adopt.difference(program, found, bulk=inf).part(trial)
             found = None
             if not changes:
                 continue
@@ -331,7 +331,7 @@ class IptablesMode:
                     program.commit({culprit: back})
                     trials.append(trial)
                 elif suspects:
-                    trials += _halves(suspects)
+                    trials += _narrower(trial, suspects)
                 else:
                     raise
             else:
@@ -357,18 +357,18 @@ def _leave(kernel: Kernel, family: Family, *, stays: bool) -> bool:
     return bool(changes)
 
 
-def _part(changes: Changes, owners: frozenset[ObjectName]) -> Changes:
-    """The changes of some Services; of none: those that are the node's own."""
-    if not owners:
-        return changes.only(lambda owner: owner is None)
-    return changes.only(lambda owner: owner in owners)
+def _narrower(
+    trial: frozenset[ObjectName] | None, suspects: list[ObjectName]
+) -> list[frozenset[ObjectName] | None]:
+    """What to try instead of a trial that was refused without a word on whose it was.
 
-
-def _halves(suspects: list[ObjectName]) -> list[frozenset[ObjectName]]:
-    """What to try next, the last first: the node's own rules, then either half."""
+    The last comes first: the node's own, one half of the Services, the other; then all, which by
+    then is what nothing refers to any more.
+    """
     middle = len(suspects) // 2
     halves = [frozenset(suspects[:middle]), frozenset(suspects[middle:])]
-    return [*filter(None, halves), frozenset()]
+    found = [half for half in halves if half]
+    return [None, *found, frozenset()] if trial is None else [*found]
 
 
 def _report(changes: Changes, text: Script, waited_seconds: float) -> ApplyReport:
