@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -84,8 +84,8 @@ RANGES = """
 *nat
 -A KUBE-SERVICES -d 198.51.100.20/32 -p tcp -m comment --comment "shop/pay:http loadbalancer IP" -m tcp --dport 80 -j KUBE-FW-#
 -A KUBE-FW-# -s 192.168.0.0/24 -m comment --comment "shop/pay:http loadbalancer IP" -j KUBE-EXT-#
--A KUBE-FW-# -s 203.0.113.0/24 -m comment --comment "shop/pay:http loadbalancer IP" -j KUBE-EXT-#
 -A KUBE-FW-# -s 198.51.100.20/32 -m comment --comment "shop/pay:http loadbalancer IP" -j KUBE-EXT-#
+-A KUBE-FW-# -s 203.0.113.0/24 -m comment --comment "shop/pay:http loadbalancer IP" -j KUBE-EXT-#
 """
 EXTERNAL_CLUSTER = """
 *nat
@@ -159,53 +159,56 @@ MARK_PREFIX = MARK_ALL.replace("/32 -p tcp", "/32 ! -i veth+ -p tcp")
 ON_CLUSTER_IP = (Port(80, "http"),)
 ON_NODE_PORT = (Port(80, "http", node_port=30080),)
 CLUSTER_IP = DISPATCH + MARK + CHOICE + ENDPOINTS
-LOCAL = {"externalTrafficPolicy": "Local"}
+EXTERNALLY_LOCAL = {"externalTrafficPolicy": "Local"}
+INTERNALLY_LOCAL = {"internalTrafficPolicy": "Local"}
 
 
 def pay(
-    ports: Sequence[Port] = ON_CLUSTER_IP,
+    spec: Mapping[str, object] | None = None,
     pods: Iterable[objects.Endpoint] = PODS,
     *,
+    ports: Sequence[Port] = ON_CLUSTER_IP,
     ingress: Sequence[str] = (),
-    **spec: object,
 ) -> list[Document]:
     """The Service of the textbook and its endpoints."""
     made = service("shop/pay", [VIP], ports, spec=spec, ingress=ingress)
     return [made, slices("shop/pay", ports, pods)[0]]
 
 
-def balanced(pods: Iterable[objects.Endpoint] = PODS, **spec: object) -> list[Document]:
-    return pay(ON_NODE_PORT, pods, ingress=[BALANCER], **spec)
+def balanced(
+    spec: Mapping[str, object] | None = None, pods: Iterable[objects.Endpoint] = PODS
+) -> list[Document]:
+    return pay(spec, pods, ports=ON_NODE_PORT, ingress=[BALANCER])
 
 
 TEXTBOOK: dict[str, tuple[list[Document], str]] = {
     "ClusterIP": (pay(), CLUSTER_IP),
-    "NodePort": (pay(ON_NODE_PORT), CLUSTER_IP + NODE_PORT + EXTERNAL_CLUSTER),
+    "NodePort": (pay(ports=ON_NODE_PORT), CLUSTER_IP + NODE_PORT + EXTERNAL_CLUSTER),
     "LoadBalancer": (balanced(), CLUSTER_IP + NODE_PORT + BALANCED + EXTERNAL_CLUSTER),
     "external IP": (
-        pay(externalIPs=["192.0.2.1"]),
+        pay({"externalIPs": ["192.0.2.1"]}),
         CLUSTER_IP + EXTERNAL_IP + EXTERNAL_CLUSTER,
     ),
     "externalTrafficPolicy Local": (
-        balanced(healthCheckNodePort=32000, **LOCAL),
+        balanced({"healthCheckNodePort": 32000, **EXTERNALLY_LOCAL}),
         CLUSTER_IP + NODE_PORT + BALANCED + EXTERNAL_LOCAL + HEALTH_CHECK,
     ),
     "externalTrafficPolicy Local, none here": (
-        balanced(PODS[1:], **LOCAL),
+        balanced(EXTERNALLY_LOCAL, PODS[1:]),
         DISPATCH + MARK + TWO + ELSEWHERE + NODE_PORT + BALANCED + BYPASS + DROPPED,
     ),
     "source ranges, one of them the node's": (
-        balanced(loadBalancerSourceRanges=["203.0.113.0/24", "192.168.0.0/24"]),
+        balanced({"loadBalancerSourceRanges": ["203.0.113.0/24", "192.168.0.0/24"]}),
         CLUSTER_IP + NODE_PORT + RANGES + EXTERNAL_CLUSTER,
     ),
     "affinity": (
-        pay(**session_affinity(10800)),
+        pay(session_affinity(10800)),
         DISPATCH + MARK + REMEMBER + CHOICE + STICKY_ENDPOINTS,
     ),
-    "no endpoints": (balanced([]), REFUSED),
-    "internalTrafficPolicy Local": (pay(internalTrafficPolicy="Local"), INTERNAL_LOCAL + HERE),
+    "no endpoints": (balanced(pods=[]), REFUSED),
+    "internalTrafficPolicy Local": (pay(INTERNALLY_LOCAL), INTERNAL_LOCAL + HERE),
     "internalTrafficPolicy Local, none here": (
-        pay(pods=PODS[1:], internalTrafficPolicy="Local"),
+        pay(INTERNALLY_LOCAL, PODS[1:]),
         INTERNAL_DROPPED,
     ),
 }
@@ -288,7 +291,7 @@ def test_who_is_masqueraded(render: Renderer, flags: list[str], mark: str) -> No
 
 def test_pods_bypass_policy_local_only_where_they_can_be_told(render: Renderer) -> None:
     without = "\n".join(line for line in BYPASS.splitlines() if "pod traffic" not in line)
-    found = render.service(balanced(**LOCAL), [])
+    found = render.service(balanced(EXTERNALLY_LOCAL), [])
     external = golden(without + "\n-A KUBE-EXT-# -j KUBE-SVL-#")
     assert found["nat KUBE-EXT-" + PLACES["#"]] == external["nat KUBE-EXT-" + PLACES["#"]]
 
@@ -337,8 +340,9 @@ def test_what_is_there_without_any_service(render: Renderer) -> None:
 
 
 def test_rules_that_must_be_first_or_last_are(render: Renderer) -> None:
-    found = render(balanced([]) + TEXTBOOK["ClusterIP"][0], [CLUSTER_CIDR])
+    found = render(balanced(), [CLUSTER_CIDR])
     assert found["nat KUBE-SERVICES"][-1].endswith("--dst-type LOCAL -j KUBE-NODEPORTS")
+    found = render(balanced(pods=[]), [CLUSTER_CIDR])
     assert found["filter KUBE-EXTERNAL-SERVICES"][-1].endswith("-j KUBE-EXTERNAL-NODEPORTS")
     assert found["filter KUBE-SERVICES"][-1].endswith("-j KUBE-CLUSTER-IPS")
     for chain in ("KUBE-SERVICES", "KUBE-EXTERNAL-SERVICES", "KUBE-PROXY-FIREWALL"):
