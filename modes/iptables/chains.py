@@ -162,7 +162,9 @@ class _Builder:
         note = self._remark(text)
         length = 32 if self.family is Family.IPV4 else 128
         for address in self.node_ports.addresses:
-            yield Rule(chain, destination=f"{address}/{length}", comment=note)
+            # Since localhost is routed, a neighbour may route packets for it here (CVE-2020-8558).
+            source = LOCAL if is_loopback(address) else ""
+            yield Rule(chain, destination=f"{address}/{length}", src_type=source, comment=note)
         if self.node_ports.match_all:
             yield Rule(
                 chain,

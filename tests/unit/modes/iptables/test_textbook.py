@@ -318,7 +318,7 @@ FRAME = """
 -A KUBE-PROXY-FIREWALL -m conntrack --ctstate DNAT -j RETURN
 -A KUBE-SERVICES -m conntrack --ctstate DNAT -j RETURN
 -A KUBE-EXTERNAL-SERVICES -m conntrack --ctstate DNAT -j RETURN
--A KUBE-EXTERNAL-SERVICES -d 127.0.0.1/32 -m comment --comment "kubernetes service nodeports; NOTE: this must be the last rule in this chain" -j KUBE-EXTERNAL-NODEPORTS
+-A KUBE-EXTERNAL-SERVICES -d 127.0.0.1/32 -m comment --comment "kubernetes service nodeports; NOTE: this must be the last rule in this chain" -m addrtype --src-type LOCAL -j KUBE-EXTERNAL-NODEPORTS
 -A KUBE-EXTERNAL-SERVICES ! -d 127.0.0.0/8 -m comment --comment "kubernetes service nodeports; NOTE: this must be the last rule in this chain" -m addrtype --dst-type LOCAL -j KUBE-EXTERNAL-NODEPORTS
 -A KUBE-REFUSE -p tcp -j REJECT --reject-with tcp-reset
 -A KUBE-REFUSE -j REJECT --reject-with icmp-port-unreachable
@@ -326,7 +326,7 @@ FRAME = """
 -A PREROUTING -m comment --comment "kubernetes service portals" -j KUBE-SERVICES
 -A OUTPUT -m comment --comment "kubernetes service portals" -j KUBE-SERVICES
 -A POSTROUTING -m comment --comment "kubernetes postrouting rules" -j KUBE-POSTROUTING
--A KUBE-SERVICES -d 127.0.0.1/32 -m comment --comment "kubernetes service nodeports; NOTE: this must be the last rule in this chain" -j KUBE-NODEPORTS
+-A KUBE-SERVICES -d 127.0.0.1/32 -m comment --comment "kubernetes service nodeports; NOTE: this must be the last rule in this chain" -m addrtype --src-type LOCAL -j KUBE-NODEPORTS
 -A KUBE-SERVICES ! -d 127.0.0.0/8 -m comment --comment "kubernetes service nodeports; NOTE: this must be the last rule in this chain" -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS
 -A KUBE-MARK-MASQ -j MARK --set-xmark 0x4000/0x4000
 -A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN
