@@ -59,7 +59,7 @@ class Script:
     @property
     def text(self) -> str:
         """All of it."""
-        return "".join(f"{line}\n" for line in self._lines)
+        return "\n".join([*self._lines, ""])
 
     @property
     def lines(self) -> int:
