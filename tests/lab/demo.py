@@ -1,7 +1,8 @@
 """Does it work? A virtual cluster, headgate on each node, and what becomes of real packets.
 
-`python -m tests.lab.demo`; MODE chooses headgate's --mode, and HOLD=1 leaves a shell in the
-cluster at the end. Exit status 1 when anything is not what it should be.
+`python -m tests.lab.demo`; MODE is a back end of tests/lab/modes.py or what stands for headgate's
+--mode, and HOLD=1 leaves a shell in the cluster at the end. Exit status 1 when anything is not what
+it should be.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.lab import namespaces, sandbox, story
+from tests.lab import modes, namespaces, sandbox, story
 from tests.lab.lab import Lab
 from tests.lab.story import Found
 
@@ -36,7 +37,7 @@ a shell on node-a; leave it with exit, and everything is gone. To try:
   head -1 < /dev/tcp/10.96.7.7/80         ask shop/pay: which pod answers, and which source it saw
   ip netns                                every machine; a shell on one: ip netns exec client bash
   headgate dump                           what the kernel holds, by Service
-  nft list map ip headgate services       the same, by another program
+  {other:39} the same, by another program
   ls {manifests:36} Services and endpoints: save a file, and the kernel has it
 """
 
@@ -94,7 +95,15 @@ def _timed(what: str, text: str) -> Iterator[None]:
     print(f"{time.perf_counter() - began:6.1f} s", flush=True)
 
 
-def _leave_shell(lab: Lab) -> None:
+def other_program(mode: str) -> str:
+    """What lists the Services of a node without headgate."""
+    kind, variant = modes.BACK_ENDS.get(mode, (mode, ""))
+    if kind == "iptables":
+        return f"iptables-{variant}-save -t nat" if variant else "iptables-save -t nat"
+    return "nft list map ip headgate services"
+
+
+def _leave_shell(lab: Lab, mode: str) -> None:
     """A shell in node-a's namespace, with every machine known to `ip netns`."""
     Path("/run/netns").symlink_to(lab.folder / "netns")
     programs = Path(sys.executable).parent
@@ -103,7 +112,8 @@ def _leave_shell(lab: Lab) -> None:
         "PATH": f"{programs}:{os.environ.get('PATH', os.defpath)}",
         "PS1": "node-a# ",
     }
-    print(_HINTS.format(manifests=str(lab.manifests.folder)), flush=True)
+    hints = _HINTS.format(other=other_program(mode), manifests=str(lab.manifests.folder))
+    print(hints, flush=True)
     with namespaces.inside(lab.network["node-a"]):
         subprocess.run(["bash", "--norc"], env=environment, check=False)
 
@@ -127,12 +137,13 @@ def _run(mode: str, *, hold: bool) -> int:
         lab = Lab()
     with lab:
         story.furnish(lab)
-        with _timed("starting", f"headgate --mode {mode} on each node"):
+        flags = " ".join(modes.arguments(mode)).replace("=", " ")
+        with _timed("starting", f"headgate {flags} on each node"):
             lab.start_headgates(mode=mode)
         demo = Demo(lab)
         demo.run()
         if hold:
-            _leave_shell(lab)
+            _leave_shell(lab, mode)
         else:
             print("look around: make demo HOLD=1")
     return 0 if demo.ok else 1

@@ -7,12 +7,14 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tests.lab import story
-from tests.lab.demo import Demo
+from tests.lab.demo import Demo, other_program
 from tests.lab.lab import Lab
+from tests.lab.modes import BACK_ENDS
 from tests.lab.story import Found
 
 STEPS = [
@@ -36,8 +38,9 @@ def run_demo(text: str = "", **environment: str) -> subprocess.CompletedProcess[
     )
 
 
-def test_every_step_is_ok_and_no_connection_fails() -> None:
-    done = run_demo()
+@pytest.mark.parametrize("mode", ["", "iptables-nft", "iptables-legacy"])
+def test_every_step_is_ok_and_no_connection_fails(mode: str) -> None:
+    done = run_demo(MODE=mode)
     assert done.stderr == ""
     assert done.returncode == 0, done.stdout
     assert "FAILED" not in done.stdout
@@ -51,12 +54,25 @@ def test_every_step_is_ok_and_no_connection_fails() -> None:
     assert int(found[1].replace(",", "")) > 1000
 
 
-def test_hold_leaves_a_shell_on_a_node() -> None:
+@pytest.mark.parametrize("mode", ["nftables", "iptables"])
+def test_hold_leaves_a_shell_on_a_node(mode: str) -> None:
     ask = "head -1 < /dev/tcp/10.96.7.7/80; ip netns exec client ip -br address show eth0; exit 3\n"
-    done = run_demo(ask, HOLD="1")
+    done = run_demo(ask, HOLD="1", MODE=mode)
     assert done.returncode == 0, done.stderr
     assert re.search(r"^pod-[abc]6 ", done.stdout, re.MULTILINE)
     assert "203.0.113.7/24" in done.stdout
+
+
+@pytest.mark.parametrize("mode", ["nftables", "iptables", *BACK_ENDS])
+def test_the_other_program_lists_the_services_of_the_mode(lab: Lab, mode: str) -> None:
+    story.furnish(lab)
+    lab.start_headgate("node-a", mode=mode)
+    try:
+        lab.wait_synced()
+        assert "shop/pay:http" in lab.exec("node-a", other_program(mode).split())
+    finally:
+        lab.stop_headgate("node-a")
+        lab.exec("node-a", [str(Path(sys.executable).with_name("headgate")), "cleanup"])
 
 
 def test_a_headgate_that_does_not_start_is_told_with_its_own_words() -> None:
