@@ -42,7 +42,7 @@ demo: packages venv ## a virtual cluster, step by step (MODE=nftables, HOLD=1 le
 	$(PY) -m tests.lab.demo
 
 .PHONY: bench
-bench: packages venv ## measure (MODE=nftables)
+bench: packages venv ## measure (MODE=nftables, or iptables: both of its variants)
 	$(PY) -m tests.bench
 
 .PHONY: format

@@ -1,10 +1,10 @@
 """`make bench`: what does each size of cluster cost on this machine?
 
-    python -m tests.bench [-o text|json] [--sizes 100x10,10000x10] [--changes 200]
+    python -m tests.bench [-o text|json] [--mode iptables] [--sizes 100x10,10000x10] [--changes 200]
 
-Progress goes to standard error, the report to standard output. Environment: SIZES and OUTPUT stand
-for the flags, MODE for the mode. Everything runs in a sandbox: this machine's own rules are not
-touched.
+Progress goes to standard error, the report to standard output. Environment: SIZES, OUTPUT and FULL
+stand for the flags, MODE for the mode; `iptables` is both of its variants, `iptables-nft` and
+`iptables-legacy` are one. Everything runs in a sandbox: this machine's own rules are not touched.
 """
 
 from __future__ import annotations
@@ -14,34 +14,60 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from tests.bench import cluster, measure, program, report
 from tests.bench.cluster import Size
-from tests.bench.report import Report
-from tests.lab import sandbox
+from tests.bench.program import Ran
+from tests.bench.results import Measured, Report
+from tests.bench.targets import targets
+from tests.lab import modes, sandbox
 
-SIZES = "100x10,1000x10,10000x10,100x1000,50000x1"
-RUNS = (Size(1_000, 10), Size(10_000, 10))
+STAND_IN_CHANGES = 20
+MINUTES = ("iptables-nft", 10_000)
+"""With more endpoints than that, kube-proxy's layout takes this back end minutes."""
+
+
+class Defaults(NamedTuple):
+    """What is measured of a mode, unless flags say otherwise."""
+
+    sizes: str
+    changes: int
+    runs: tuple[Size, ...]
+    """The sizes at which the real program runs too."""
+
+
+NFTABLES = Defaults(
+    "100x10,1000x10,10000x10,100x1000,50000x1", 200, (Size(1_000, 10), Size(10_000, 10))
+)
+IPTABLES = Defaults("1000x10,5000x10", 60, (Size(1_000, 10), Size(5_000, 10)))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, and print the report; 0 also where a target is missed: machines differ."""
     flags = _parser().parse_args(arguments)
-    if flags.mode != "nftables":
-        print(f"bench: MODE={flags.mode}: only nftables is measured", file=sys.stderr)
+    back_ends = [name for name in modes.BACK_ENDS if flags.mode in (name, modes.BACK_ENDS[name][0])]
+    if not back_ends:
+        known = ", ".join(dict.fromkeys([*modes.BACK_ENDS, "iptables"]))
+        print(f"bench: MODE={flags.mode}: must be one of {known}", file=sys.stderr)
         return 2
     if not sandbox.is_inside():
         sandbox.reexecute()
-    sizes = [measure.measured(of, flags.changes, tell) for of in flags.sizes]
-    runs = []
-    for of in RUNS:
-        if of in flags.sizes:
-            sandbox.enter_private()
-            tell(f"{of}: headgate run --once")
-            runs.append(program.run_once(of))
-    found = Report(_machine(), sizes, runs, report.targets(sizes, runs))
+    sizes: list[Measured] = []
+    runs: list[Ran] = []
+    for back_end in back_ends:
+        defaults = IPTABLES if measure.variant(back_end) else NFTABLES
+        for of in flags.sizes or _sizes(defaults.sizes):
+            sizes.append(
+                _measured(back_end, of, flags.changes or defaults.changes, full=flags.full)
+            )
+            if of in defaults.runs:
+                sandbox.enter_private()
+                tell(f"{back_end}, {of}: headgate run --once")
+                runs.append(program.run_once(back_end, of))
+    found = Report(_machine(), sizes, runs, targets(sizes, runs))
     if flags.output == "json":
         print(msgspec.json.format(msgspec.json.encode(found)).decode())
     else:
@@ -54,15 +80,29 @@ def tell(progress: str) -> None:
     print(f"bench: {progress}", file=sys.stderr, flush=True)
 
 
+def _measured(back_end: str, of: Size, changes: int, *, full: bool) -> Measured:
+    found = measure.measured(back_end, of, changes, tell)
+    takes_minutes = back_end == MINUTES[0] and of.services * of.endpoints > MINUTES[1]
+    if measure.variant(back_end) and (full or not takes_minutes):
+        found.stand_in = measure.stand_in(back_end, of, STAND_IN_CHANGES, tell)
+    return found
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make bench", allow_abbrev=False)
     environ = os.environ.get
     parser.add_argument(
         "-o", "--output", choices=("text", "json"), default=environ("OUTPUT", "text")
     )
-    parser.add_argument("--sizes", type=_sizes, default=environ("SIZES", SIZES))
-    parser.add_argument("--changes", type=int, default=200)
+    parser.add_argument("--sizes", type=_sizes, default=environ("SIZES", ""))
+    parser.add_argument("--changes", type=int, default=0, help="of each kind")
     parser.add_argument("--mode", default=environ("MODE", "nftables"))
+    parser.add_argument(
+        "--full",
+        action="store_true",
+        default=environ("FULL", "") == "1",
+        help="what takes minutes too",
+    )
     return parser
 
 

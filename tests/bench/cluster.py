@@ -14,10 +14,11 @@ from typing import NamedTuple
 
 import msgspec
 
-from endpoints.names import Family
+from endpoints.names import Family, Protocol, ServicePortName
 from endpoints.node import DetectLocalMode, NodeSettings
 from endpoints.objects import Kind
 
+PORT, TARGET_PORT = 80, 8080
 PAGE = 500
 """Objects in a page: the limit that client-go asks for."""
 SLICE = 100
@@ -28,6 +29,7 @@ POD_NETWORK = "10.128.0.0/9"
 _FIRST_POD = int(ipaddress.IPv4Address("10.128.0.1"))
 _FIRST_SPARE_POD = int(ipaddress.IPv4Address("10.192.0.1"))
 _FIRST_CLUSTER_IP = int(ipaddress.IPv4Address("10.96.0.10"))
+_VERSIONS = {Kind.SERVICE: "v1", Kind.ENDPOINT_SLICE: "discovery.k8s.io/v1"}
 
 SETTINGS = NodeSettings("node-0", DetectLocalMode.CLUSTER_CIDR, cluster_cidrs=(POD_NETWORK,))
 LOCAL_ADDRESSES = frozenset({"127.0.0.1", "192.168.0.11"})
@@ -54,11 +56,27 @@ def size(text: str) -> Size:
     return Size(int(found[1]), int(found[2]))
 
 
+def service_port(number: int) -> ServicePortName:
+    """The one port of a Service."""
+    return ServicePortName(_namespace(number), _name(number), "http", Protocol.TCP)
+
+
+def cluster_ip(number: int) -> str:
+    """The address of a Service."""
+    return _address(_FIRST_CLUSTER_IP + number)
+
+
+def pods(of: Size, number: int) -> list[str]:
+    """The addresses of a Service's endpoints."""
+    first = _FIRST_POD + number * of.endpoints
+    return [_address(first + index) for index in range(of.endpoints)]
+
+
 def lists(of: Size) -> Iterator[tuple[Kind, bytes]]:
     """The pages of both lists."""
     slices = (obj for number in range(of.services) for obj in _slices(of, number))
-    yield from _pages(Kind.SERVICE, "v1", map(_service, range(of.services)))
-    yield from _pages(Kind.ENDPOINT_SLICE, "discovery.k8s.io/v1", slices)
+    yield from _pages(Kind.SERVICE, map(_service, range(of.services)))
+    yield from _pages(Kind.ENDPOINT_SLICE, slices)
 
 
 def documents(of: Size) -> Iterator[tuple[str, bytes]]:
@@ -66,24 +84,33 @@ def documents(of: Size) -> Iterator[tuple[str, bytes]]:
     for namespace in range(min(NAMESPACES, of.services)):
         items: list[Json] = []
         for number in range(namespace, of.services, NAMESPACES):
-            items.append({"apiVersion": "v1", "kind": "Service", **_service(number)})
-            version = {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice"}
-            items += [{**version, **obj} for obj in _slices(of, number)]
+            items.append(_typed(Kind.SERVICE, _service(number)))
+            items += [_typed(Kind.ENDPOINT_SLICE, obj) for obj in _slices(of, number)]
         document = {"apiVersion": "v1", "kind": "List", "items": items}
         yield f"{_namespace(namespace)}.json", msgspec.json.encode(document)
 
 
 def replacements(of: Size, count: int) -> Iterator[bytes]:
     """Watch lines: one endpoint becomes another and, with the next line, itself again."""
-    return _events(of, count, spare=True)
+    return map(_line, _modified(of, count, spare=True))
 
 
 def resizings(of: Size, count: int) -> Iterator[bytes]:
     """Watch lines: one endpoint goes and, with the next line, comes back."""
-    return _events(of, count, spare=False)
+    return map(_line, _modified(of, count, spare=False))
 
 
-def _events(of: Size, count: int, *, spare: bool) -> Iterator[bytes]:
+def arrivals(of: Size, count: int) -> Iterator[bytes]:
+    """Watch lines: a Service comes with its endpoints and, with the next lines, goes again."""
+    for pair in range((count + 1) // 2):
+        number = of.services + pair
+        objects = [_typed(Kind.SERVICE, _service(number))]
+        objects += [_typed(Kind.ENDPOINT_SLICE, one) for one in _slices(of, number)]
+        for event in ("ADDED", "DELETED"):
+            yield b"\n".join(_line(one, event) for one in objects)
+
+
+def _modified(of: Size, count: int, *, spare: bool) -> Iterator[Json]:
     """Pairs of a change and its undoing, each pair at another Service chosen at random."""
     choice = random.Random(of.services)
     for pair in range((count + 1) // 2):
@@ -97,29 +124,32 @@ def _events(of: Size, count: int, *, spare: bool) -> Iterator[bytes]:
             listed[index] = _endpoint(number, index, _FIRST_SPARE_POD + pair, of)
         else:
             del listed[index]
-        yield _line(after)
-        yield _line(before)
+        yield _typed(Kind.ENDPOINT_SLICE, after)
+        yield _typed(Kind.ENDPOINT_SLICE, before)
 
 
-def _line(obj: Json) -> bytes:
-    typed = {"kind": "EndpointSlice", "apiVersion": "discovery.k8s.io/v1", **obj}
-    return msgspec.json.encode({"type": "MODIFIED", "object": typed})
+def _line(obj: Json, event: str = "MODIFIED") -> bytes:
+    return msgspec.json.encode({"type": event, "object": obj})
 
 
-def _pages(kind: Kind, version: str, objects: Iterable[Json]) -> Iterator[tuple[Kind, bytes]]:
+def _typed(kind: Kind, obj: Json) -> Json:
+    return {"kind": kind, "apiVersion": _VERSIONS[kind], **obj}
+
+
+def _pages(kind: Kind, objects: Iterable[Json]) -> Iterator[tuple[Kind, bytes]]:
     page: list[Json] = []
     for obj in objects:
         if len(page) == PAGE:
-            yield kind, _page(kind, version, page, "eyJ2IjoibWV0YS5rOHMuaW8vdjEifQ")
+            yield kind, _page(kind, page, "eyJ2IjoibWV0YS5rOHMuaW8vdjEifQ")
             page = []
         page.append(obj)
-    yield kind, _page(kind, version, page, "")
+    yield kind, _page(kind, page, "")
 
 
-def _page(kind: Kind, version: str, items: list[Json], following: str) -> bytes:
+def _page(kind: Kind, items: list[Json], following: str) -> bytes:
     metadata = {"resourceVersion": "4711", "continue": following}
-    page = {"kind": f"{kind}List", "apiVersion": version, "metadata": metadata, "items": items}
-    return msgspec.json.encode(page)
+    typed = {"kind": f"{kind}List", "apiVersion": _VERSIONS[kind]}
+    return msgspec.json.encode({**typed, "metadata": metadata, "items": items})
 
 
 def _namespace(number: int) -> str:
@@ -155,13 +185,13 @@ def _metadata(number: int, name: str, uid: str) -> Json:
 
 
 def _service(number: int) -> Json:
-    name, address = _name(number), _address(_FIRST_CLUSTER_IP + number)
+    name, address = _name(number), cluster_ip(number)
     selector = {"app.kubernetes.io/name": name, "app.kubernetes.io/instance": "shop"}
     notes = {
         "meta.helm.sh/release-name": "shop",
         "meta.helm.sh/release-namespace": _namespace(number),
     }
-    port = {"name": "http", "protocol": "TCP", "port": 80, "targetPort": "http"}
+    port = {"name": "http", "protocol": "TCP", "port": PORT, "targetPort": "http"}
     fields = {
         "f:metadata": {
             "f:annotations": {".": {}, **{f"f:{key}": {} for key in notes}},
@@ -243,7 +273,7 @@ def _slices(of: Size, number: int, generation: int = 1) -> Iterator[Json]:
                 _endpoint(number, i, _FIRST_POD + number * of.endpoints + i, of)
                 for i in range(first, last)
             ],
-            "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
+            "ports": [{"name": "http", "port": TARGET_PORT, "protocol": "TCP"}],
         }
 
 

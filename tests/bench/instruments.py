@@ -7,11 +7,12 @@ its work through the code that the real process runs.
 from __future__ import annotations
 
 import re
+import resource
 import socket
 import sys
 import time
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,10 +21,14 @@ from endpoints.names import ObjectName
 from endpoints.node import NodeView
 from endpoints.plan import ServicePlan
 from endpoints.state import ClusterState
-from modes.base import Adopted, ApplyReport, Delta, Plans
+from modes.base import Adopted, ApplyReport, Delta, Drift, DumpedService, Mode, Plans
+from modes.iptables import kernel as iptables
+from modes.iptables.answers import Answer
 from modes.nftables.kernel import Kernel
 from modes.nftables.mode import NftablesMode
+from tests.bench import program
 from tests.bench.cluster import LOCAL_ADDRESSES, SETTINGS
+from tests.lab import modes
 
 _CHILD_EVENTS = frozenset(
     {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system"}
@@ -34,7 +39,7 @@ class Stopwatch:
     """Seconds by name of a part, and how often a thing was done."""
 
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+        self.seconds: defaultdict[str, float] = defaultdict(float)
         self.counts: Counter[str] = Counter()
 
     @contextmanager
@@ -48,7 +53,7 @@ class Stopwatch:
 
     def add(self, part: str, began: float) -> None:
         """Add the time since `began` to a part."""
-        self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - began
+        self.seconds[part] += time.perf_counter() - began
 
     def reset(self) -> None:
         """Forget everything."""
@@ -84,34 +89,94 @@ class MeasuredSocket:
         self._real.close()
 
 
-class MeasuredMode(NftablesMode):
-    """The nftables mode; remembers its last report."""
+class MeasuredPrograms:
+    """The programs that the iptables mode starts; a commit happens inside `…-restore`.
 
-    def __init__(self, watch: Stopwatch) -> None:
-        super().__init__()
+    Weighed, a program that writes is started by a small process, which tells how large it gets:
+    what the kernel tells of a child of ours is at least our own size. That takes longer.
+    """
+
+    def __init__(self, watch: Stopwatch, *, weighed: bool) -> None:
         self._watch = watch
-        self._open = Kernel()
-        self._open._socket = MeasuredSocket(self._open._socket, watch)  # type: ignore[assignment]
+        self._weighed = weighed
+        self._run = iptables._run
+        self.peak_megabytes = 0.0
+
+    def run(self, command: Sequence[str], text: str = "", lock: Path | None = None) -> Answer:
+        """Run one, and add its time to `kernel`, or to `kernel read` if it writes nothing."""
+        if "--noflush" not in command:
+            with self._watch.measure("kernel read"):
+                return self._run(command, text, lock)
+        if self._weighed:
+            return self._weigh(command, text)
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        with self._watch.measure("kernel"):
+            answer = self._run(command, text, lock)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        self._watch.seconds["user"] += after.ru_utime - before.ru_utime
+        self._watch.seconds["system"] += after.ru_stime - before.ru_stime
+        return answer
+
+    def _weigh(self, command: Sequence[str], text: str) -> Answer:
+        try:
+            cost = program.launch(command, text.encode())
+        except program.Failed as failed:
+            return Answer(failed.status, "", failed.said)
+        self.peak_megabytes = max(self.peak_megabytes, cost.peak_megabytes)
+        return Answer(0, "", "")
+
+
+class MeasuredMode:
+    """A mode that remembers its last report."""
+
+    def __init__(self, back_end: str, watch: Stopwatch, *, weighed: bool) -> None:
+        self._watch = watch
+        self._mode: Mode = modes.create(back_end)
+        self.programs = MeasuredPrograms(watch, weighed=weighed)
+        self.name = self._mode.name
         self.adopted: Adopted | None = None
         self.report = ApplyReport()
+        if isinstance(self._mode, NftablesMode):
+            kernel = Kernel()
+            kernel._socket = MeasuredSocket(kernel._socket, watch)  # type: ignore[assignment]
+            self._mode._open = kernel
+        else:
+            iptables._run = self.programs.run
 
     def start(self, node: NodeView) -> Adopted:
         """Start, measured."""
         with self._watch.measure("start"):
-            self.adopted = super().start(node)
+            self.adopted = self._mode.start(node)
         return self.adopted
 
     def replace(self, services: Mapping[ObjectName, Plans]) -> ApplyReport:
         """Replace, measured; the plans are made meanwhile."""
         with self._watch.measure("replace"):
-            self.report = super().replace(services)
+            self.report = self._mode.replace(services)
         return self.report
 
-    def apply(self, delta_: Delta[ObjectName, Plans]) -> ApplyReport:
+    def apply(self, delta: Delta[ObjectName, Plans]) -> ApplyReport:
         """Apply, measured."""
         with self._watch.measure("apply"):
-            self.report = super().apply(delta_)
+            self.report = self._mode.apply(delta)
         return self.report
+
+    def verify(self) -> Drift:
+        """Hold the kernel against what was applied."""
+        return self._mode.verify()
+
+    def dump(self) -> tuple[DumpedService, ...]:
+        """Dump, measured."""
+        with self._watch.measure("dump"):
+            return self._mode.dump()
+
+    def cleanup(self) -> bool:
+        """Remove everything."""
+        return self._mode.cleanup()
+
+    def close(self) -> None:
+        """Give back sockets."""
+        self._mode.close()
 
 
 class MeasuredState(ClusterState):
@@ -153,3 +218,11 @@ def peak_megabytes() -> float:
     found = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
     assert found is not None
     return int(found[1]) / 1024
+
+
+def processor_seconds() -> float:
+    """What this process used of the processors, with its children that ended."""
+    return sum(
+        usage.ru_utime + usage.ru_stime
+        for usage in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    )

@@ -1,129 +1,55 @@
-"""What do the measurements say, and which targets do they meet? Pure."""
+"""How does one read what was measured? Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-import msgspec
+from tests.bench.results import Measured, Report, StandIn
+from tests.bench.worker import Changes
 
-from tests.bench.cluster import Size
-from tests.bench.worker import Changes, Load, Loaded
+_Row = tuple[str, Callable[[Measured], str]]
 
-
-class Measured(msgspec.Struct):
-    """Everything about one size."""
-
-    services: int
-    endpoints: int
-    loaded: Loaded
-    restart: Load
-
-    @property
-    def size(self) -> Size:
-        """The size that was measured."""
-        return Size(self.services, self.endpoints)
-
-
-class Ran(msgspec.Struct):
-    """The real program, from its start to its exit: `headgate run --once`."""
-
-    services: int
-    endpoints: int
-    seconds: float
-    peak_megabytes: float
-
-    @property
-    def size(self) -> Size:
-        """The size that was measured."""
-        return Size(self.services, self.endpoints)
-
-
-class Target(msgspec.Struct):
-    """What was promised of one size, and what came of it."""
-
-    size: str
-    what: str
-    limit: str
-    figure: str
-    met: bool
-
-
-class Report(msgspec.Struct):
-    """All that a run of the bench found."""
-
-    machine: str
-    sizes: list[Measured]
-    runs: list[Ran]
-    targets: list[Target] = []
-
-
-TARGET_SIZE = Size(10_000, 10)
-
-_Rows = tuple[tuple[str, Callable[[Measured], str]], ...]
-
-
-def _changes(title: str, of: Callable[[Measured], Changes]) -> _Rows:
-    return (
-        (f"{title}: p50 / p90 / p99 ms", lambda m: _spread(of(m))),
-        ("  ours, p50 ms", lambda m: f"{of(m).ours_p50:.2f}"),
-        ("  kernel, p50 ms", lambda m: f"{of(m).kernel_p50:.2f}"),
-        ("  messages, elements", lambda m: f"{of(m).messages:.1f}, {of(m).elements:.1f}"),
-        ("  bytes, system calls", lambda m: f"{of(m).bytes_sent:.0f}, {of(m).system_calls:.1f}"),
-        ("  child processes", lambda m: str(of(m).child_processes)),
-    )
-
-
-def _spread(of: Changes) -> str:
-    return f"{of.p50:.2f} / {of.p90:.2f} / {of.p99:.2f}"
-
-
-_ROWS: _Rows = (
-    ("load: decode s", lambda m: f"{m.loaded.load.decode:.2f}"),
-    ("  fold + plan s", lambda m: f"{m.loaded.load.fold_and_plan:.2f}"),
-    ("  encode + commit s", lambda m: f"{m.loaded.load.encode_and_commit:.2f}"),
-    ("    of that the kernel s", lambda m: f"{m.loaded.load.kernel:.2f}"),
-    ("  bytes -> kernel, whole s", lambda m: f"{m.loaded.load.whole:.2f}"),
-    ("    processor's time s", lambda m: f"{m.loaded.load.cpu:.2f}"),
-    ("  peak RSS MB", lambda m: f"{m.loaded.load.peak_megabytes:.0f}"),
-    ("  elements", lambda m: f"{m.loaded.load.elements:,}"),
-    ("  messages", lambda m: f"{m.loaded.load.messages:,}"),
-    ("  bytes", lambda m: f"{m.loaded.load.bytes_sent:,}"),
-    *_changes("endpoint replaced", lambda m: m.loaded.replaced),
-    *_changes("endpoint removed, added", lambda m: m.loaded.resized),
-    ("restart: bytes -> kernel, whole s", lambda m: f"{m.restart.whole:.2f}"),
-    ("    processor's time s", lambda m: f"{m.restart.cpu:.2f}"),
-    ("  reading back, kernel s", lambda m: f"{m.restart.read_back:.2f}"),
-    ("  elements written", lambda m: f"{m.restart.elements:,}"),
-    ("  peak RSS MB", lambda m: f"{m.restart.peak_megabytes:.0f}"),
-    ("peak RSS after changes MB", lambda m: f"{m.loaded.peak_megabytes:.0f}"),
+_KINDS: tuple[tuple[str, Callable[[Measured], Changes]], ...] = (
+    ("endpoint replaced", lambda m: m.loaded.replaced),
+    ("endpoint removed, added", lambda m: m.loaded.resized),
+    ("Service added, removed", lambda m: m.loaded.arrived),
 )
 
 
 def text(report: Report) -> str:
     """The report as aligned tables."""
     parts = [report.machine]
-    if report.sizes:
-        head = ["Services x endpoints", *(str(m.size) for m in report.sizes)]
+    for back_end in dict.fromkeys(m.back_end for m in report.sizes):
+        sizes = [m for m in report.sizes if m.back_end == back_end]
+        rows = [*_rows(back_end)]
+        if any(m.stand_in for m in sizes):
+            rows += _STAND_IN
+        head = [f"{back_end}, Services x endpoints", *(str(m.size) for m in sizes)]
         parts.append(
-            _table([head, *([name, *map(cell, report.sizes)] for name, cell in _ROWS)], right=True)
+            _table([head, *([name, *map(cell, sizes)] for name, cell in rows)], right=True)
         )
-        parts += slopes(report.sizes)
+        parts += slopes(sizes)
     if report.runs:
-        rows = [["headgate run --once", "start to exit s", "peak RSS MB"]]
-        rows += [[str(r.size), f"{r.seconds:.2f}", f"{r.peak_megabytes:.0f}"] for r in report.runs]
-        parts.append(_table(rows, right=True))
+        rows_of_runs = [["headgate run --once", "Services x endpoints", "s", "peak RSS MB"]]
+        for run in report.runs:
+            figures = [f"{run.cost.seconds:.2f}", f"{run.cost.peak_megabytes:.0f}"]
+            rows_of_runs.append([run.back_end, str(run.size), *figures])
+        parts.append(_table(rows_of_runs, right=True))
     if report.targets:
-        rows = [["target", "size", "limit", "measured", ""]]
-        rows += [
-            [t.what, t.size, t.limit, t.figure, "met" if t.met else "NOT MET"]
+        judged = [["target", "size", "what", "limit", "measured", ""]]
+        judged += [
+            [t.back_end, t.size, t.what, t.limit, t.figure, "met" if t.met else "NOT MET"]
             for t in report.targets
         ]
-        parts.append(_table(rows, right=False))
+        parts.append(_table(judged, right=False))
     return "\n\n".join(parts)
 
 
 def slopes(sizes: Sequence[Measured]) -> list[str]:
-    """How a change grows between the smallest and the largest cluster with as many endpoints."""
+    """How a change grows between the smallest and the largest cluster with as many endpoints.
+
+    All of one back end.
+    """
     out: list[str] = []
     for endpoints in sorted({m.endpoints for m in sizes}):
         alike = sorted((m for m in sizes if m.endpoints == endpoints), key=lambda m: m.services)
@@ -132,59 +58,106 @@ def slopes(sizes: Sequence[Measured]) -> list[str]:
             continue
         growth = large.services / small.services
         lines = [f"from {small.size} to {large.size}, {growth:,.0f} times as many Services:"]
-        for what, a, b in (
-            ("endpoint replaced", small.loaded.replaced, large.loaded.replaced),
-            ("endpoint removed, added", small.loaded.resized, large.loaded.resized),
-        ):
+        for what, kind in _KINDS:
+            a, b = kind(small), kind(large)
             ours, kernel = b.ours_p50 / a.ours_p50, b.kernel_p50 / a.kernel_p50
-            lines.append(f"  {what}: ours x {ours:.1f}, kernel x {kernel:.1f}")
+            lines.append(f"  {what}: ours x {ours:.1f}, {_writer(small.back_end)} x {kernel:.1f}")
         out.append("\n".join(lines))
     return out
 
 
-def targets(sizes: Sequence[Measured], runs: Sequence[Ran]) -> list[Target]:
-    """The promises that these measurements can judge."""
-    out: list[Target] = []
-    found = {m.size: m for m in sizes}
-    if full := found.get(TARGET_SIZE):
-        load, worst = full.loaded.load, max(full.loaded.replaced.p50, full.loaded.resized.p50)
-        children = load.child_processes + full.loaded.replaced.child_processes
-        children += full.loaded.resized.child_processes
-        memory = max(full.loaded.peak_megabytes, full.restart.peak_megabytes)
-        out += [
-            _below(full.size, "encode + commit", load.encode_and_commit, 1.0, "s"),
-            _below(full.size, "manifests in memory to kernel", load.whole, 3.0, "s"),
-            _below(full.size, "peak RSS, load and restart", memory, 150.0, "MB"),
-            _below(full.size, "one change, p50", worst, 5.0, "ms"),
-            _exactly(full.size, "child processes", children),
-            _exactly(full.size, "elements written by a restart", full.restart.elements),
-        ]
-        if small := found.get(Size(100, 10)):
-            out.append(_flat(full, small))
-    for run in runs:
-        if run.size == TARGET_SIZE:
-            out += [
-                _below(run.size, "headgate run --once, peak RSS", run.peak_megabytes, 150.0, "MB")
-            ]
-    return out
+def _writer(back_end: str) -> str:
+    return "kernel" if back_end == "nftables" else "iptables"
 
 
-def _flat(large: Measured, small: Measured) -> Target:
-    ratio = max(
-        large.loaded.replaced.ours_p50 / small.loaded.replaced.ours_p50,
-        large.loaded.resized.ours_p50 / small.loaded.resized.ours_p50,
-    )
-    what = f"our part of a change against {small.size}"
-    return Target(str(large.size), what, "< 2.0 times", f"{ratio:.1f} times", met=ratio < 2)
+def _rows(back_end: str) -> Iterator[_Row]:
+    is_nftables = back_end == "nftables"
+    element, message = ("elements", "messages") if is_nftables else ("rules", "lines")
+    writer = _writer(back_end)
+    yield "load: decode s", lambda m: f"{m.loaded.load.decode:.2f}"
+    yield "  fold + plan s", lambda m: f"{m.loaded.load.fold_and_plan:.2f}"
+    yield "  encode + commit s", lambda m: f"{m.loaded.load.encode_and_commit:.2f}"
+    yield f"    of that the {writer} s", lambda m: f"{m.loaded.load.kernel:.2f}"
+    if not is_nftables:
+        yield "      its user, system s", lambda m: _pair(m.loaded.load.user, m.loaded.load.system)
+    yield "  bytes -> kernel, whole s", lambda m: f"{m.loaded.load.whole:.2f}"
+    yield "    processor's time s", lambda m: f"{m.loaded.load.cpu:.2f}"
+    yield "  peak RSS MB", lambda m: f"{m.loaded.load.peak_megabytes:.0f}"
+    if not is_nftables:
+        yield "  peak RSS of iptables MB", lambda m: f"{m.weighed.load:.0f}" if m.weighed else "-"
+        yield "  child processes", lambda m: str(m.loaded.load.child_processes)
+    yield f"  {element}", lambda m: f"{m.loaded.load.elements:,}"
+    yield f"  {message}", lambda m: f"{m.loaded.load.messages:,}"
+    yield "  bytes", lambda m: f"{m.loaded.load.bytes_sent:,}"
+    for title, kind in _KINDS:
+        for name, cell in _changes(title, writer, f"{message}, {element}"):
+            yield name, lambda m, cell=cell, kind=kind: cell(kind(m))  # type: ignore[misc]
+    if not is_nftables:
+        yield (
+            "peak RSS of iptables, change MB",
+            lambda m: f"{m.weighed.change:.0f}" if m.weighed else "-",
+        )
+    yield "restart: bytes -> kernel, whole s", lambda m: f"{m.restarted.load.whole:.2f}"
+    yield "    processor's time s", lambda m: f"{m.restarted.load.cpu:.2f}"
+    yield f"  reading back, {writer} s", lambda m: f"{m.restarted.load.read_back:.2f}"
+    yield f"  {element} written", lambda m: f"{m.restarted.load.elements:,}"
+    yield "  peak RSS MB", lambda m: f"{m.restarted.load.peak_megabytes:.0f}"
+    yield "dump s", lambda m: f"{m.restarted.dump:.2f}"
+    yield f"  of that reading, {writer} s", lambda m: f"{m.restarted.dump_read:.2f}"
+    yield "peak RSS after changes MB", lambda m: f"{m.loaded.peak_megabytes:.0f}"
 
 
-def _below(of: Size, what: str, figure: float, limit: float, unit: str) -> Target:
-    measured = f"{figure:.2f} {unit}" if unit != "MB" else f"{figure:.0f} {unit}"
-    return Target(str(of), what, f"< {limit:.0f} {unit}", measured, met=figure < limit)
+def _changes(title: str, writer: str, units: str) -> Iterator[tuple[str, Callable[[Changes], str]]]:
+    yield f"{title}: p50 / p90 / p99 ms", lambda c: f"{c.p50:.2f} / {c.p90:.2f} / {c.p99:.2f}"
+    yield "  ours, p50 ms", lambda c: f"{c.ours_p50:.2f}"
+    yield f"  {writer}, p50 ms", lambda c: f"{c.kernel_p50:.2f}"
+    if writer == "iptables":
+        yield "    its user, system ms", lambda c: _pair(c.user, c.system)
+    yield f"  {units}", lambda c: f"{c.messages:.1f}, {c.elements:.1f}"
+    if writer == "iptables":
+        yield "  bytes", lambda c: f"{c.bytes_sent:,.0f}"
+    else:
+        yield "  bytes, system calls", lambda c: f"{c.bytes_sent:.0f}, {c.system_calls:.1f}"
+    yield "  child processes", lambda c: f"{c.child_processes / c.count:g}"
 
 
-def _exactly(of: Size, what: str, figure: int) -> Target:
-    return Target(str(of), what, "0", str(figure), met=figure == 0)
+def _of_stand_in(cell: Callable[[StandIn], str]) -> Callable[[Measured], str]:
+    return lambda m: cell(m.stand_in) if m.stand_in else "-"
+
+
+def _ratio(
+    ours: Callable[[Measured], float], its: Callable[[StandIn], float]
+) -> Callable[[Measured], str]:
+    return lambda m: f"{its(m.stand_in) / ours(m):.1f} x" if m.stand_in else "-"
+
+
+_STAND_IN: tuple[_Row, ...] = (
+    ("kube-proxy's layout, iptables alone s", _of_stand_in(lambda s: f"{s.first.seconds:.2f}")),
+    ("  user, system s", _of_stand_in(lambda s: _pair(s.first.user, s.first.system))),
+    ("  peak RSS of iptables MB", _of_stand_in(lambda s: f"{s.first.peak_megabytes:.0f}")),
+    ("  lines", _of_stand_in(lambda s: f"{s.lines:,}")),
+    ("  bytes", _of_stand_in(lambda s: f"{s.bytes_sent:,}")),
+    (
+        "  endpoint removed, added: p50 / p90 ms",
+        _of_stand_in(lambda s: f"{s.change_p50:.2f} / {s.change_p90:.2f}"),
+    ),
+    ("    user, system ms", _of_stand_in(lambda s: _pair(s.change_user, s.change_system))),
+    ("    lines", _of_stand_in(lambda s: f"{s.change_lines:,.0f}")),
+    ("    bytes", _of_stand_in(lambda s: f"{s.change_bytes:,.0f}")),
+    ("    peak RSS of iptables MB", _of_stand_in(lambda s: f"{s.change_peak_megabytes:.0f}")),
+    (
+        "  it / bytes -> kernel, whole",
+        _ratio(lambda m: m.loaded.load.whole, lambda s: s.first.seconds),
+    ),
+    (
+        "  it / endpoint removed, added",
+        _ratio(lambda m: m.loaded.resized.p50, lambda s: s.change_p50),
+    ),
+)
+
+
+def _pair(one: float, other: float) -> str:
+    return f"{one:.2f}, {other:.2f}"
 
 
 def _table(rows: Sequence[Sequence[str]], *, right: bool) -> str:

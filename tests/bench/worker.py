@@ -1,7 +1,8 @@
-"""What does one size cost? Runs in a process of its own: `python -m tests.bench.worker PART FD`.
+"""What does one size cost? A process of its own: `python -m tests.bench.worker PART BACK_END FD`.
 
-PART is `load` (an empty kernel, then single changes) or `restart` (the kernel holds everything
-already). Answers with one line of JSON. The network namespace is the one it was started in.
+PART is `load` (an empty kernel, then single changes), `restart` (the kernel holds everything
+already, and then lists it) or `weigh` (an empty kernel: how large do the programs get that write?).
+Answers with one line of JSON. The network namespace is the one it was started in.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 import msgspec
 
 from endpoints.decode import decode_list, decode_watch
-from endpoints.events import Replace
+from endpoints.events import Delete, Replace, Upsert
 from endpoints.objects import Kind, KubernetesObject
 from proxy.app import collect_seldom, taken
 from proxy.sync import Sync
@@ -25,6 +27,7 @@ from tests.bench.instruments import (
     Stopwatch,
     count_children,
     peak_megabytes,
+    processor_seconds,
 )
 from tests.lab import sandbox
 
@@ -41,13 +44,18 @@ class Load(msgspec.Struct):
     encode_and_commit: float
     """Rendering, packing, and the kernel's part."""
     kernel: float
-    """Of that the kernel's own: the time in sendmsg(2)."""
+    """Of that the kernel's own: the time in sendmsg(2), or in iptables' programs that write."""
+    user: float
+    """Of the processor, in those programs; 0 without any."""
+    system: float
+    """Of the processor, in the kernel for those programs."""
     read_back: float
-    """Reading what the kernel held before."""
+    """Reading what the kernel held before, and in iptables mode what variant the host uses."""
     whole: float
     """From bytes in memory to the kernel's acknowledgement."""
     cpu: float
-    """The processor's time for that, the kernel's part included: what a busy machine leaves equal."""
+    """The processor's time for that, with the kernel's part and children: what a busy machine leaves
+    equal."""
     peak_megabytes: float
     elements: int
     messages: int
@@ -67,8 +75,10 @@ class Changes(msgspec.Struct):
     ours_p50: float
     """The whole without the kernel's part."""
     kernel_p50: float
+    user: float
+    """Per change, as the next five; of the programs that write."""
+    system: float
     messages: float
-    """Per change, as the next three."""
     bytes_sent: float
     elements: float
     system_calls: float
@@ -82,17 +92,48 @@ class Loaded(msgspec.Struct):
     load: Load
     replaced: Changes
     resized: Changes
+    arrived: Changes
     peak_megabytes: float
     """After the changes."""
+
+
+class Restarted(msgspec.Struct):
+    """What the part `restart` answers."""
+
+    load: Load
+    dump: float
+    """Seconds to list what the kernel holds, by Service."""
+    dump_read: float
+    """Of that: to read it."""
+    dumped: int
+    """How many Service ports."""
+
+
+class Weighed(msgspec.Struct):
+    """What the part `weigh` answers: the largest program, in megabytes."""
+
+    load: float
+    change: float
+
+
+class _Named(msgspec.Struct):
+    kind: Kind
+
+
+class _Line(msgspec.Struct):
+    object: _Named
+
+
+_LINE = msgspec.json.Decoder(_Line)
 
 
 class Program:
     """The parts of the real process that are measured, wired as it wires them."""
 
-    def __init__(self) -> None:
+    def __init__(self, back_end: str, *, weighed: bool = False) -> None:
         self.watch = Stopwatch()
         self.state = MeasuredState(self.watch)
-        self.mode = MeasuredMode(self.watch)
+        self.mode = MeasuredMode(back_end, self.watch, weighed=weighed)
         self.sync = Sync(self.state, self.mode, LISTED, time.monotonic)
 
     def load(self, pages: Iterator[tuple[str, bytes]]) -> float:
@@ -111,22 +152,27 @@ class Program:
             if not page.continue_token:
                 return
 
-    def change(self, line: bytes) -> None:
-        """Take in one line of a watch; returns when the kernel has acknowledged."""
-        watched = decode_watch(line, Kind.ENDPOINT_SLICE)
-        assert watched.event is not None, watched
-        outcome = self.sync.run([watched.event])
-        assert outcome is not None, "the event changed nothing"
+    def change(self, lines: Iterable[tuple[Kind, bytes]]) -> None:
+        """Take in lines of watches at once; returns when the kernel has acknowledged."""
+        outcome = self.sync.run(list(self._watched(lines)))
+        assert outcome is not None, "the events changed nothing"
         assert not outcome.fault, outcome.fault
+
+    @staticmethod
+    def _watched(lines: Iterable[tuple[Kind, bytes]]) -> Iterator[Upsert | Delete]:
+        for kind, line in lines:
+            watched = decode_watch(line, kind)
+            assert watched.event is not None, watched
+            yield watched.event
 
 
 def loaded(program: Program, frames: Iterator[tuple[str, bytes]], imports: float) -> Load:
     """Let the program list everything; what is left in `frames` are changes."""
     watch = program.watch
     count_children(watch)
-    cpu = time.process_time()
+    cpu = processor_seconds()
     whole = program.load(frames)
-    cpu = time.process_time() - cpu
+    cpu = processor_seconds() - cpu
     assert program.mode.adopted is not None, "nothing was programmed"
     seconds, report = watch.seconds, program.mode.report
     return Load(
@@ -135,6 +181,8 @@ def loaded(program: Program, frames: Iterator[tuple[str, bytes]], imports: float
         fold_and_plan=seconds["fold"] + seconds["plan"],
         encode_and_commit=seconds["replace"] - seconds["plan"],
         kernel=seconds["kernel"],
+        user=seconds["user"],
+        system=seconds["system"],
         read_back=seconds["kernel read"],
         whole=whole,
         cpu=cpu,
@@ -147,17 +195,18 @@ def loaded(program: Program, frames: Iterator[tuple[str, bytes]], imports: float
     )
 
 
-def changed(program: Program, lines: Iterable[bytes]) -> Changes:
+def changed(program: Program, frames: Iterable[bytes]) -> Changes:
     """Send one change after the other through the program."""
     watch = program.watch
     watch.reset()
     wholes: list[float] = []
     kernels: list[float] = []
     messages = size = elements = 0
-    for line in lines:
-        before = watch.seconds.get("kernel", 0.0)
+    for frame in frames:
+        lines = [(_LINE.decode(line).object.kind, line) for line in frame.splitlines()]
+        before = watch.seconds["kernel"]
         began = time.perf_counter()
-        program.change(line)
+        program.change(lines)
         wholes.append(time.perf_counter() - began)
         kernels.append(watch.seconds["kernel"] - before)
         report = program.mode.report
@@ -173,6 +222,8 @@ def changed(program: Program, lines: Iterable[bytes]) -> Changes:
         p99=percentile(wholes, 99) * 1000,
         ours_p50=percentile(ours, 50) * 1000,
         kernel_p50=percentile(kernels, 50) * 1000,
+        user=watch.seconds["user"] / count * 1000,
+        system=watch.seconds["system"] / count * 1000,
         messages=messages / count,
         bytes_sent=size / count,
         elements=elements / count,
@@ -187,7 +238,7 @@ def percentile(values: Iterable[float], percent: int) -> float:
     return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]
 
 
-def main(part: str, descriptor: int) -> None:
+def main(part: str, back_end: str, descriptor: int) -> None:
     """Measure one part, and print what it came to."""
     sandbox.require_sandbox()
     collect_seldom()
@@ -197,17 +248,36 @@ def main(part: str, descriptor: int) -> None:
     imports = time.perf_counter() - began
     with os.fdopen(descriptor, "rb") as file:
         frames = feed.read(file)
-        program = Program()
+        program = Program(back_end, weighed=part == "weigh")
         load = loaded(program, frames, imports)
-        if part == "restart":
-            print(msgspec.json.encode(load).decode())
-            return
-        by_label: dict[str, list[bytes]] = {}
-        for label, line in frames:
-            by_label.setdefault(label, []).append(line)
-    replaced, resized = (changed(program, by_label[label]) for label in ("replaced", "resized"))
-    print(msgspec.json.encode(Loaded(load, replaced, resized, peak_megabytes())).decode())
+        found = {"load": _changes, "restart": _restart, "weigh": _weigh}[part](
+            program, load, frames
+        )
+    print(msgspec.json.encode(found).decode())
+
+
+def _changes(program: Program, load: Load, frames: Iterable[tuple[str, bytes]]) -> Loaded:
+    by_label: dict[str, list[bytes]] = {}
+    for label, lines in frames:
+        by_label.setdefault(label, []).append(lines)
+    measured = {label: changed(program, lines) for label, lines in by_label.items()}
+    return Loaded(load, **measured, peak_megabytes=peak_megabytes())
+
+
+def _restart(program: Program, load: Load, _: Iterable[tuple[str, bytes]]) -> Restarted:
+    program.watch.reset()
+    dumped = len(program.mode.dump())
+    return Restarted(
+        load, program.watch.seconds["dump"], program.watch.seconds["kernel read"], dumped
+    )
+
+
+def _weigh(program: Program, _: Load, frames: Iterable[tuple[str, bytes]]) -> Weighed:
+    programs = program.mode.programs
+    load, programs.peak_megabytes = programs.peak_megabytes, 0.0
+    changed(program, [lines for _, lines in islice(frames, 2)])
+    return Weighed(load, programs.peak_megabytes)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

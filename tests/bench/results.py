@@ -1,0 +1,69 @@
+"""What does a run of the bench find? Pure."""
+
+from __future__ import annotations
+
+import msgspec
+
+from tests.bench.cluster import Size
+from tests.bench.program import Launched, Ran
+from tests.bench.worker import Loaded, Restarted, Weighed
+
+
+class Measured(msgspec.Struct):
+    """Everything about one size, in one back end."""
+
+    back_end: str
+    services: int
+    endpoints: int
+    loaded: Loaded
+    restarted: Restarted
+    weighed: Weighed | None = None
+    """Where the back end starts programs."""
+    stand_in: StandIn | None = None
+
+    @property
+    def size(self) -> Size:
+        """The size that was measured."""
+        return Size(self.services, self.endpoints)
+
+    @property
+    def slowest_change(self) -> float:
+        """The median of the kind of change that takes longest; milliseconds."""
+        loaded = self.loaded
+        return max(of.p50 for of in (loaded.replaced, loaded.resized, loaded.arrived))
+
+
+class StandIn(msgspec.Struct):
+    """iptables alone, given what kube-proxy would give it (`kube_proxy`)."""
+
+    first: Launched
+    lines: int
+    bytes_sent: int
+    change_p50: float
+    """Milliseconds, as the next three; an endpoint goes or comes."""
+    change_p90: float
+    change_user: float
+    change_system: float
+    change_peak_megabytes: float
+    change_lines: float
+    change_bytes: float
+
+
+class Target(msgspec.Struct):
+    """What was promised of one size, and what came of it."""
+
+    back_end: str
+    size: str
+    what: str
+    limit: str
+    figure: str
+    met: bool
+
+
+class Report(msgspec.Struct):
+    """All that a run of the bench found."""
+
+    machine: str
+    sizes: list[Measured]
+    runs: list[Ran]
+    targets: list[Target] = []

@@ -1,0 +1,104 @@
+"""Which promises do the measurements keep? Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from tests.bench.cluster import Size
+from tests.bench.program import Ran
+from tests.bench.results import Measured, Target
+
+TARGET_SIZE = Size(10_000, 10)
+"""Of the nftables mode."""
+
+
+class Peer(NamedTuple):
+    """kube-proxy 1.36.2, measured elsewhere on the same class of machine."""
+
+    start: float
+    """Seconds from its start until all rules are in the kernel."""
+    change: float
+    """Milliseconds for one endpoint, median."""
+    speedup: float = 1
+    """How many times as fast a start must be."""
+
+    @property
+    def start_limit(self) -> float:
+        """What a start may take."""
+        return self.start / self.speedup
+
+    @property
+    def change_limit(self) -> float:
+        """What a change may take: half."""
+        return self.change / 2
+
+
+PEERS = {
+    ("iptables-nft", Size(1_000, 10)): Peer(5.9, 81),
+    ("iptables-nft", Size(5_000, 10)): Peer(311, 438, speedup=10),
+    ("iptables-legacy", Size(1_000, 10)): Peer(0.83, 138),
+    ("iptables-legacy", Size(5_000, 10)): Peer(2.8, 760),
+}
+
+
+def targets(sizes: Sequence[Measured], runs: Sequence[Ran]) -> list[Target]:
+    """The promises that these measurements can judge."""
+    return [*_of_nftables(sizes, runs), *_of_iptables(sizes, runs)]
+
+
+def _of_nftables(sizes: Sequence[Measured], runs: Sequence[Ran]) -> Iterator[Target]:
+    found = {m.size: m for m in sizes if m.back_end == "nftables"}
+    if full := found.get(TARGET_SIZE):
+        name = (full.back_end, full.size)
+        loaded, restart = full.loaded, full.restarted.load
+        kinds = (loaded.replaced, loaded.resized, loaded.arrived)
+        children = loaded.load.child_processes + sum(of.child_processes for of in kinds)
+        memory = max(loaded.peak_megabytes, restart.peak_megabytes)
+        yield _below(*name, "encode + commit", loaded.load.encode_and_commit, 1.0, "s")
+        yield _below(*name, "manifests in memory to kernel", loaded.load.whole, 3.0, "s")
+        yield _below(*name, "peak RSS, load and restart", memory, 150.0, "MB")
+        yield _below(*name, "one change, p50", full.slowest_change, 5.0, "ms")
+        yield _exactly(*name, "child processes", children)
+        yield _exactly(*name, "elements written by a restart", restart.elements)
+        if small := found.get(Size(100, 10)):
+            yield _flat(full, small)
+    for run in runs:
+        if (run.back_end, run.size) == ("nftables", TARGET_SIZE):
+            memory = run.cost.peak_megabytes
+            yield _below(
+                run.back_end, run.size, "headgate run --once, peak RSS", memory, 150.0, "MB"
+            )
+
+
+def _of_iptables(sizes: Sequence[Measured], runs: Sequence[Ran]) -> Iterator[Target]:
+    for run in runs:
+        if peer := PEERS.get((run.back_end, run.size)):
+            name, seconds = (run.back_end, run.size), run.cost.seconds
+            yield _below(*name, "headgate run --once", seconds, peer.start_limit, "s")
+    for of in sizes:
+        if peer := PEERS.get((of.back_end, of.size)):
+            name, slowest = (of.back_end, of.size), of.slowest_change
+            yield _below(
+                *name, "one change, p50 of the slowest kind", slowest, peer.change_limit, "ms"
+            )
+            yield _exactly(*name, "rules written by a restart", of.restarted.load.elements)
+
+
+def _flat(large: Measured, small: Measured) -> Target:
+    ratio = max(
+        large.loaded.replaced.ours_p50 / small.loaded.replaced.ours_p50,
+        large.loaded.resized.ours_p50 / small.loaded.resized.ours_p50,
+    )
+    what = f"our part of a change against {small.size}"
+    figure = f"{ratio:.1f} times"
+    return Target(large.back_end, str(large.size), what, "< 2.0 times", figure, met=ratio < 2)
+
+
+def _below(back_end: str, of: Size, what: str, figure: float, limit: float, unit: str) -> Target:
+    measured = f"{figure:.2f} {unit}" if unit != "MB" else f"{figure:.0f} {unit}"
+    return Target(back_end, str(of), what, f"<= {limit:g} {unit}", measured, met=figure <= limit)
+
+
+def _exactly(back_end: str, of: Size, what: str, figure: int) -> Target:
+    return Target(back_end, str(of), what, "0", str(figure), met=figure == 0)
