@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from math import inf
 
-from endpoints.names import Family
+from endpoints.names import Family, ObjectName
 from modes.base import Drift
 from modes.iptables import names, trials
 from modes.iptables.delta import BULK, Changes, Gone, Placed, Program, Specs, Whole
@@ -21,6 +22,9 @@ from modes.iptables.rules import ChainName
 
 Found = Mapping[ChainName, Sequence[str]]
 """Chains with the specs of their rules, as `script.read` gives them."""
+
+Trial = frozenset[ObjectName] | None
+"""The Services whose changes are written together; empty: the node's own; None: all of it."""
 
 BUILT_IN = frozenset({"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"})
 _OF_A_SERVICE = re.compile(rf"({'|'.join(names.OF_A_SERVICE)})[A-Z2-7]{{16}}")
@@ -90,8 +94,27 @@ def difference(program: Program, found: Found, bulk: float = BULK) -> Changes:
         _frame(program, whole, found.get(whole.chain), changes, bulk)
     _guests(program, found, changes)
     stale = [chain for chain in found if is_ours(chain) and chain not in wanted]
-    changes.gone += _gone(stale, _foreign_targets(found))
+    changes.gone += _gone(found, stale, _foreign_targets(found))
     return changes
+
+
+def part(program: Program, found: Found, trial: Trial) -> Changes:
+    """The difference as far as a trial goes; a part may change more of a shared chain than all."""
+    if trial is None:
+        return difference(program, found)
+    return difference(program, found, bulk=inf).part(trial)
+
+
+def narrower(trial: Trial, suspects: Sequence[ObjectName]) -> list[Trial]:
+    """What to try instead of a trial that was refused without a word on whose it was.
+
+    The last comes first: the node's own, one half of the Services, the other; then all, which by
+    then is what nothing refers to any more.
+    """
+    middle = len(suspects) // 2
+    halves = [frozenset(suspects[:middle]), frozenset(suspects[middle:])]
+    found = [half for half in halves if half]
+    return [None, *found, frozenset()] if trial is None else [*found]
 
 
 def removal(found: Found, *, keeps_martian_rule: bool) -> Changes:
@@ -122,7 +145,7 @@ def removal(found: Found, *, keeps_martian_rule: bool) -> Changes:
         for one in specs
         if chain not in ours and (chain, one) not in removed
     }
-    changes.gone = _gone(ours, referred_to)
+    changes.gone = _gone(found, ours, referred_to)
     return changes
 
 
@@ -224,8 +247,13 @@ def _guests(program: Program, found: Found, changes: Changes) -> None:
             changes.deleted += [Placed(None, chain, one) for one in unwanted]
 
 
-def _gone(stale: Iterable[ChainName], referred_to: set[ChainName]) -> list[Gone]:
-    return [Gone(None, chain, chain in referred_to) for chain in stale]
+def _gone(found: Found, stale: Iterable[ChainName], referred_to: set[ChainName]) -> list[Gone]:
+    """What is to be done about stale chains; one that others need and that is empty stays so."""
+    return [
+        Gone(None, chain, chain in referred_to)
+        for chain in stale
+        if found[chain] or chain not in referred_to
+    ]
 
 
 def _foreign_targets(found: Found) -> set[ChainName]:

@@ -7,7 +7,6 @@ Steps only: what to write is worked out in `fragment`, `delta` and `adopt`, how 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from math import inf
 
 import msgspec
 
@@ -298,7 +297,8 @@ class IptablesMode:
     ) -> ApplyReport:
         """Bring the kernel from what it holds to these fragments, without those it refuses.
 
-        A refusal that names no line is traced to a Service by trying halves.
+        A refusal that names no line is traced to a Service by trying halves. What was found some
+        time ago may be wrong by now: nobody is to blame if the first attempt is refused.
         """
         known = self._programs.get(family)
         before = known.fragments if known else {}
@@ -306,14 +306,12 @@ class IptablesMode:
         program.commit(wanted)
         failed: dict[ObjectName, str] = {}
         reports: list[ApplyReport] = []
-        trials: list[frozenset[ObjectName] | None] = [None]
+        trials: list[adopt.Trial] = [None]
         while trials:
             trial = trials.pop()
+            is_fresh = found is None
             found = self._observe(family) if found is None else found
-            if trial is None:
-                changes = adopt.difference(program, found)
-            else:
-                changes = adopt.difference(program, found, bulk=inf).part(trial)
+            changes = adopt.part(program, found, trial)
             found = None
             if not changes:
                 continue
@@ -321,6 +319,9 @@ class IptablesMode:
             try:
                 waited = self._kernel.restore(family, text.text)
             except Refused as refusal:
+                if not is_fresh:
+                    trials.append(trial)
+                    continue
                 suspects = changes.owners()
                 culprit = text.owner_of(refusal.line) if refusal.line else None
                 if culprit is None and trial is not None and len(suspects) == 1:
@@ -331,7 +332,7 @@ class IptablesMode:
                     program.commit({culprit: back})
                     trials.append(trial)
                 elif suspects:
-                    trials += _narrower(trial, suspects)
+                    trials += adopt.narrower(trial, suspects)
                 else:
                     raise
             else:
@@ -355,20 +356,6 @@ def _leave(kernel: Kernel, family: Family, *, stays: bool) -> bool:
             family, script(Program(family, Skeleton({}, ())), changes, in_blocks=False).text
         )
     return bool(changes)
-
-
-def _narrower(
-    trial: frozenset[ObjectName] | None, suspects: list[ObjectName]
-) -> list[frozenset[ObjectName] | None]:
-    """What to try instead of a trial that was refused without a word on whose it was.
-
-    The last comes first: the node's own, one half of the Services, the other; then all, which by
-    then is what nothing refers to any more.
-    """
-    middle = len(suspects) // 2
-    halves = [frozenset(suspects[:middle]), frozenset(suspects[middle:])]
-    found = [half for half in halves if half]
-    return [None, *found, frozenset()] if trial is None else [*found]
 
 
 def _report(changes: Changes, text: Script, waited_seconds: float) -> ApplyReport:

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from modes.iptables.mode import IptablesMode
+from modes.iptables.variant import Variant
+from tests.kernel.iptables import tables
 from tests.lab import namespaces, sandbox
 
 
@@ -20,3 +23,18 @@ def network() -> Iterator[None]:
             yield
     finally:
         os.close(descriptor)
+
+
+@pytest.fixture(params=Variant)
+def variant(request: pytest.FixtureRequest) -> Variant:
+    """Each of the two kinds of iptables."""
+    found: Variant = request.param
+    return found
+
+
+@pytest.fixture
+def mode(network: None, variant: Variant) -> Iterator[IptablesMode]:  # noqa: ARG001
+    """A mode that has not started, in a network of its own."""
+    made = tables.mode_of(variant)
+    yield made
+    made.close()
