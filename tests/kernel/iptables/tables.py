@@ -31,6 +31,7 @@ SHARED = frozenset(
     }
 )
 """Chains in which the rules of Services stand in any order."""
+BUILT_IN = frozenset({"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"})
 FIRST = "-m conntrack --ctstate DNAT -j RETURN"
 LAST = tuple(
     f"-j {chain.name}"
