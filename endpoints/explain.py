@@ -22,7 +22,7 @@ import msgspec
 
 from endpoints.addresses import bracketed, contains, family
 from endpoints.names import Protocol, ServicePortName
-from endpoints.node import DetectLocalMode, NodeView
+from endpoints.node import NodeView
 from endpoints.nodeports import is_loopback
 from endpoints.plan import (
     Endpoint,
@@ -88,6 +88,8 @@ class Place(StrEnum):
 
     PREROUTING = "prerouting"
     OUTPUT = "output"
+    MARTIANS = "martians"
+    """Loopback addresses, asked for by others than the node itself."""
     SOURCE_RANGES = "source ranges"
     UNKNOWN_PORT = "unknown port"
     NO_ENDPOINTS = "no endpoints"
@@ -134,6 +136,9 @@ def walk(plans: Iterable[ServicePlan], node: NodeView, packet: Packet) -> Explan
         Place(packet.hook),
         f"{_target(packet)} is {_A[frontend.kind]} of {plan.name}, policy {frontend.policy}",
     )
+    if packet.hook is Hook.PREROUTING and is_loopback(packet.destination):
+        text = f"nobody but the node itself reaches {packet.destination} -> drop"
+        return _end(Drop(), plan, frontend, [arrival, Step(Place.MARTIANS, text)], plan.unused)
     if frontend.source_ranges and not any(
         contains(cidr, packet.source) for cidr in frontend.source_ranges
     ):
@@ -254,7 +259,7 @@ def _masquerade_internal(plan: ServicePlan, node: NodeView, packet: Packet) -> t
         return True, "masqueradeAll is set: masqueraded"
     if not node.local_traffic.known(plan.family):
         return False, f"local pods cannot be told apart in {plan.family}: not masqueraded"
-    how = _detector(node, packet)
+    how = node.local_traffic.told_by(packet.source, packet.interface)
     if _from_local_pod(node, packet):
         return False, f"{packet.source} is a local pod ({how}): not masqueraded"
     return True, f"{packet.source} is not a local pod ({how}): masqueraded"
@@ -363,22 +368,6 @@ _A = {
     FrontendKind.LOAD_BALANCER: "a load balancer address",
     FrontendKind.NODE_PORT: "the node port",
 }
-
-_CIDR_OPTION = {
-    DetectLocalMode.CLUSTER_CIDR: "clusterCIDR",
-    DetectLocalMode.NODE_CIDR: "podCIDR",
-}
-
-
-def _detector(node: NodeView, packet: Packet) -> str:
-    """How local pods are told apart, as far as it matters for this packet."""
-    local = node.local_traffic
-    if local.mode in _CIDR_OPTION:
-        cidrs = (c for c in local.cidrs if family(c) is family(packet.source))
-        return f"{_CIDR_OPTION[local.mode]} {', '.join(cidrs)}"
-    wanted = local.interface + ("*" if local.mode is DetectLocalMode.INTERFACE_NAME_PREFIX else "")
-    return f"interface {wanted}, arrived on {packet.interface or 'none'}"
-
 
 def _target(packet: Packet) -> str:
     return f"{bracketed(packet.destination)}:{packet.port}/{packet.protocol}"

@@ -44,6 +44,20 @@ class LocalTraffic(msgspec.Struct, frozen=True):
             return bool(self.interface) and (interface or "").startswith(self.interface)
         return any(contains(cidr, source) for cidr in self.cidrs)
 
+    def told_by(self, source: str, interface: str | None) -> str:
+        """How it tells for such a packet, in words: `clusterCIDR 10.244.0.0/16`."""
+        if self.mode in _CIDR_OPTION:
+            cidrs = (cidr for cidr in self.cidrs if family(cidr) is family(source))
+            return f"{_CIDR_OPTION[self.mode]} {', '.join(cidrs)}"
+        prefix = "*" if self.mode is DetectLocalMode.INTERFACE_NAME_PREFIX else ""
+        return f"interface {self.interface}{prefix}, arrived on {interface or 'none'}"
+
+
+_CIDR_OPTION = {
+    DetectLocalMode.CLUSTER_CIDR: "clusterCIDR",
+    DetectLocalMode.NODE_CIDR: "podCIDR",
+}
+
 
 class NodePortAddresses(msgspec.Struct, frozen=True):
     """On which of the node's addresses NodePorts answer, in one family (REFERENCE A.2)."""

@@ -12,6 +12,7 @@ from modes.iptables import names
 _CHAINS = {
     Place.PREROUTING: "PREROUTING",
     Place.OUTPUT: "OUTPUT",
+    Place.MARTIANS: names.FIREWALL,
     Place.UNKNOWN_PORT: names.CLUSTER_IPS,
     Place.POSTROUTING: names.POSTROUTING,
 }

@@ -8,6 +8,7 @@ from endpoints.plan import FrontendKind
 _CHAINS = {
     Place.PREROUTING: "prerouting",
     Place.OUTPUT: "output",
+    Place.MARTIANS: "loopback-guard",
     Place.SOURCE_RANGES: "lb-check",
     Place.UNKNOWN_PORT: "no-endpoints",
     Place.NO_ENDPOINTS: "no-endpoints",

@@ -142,6 +142,8 @@ def _summary(packet: Packet, explanation: Explanation, hops: Sequence[Hop]) -> s
             return f"{service} -> {_ends(hops)}; {_source(packet, hops)}"
         case Drop() if explanation.steps[-1].place is Place.SOURCE_RANGES:
             return f"{service} does not accept {packet.source}"
+        case Drop() if explanation.steps[-1].place is Place.MARTIANS:
+            return f"{packet.source} is not the node itself, and {packet.destination} is its own"
         case Drop():
             return f"{service} has no endpoint on this node that it may use"
         case Reject() if service is None:

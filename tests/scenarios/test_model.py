@@ -92,6 +92,7 @@ def test_settings_are_flags(tmp_path: Path) -> None:
         "--cluster-cidr=",
         "--detect-local-mode=ClusterCIDR",
         "--nodeport-addresses=primary",
+        "--iptables-localhost-nodeports=false",
     ]
 
 
