@@ -140,18 +140,24 @@ def _summary(packet: Packet, explanation: Explanation, hops: Sequence[Hop]) -> s
     match explanation.verdict:
         case Forward():
             return f"{service} -> {_ends(hops)}; {_source(packet, hops)}"
-        case Drop() if explanation.steps[-1].place is Place.SOURCE_RANGES:
-            return f"{service} does not accept {packet.source}"
-        case Drop() if explanation.steps[-1].place is Place.MARTIANS:
-            return f"{packet.source} is not the node itself, and {packet.destination} is its own"
         case Drop():
-            return f"{service} has no endpoint on this node that it may use"
+            return _why_dropped(packet, explanation)
         case Reject() if service is None:
             return f"no Service has {place}"
         case Reject():
             return f"{service} has no endpoints"
         case Pass():
             return f"{place} is left alone"
+
+
+def _why_dropped(packet: Packet, explanation: Explanation) -> str:
+    match explanation.steps[-1].place:
+        case Place.SOURCE_RANGES:
+            return f"{explanation.service} does not accept {packet.source}"
+        case Place.MARTIANS:
+            return f"{packet.source} is not the node itself, and {packet.destination} is its own"
+        case _:
+            return f"{explanation.service} has no endpoint on this node that it may use"
 
 
 def _ends(hops: Sequence[Hop]) -> str:
