@@ -369,6 +369,7 @@ _A = {
     FrontendKind.NODE_PORT: "the node port",
 }
 
+
 def _target(packet: Packet) -> str:
     return f"{bracketed(packet.destination)}:{packet.port}/{packet.protocol}"
 
