@@ -101,13 +101,20 @@ def resizings(of: Size, count: int) -> Iterator[bytes]:
 
 
 def arrivals(of: Size, count: int) -> Iterator[bytes]:
-    """Watch lines: a Service comes with its endpoints and, with the next lines, goes again."""
-    for pair in range((count + 1) // 2):
-        number = of.services + pair
+    """Watch lines, each time several: a Service comes with its endpoints."""
+    return _others(of, count, "ADDED")
+
+
+def departures(of: Size, count: int) -> Iterator[bytes]:
+    """Watch lines, each time several: one of these Services goes with its endpoints."""
+    return _others(of, count, "DELETED")
+
+
+def _others(of: Size, count: int, event: str) -> Iterator[bytes]:
+    for number in range(of.services, of.services + count):
         objects = [_typed(Kind.SERVICE, _service(number))]
         objects += [_typed(Kind.ENDPOINT_SLICE, one) for one in _slices(of, number)]
-        for event in ("ADDED", "DELETED"):
-            yield b"\n".join(_line(one, event) for one in objects)
+        yield b"\n".join(_line(one, event) for one in objects)
 
 
 def _modified(of: Size, count: int, *, spare: bool) -> Iterator[Json]:

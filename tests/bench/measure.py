@@ -87,6 +87,7 @@ def _frames(of: Size, changes: int) -> Iterator[tuple[str, bytes]]:
     yield from (("replaced", line) for line in cluster.replacements(of, changes))
     yield from (("resized", line) for line in cluster.resizings(of, changes))
     yield from (("arrived", lines) for lines in cluster.arrivals(of, changes))
+    yield from (("departed", lines) for lines in cluster.departures(of, changes))
 
 
 def _worker(part: str, back_end: str, descriptor: int, answer: type[T]) -> T:

@@ -12,7 +12,8 @@ _Row = tuple[str, Callable[[Measured], str]]
 _KINDS: tuple[tuple[str, Callable[[Measured], Changes]], ...] = (
     ("endpoint replaced", lambda m: m.loaded.replaced),
     ("endpoint removed, added", lambda m: m.loaded.resized),
-    ("Service added, removed", lambda m: m.loaded.arrived),
+    ("Service added", lambda m: m.loaded.arrived),
+    ("Service removed", lambda m: m.loaded.departed),
 )
 
 

@@ -27,10 +27,9 @@ class Measured(msgspec.Struct):
         return Size(self.services, self.endpoints)
 
     @property
-    def slowest_change(self) -> float:
-        """The median of the kind of change that takes longest; milliseconds."""
-        loaded = self.loaded
-        return max(of.p50 for of in (loaded.replaced, loaded.resized, loaded.arrived))
+    def endpoint_change(self) -> float:
+        """Milliseconds that one endpoint takes, whichever of its changes takes longer; median."""
+        return max(self.loaded.replaced.p50, self.loaded.resized.p50)
 
 
 class StandIn(msgspec.Struct):

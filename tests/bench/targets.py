@@ -52,13 +52,13 @@ def _of_nftables(sizes: Sequence[Measured], runs: Sequence[Ran]) -> Iterator[Tar
     if full := found.get(TARGET_SIZE):
         name = (full.back_end, full.size)
         loaded, restart = full.loaded, full.restarted.load
-        kinds = (loaded.replaced, loaded.resized, loaded.arrived)
+        kinds = (loaded.replaced, loaded.resized, loaded.arrived, loaded.departed)
         children = loaded.load.child_processes + sum(of.child_processes for of in kinds)
         memory = max(loaded.peak_megabytes, restart.peak_megabytes)
         yield _below(*name, "encode + commit", loaded.load.encode_and_commit, 1.0, "s")
         yield _below(*name, "manifests in memory to kernel", loaded.load.whole, 3.0, "s")
         yield _below(*name, "peak RSS, load and restart", memory, 150.0, "MB")
-        yield _below(*name, "one change, p50", full.slowest_change, 5.0, "ms")
+        yield _below(*name, "one endpoint changed, p50", full.endpoint_change, 5.0, "ms")
         yield _exactly(*name, "child processes", children)
         yield _exactly(*name, "elements written by a restart", restart.elements)
         if small := found.get(Size(100, 10)):
@@ -78,10 +78,8 @@ def _of_iptables(sizes: Sequence[Measured], runs: Sequence[Ran]) -> Iterator[Tar
             yield _below(*name, "headgate run --once", seconds, peer.start_limit, "s")
     for of in sizes:
         if peer := PEERS.get((of.back_end, of.size)):
-            name, slowest = (of.back_end, of.size), of.slowest_change
-            yield _below(
-                *name, "one change, p50 of the slowest kind", slowest, peer.change_limit, "ms"
-            )
+            name, change = (of.back_end, of.size), of.endpoint_change
+            yield _below(*name, "one endpoint changed, p50", change, peer.change_limit, "ms")
             yield _exactly(*name, "rules written by a restart", of.restarted.load.elements)
 
 

@@ -50,7 +50,7 @@ class Load(msgspec.Struct):
     system: float
     """Of the processor, in the kernel for those programs."""
     read_back: float
-    """Reading what the kernel held before, and in iptables mode what variant the host uses."""
+    """Reading what the kernel held before; in iptables mode also what the host has and uses."""
     whole: float
     """From bytes in memory to the kernel's acknowledgement."""
     cpu: float
@@ -93,6 +93,7 @@ class Loaded(msgspec.Struct):
     replaced: Changes
     resized: Changes
     arrived: Changes
+    departed: Changes
     peak_megabytes: float
     """After the changes."""
 
@@ -183,7 +184,7 @@ def loaded(program: Program, frames: Iterator[tuple[str, bytes]], imports: float
         kernel=seconds["kernel"],
         user=seconds["user"],
         system=seconds["system"],
-        read_back=seconds["kernel read"],
+        read_back=seconds["kernel read"] + seconds["kernel, trials"],
         whole=whole,
         cpu=cpu,
         peak_megabytes=peak_megabytes(),
