@@ -138,12 +138,13 @@ def removal(found: Found, *, keeps_martian_rule: bool) -> Changes:
                 jumps = [one for one in specs if _target(one) == names.FIREWALL]
                 changes.deleted += [Placed(None, chain, one) for one in jumps]
         ours.append(firewall)
+    emptied = frozenset(ours)
     removed = {(placed.chain, placed.spec) for placed in changes.deleted}
     referred_to = {
         ChainName(chain.table, _target(one))
         for chain, specs in found.items()
         for one in specs
-        if chain not in ours and (chain, one) not in removed
+        if chain not in emptied and (chain, one) not in removed
     }
     changes.gone = _gone(found, ours, referred_to)
     return changes

@@ -352,9 +352,9 @@ def _leave(kernel: Kernel, family: Family, *, stays: bool) -> bool:
     keeps = route_localnet() or any(kernel.holds(family, "mangle", hint) for hint in HINTS)
     changes = adopt.removal(found, keeps_martian_rule=keeps)
     if changes:
-        kernel.restore(
-            family, script(Program(family, Skeleton({}, ())), changes, in_blocks=False).text
-        )
+        nothing = Program(family, Skeleton({}, ()))
+        text = script(nothing, changes, in_blocks=kernel.variant is Variant.NFT)
+        kernel.restore(family, text.text)
     return bool(changes)
 
 

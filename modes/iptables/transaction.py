@@ -6,12 +6,11 @@ the filter table before the nat table stops to translate, and goes after it has 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+from collections.abc import Sequence
 
 import msgspec
 
-from modes.iptables.delta import Changes, Program, Whole
+from modes.iptables.delta import Changes, Gone, Program, Whole
 from modes.iptables.names import Table
 from modes.iptables.script import Script
 
@@ -24,7 +23,8 @@ def script(program: Program, changes: Changes, *, in_blocks: bool) -> Script:
     """The text of one sync.
 
     `in_blocks`: new chains that nothing refers to yet are made in blocks of their own, before the
-    one that links them.
+    one that links them; of each Service, those that are jumped to come first. Those that nothing
+    refers to any more go the same way, after it.
     """
     out = Script()
     late = Changes(deleted=changes.deleted, gone=changes.gone)
@@ -43,7 +43,13 @@ def script(program: Program, changes: Changes, *, in_blocks: bool) -> Script:
         made = {item.chain for item in loose}
         rest = [item for item in changes.new if item.chain not in made]
         changes = msgspec.structs.replace(changes, new=rest)
+    unlinked = [item for item in changes.gone if item.chain.table is Table.NAT]
+    if in_blocks and len(unlinked) > CHAINS_IN_A_BLOCK:
+        changes = msgspec.structs.replace(changes, gone=[])
+    else:
+        unlinked = []
     _section(out, program, Table.NAT, changes)
+    _unlinked_chains(out, unlinked)
     _section(out, program, Table.FILTER, late)
     return out
 
@@ -61,11 +67,8 @@ def _section(out: Script, program: Program, table: Table, everything: Changes) -
         out.append(placed.chain.name, placed.spec, placed.owner)
     for placed in reversed(changes.guests):
         out.insert(placed.chain.name, 1, placed.spec, placed.owner)
-    for gone in changes.gone:
-        out.chain(gone.chain.name, gone.owner)
-    for gone in changes.gone:
-        if not gone.is_referred_to:
-            out.remove_chain(gone.chain.name, gone.owner)
+    _empty(out, changes.gone)
+    _remove(out, changes.gone)
     out.commit()
 
 
@@ -78,21 +81,29 @@ def _write(out: Script, whole: Sequence[Whole]) -> None:
             out.append(of.chain.name, spec, of.owners[number] if of.owners else of.owner)
 
 
+def _empty(out: Script, gone: Sequence[Gone]) -> None:
+    for item in gone:
+        out.chain(item.chain.name, item.owner)
+
+
+def _remove(out: Script, gone: Sequence[Gone]) -> None:
+    for item in gone:
+        if not item.is_referred_to:
+            out.remove_chain(item.chain.name, item.owner)
+
+
 def _loose_chains(out: Script, loose: list[Whole]) -> None:
-    """Blocks of whole Services: those of one refer to each other."""
-    for block in _blocks(loose):
+    """Blocks of chains that jump to none but their own and earlier ones."""
+    for start in range(0, len(loose), CHAINS_IN_A_BLOCK):
         out.section(Table.NAT)
-        _write(out, block)
+        _write(out, loose[start : start + CHAINS_IN_A_BLOCK])
         out.commit()
 
 
-def _blocks(loose: list[Whole]) -> Iterator[list[Whole]]:
-    block: list[Whole] = []
-    for _, of in groupby(loose, key=lambda item: item.owner):
-        chains = list(of)
-        if block and len(block) + len(chains) > CHAINS_IN_A_BLOCK:
-            yield block
-            block = []
-        block += chains
-    if block:
-        yield block
+def _unlinked_chains(out: Script, gone: list[Gone]) -> None:
+    """They jump to each other: all are empty before the first is removed."""
+    for step in (_empty, _remove):
+        for start in range(0, len(gone), CHAINS_IN_A_BLOCK):
+            out.section(Table.NAT)
+            step(out, gone[start : start + CHAINS_IN_A_BLOCK])
+            out.commit()

@@ -8,9 +8,7 @@ chains may stand in any order.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 from hypothesis import given
@@ -22,7 +20,7 @@ from modes.iptables import mode as module
 from modes.iptables.mode import IptablesMode
 from modes.iptables.rendering import LARGE_CLUSTER
 from modes.iptables.variant import Variant
-from tests.kernel.iptables import others, tables
+from tests.kernel.iptables import others, programs, tables
 from tests.lab import namespaces, sandbox
 from tests.laws.clusters import (
     Cluster,
@@ -88,27 +86,6 @@ def iptables(request: pytest.FixtureRequest) -> Iterator[IptablesMode]:
     made.close()
 
 
-_watched: list[list[str]] = []
-
-
-def _audit(event: str, arguments: tuple[object, ...]) -> None:
-    if _watched and event == "subprocess.Popen":
-        _watched[-1].append(str(arguments[0]))
-
-
-sys.addaudithook(_audit)
-
-
-@contextmanager
-def programs() -> Iterator[list[str]]:
-    """The programs that are started meanwhile."""
-    _watched.append([])
-    try:
-        yield _watched[-1]
-    finally:
-        _watched.pop()
-
-
 def held(mode: IptablesMode) -> tables.State:
     return tables.state(mode._kernel.variant)
 
@@ -157,12 +134,12 @@ def test_twice_is_once(iptables: IptablesMode, first: Cluster, second: Cluster) 
         iptables.start(node)
         iptables.replace(plans)
         before = tables.everything(iptables._kernel.variant)
-        with programs() as started:
+        with programs.started() as started:
             report = iptables.apply(Delta(plans, frozenset()))
         assert (report.messages, report.bytes_sent, started) == (0, 0, [])
         after_a_crash = tables.mode_of(iptables._kernel.variant)
         assert after_a_crash.start(node).kept
-        with programs() as started:
+        with programs.started() as started:
             report = after_a_crash.replace(plans)
         after_a_crash.close()
         assert (report.messages, report.bytes_sent, started) == (0, 0, [])

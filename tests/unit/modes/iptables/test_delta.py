@@ -156,9 +156,24 @@ def test_chains_that_nothing_refers_to_are_made_in_blocks(monkeypatch: pytest.Mo
     state = {SERVICES[n]: service(n, 3, 80, refuses=False) for n in range(4)}
     kernel = kernel_with(state, in_blocks=True)
     nat = [met for met in kernel.blocks if any(n.name.startswith("KUBE-SEP") for n in met)]
-    assert len(nat) == 4 + 1
+    made = 4 * (1 + 3) + len({"KUBE-MARK-MASQ", "KUBE-POSTROUTING", "KUBE-NODEPORTS"})
+    assert len(nat) == -(-made // 4) + 1
     assert not any(met[ChainName(Table.NAT, "PREROUTING")] for met in nat[:-1])
     assert essence(kernel.chains) == essence(kernel_with(state).chains)
+
+
+def test_chains_that_nothing_refers_to_any_more_go_in_blocks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(transaction, "CHAINS_IN_A_BLOCK", 4)
+    state = {SERVICES[n]: service(n, 3, 80, refuses=False) for n in range(4)}
+    kernel, program = kernel_with(state, in_blocks=True), program_of({})
+    changes = adopt.difference(program, kernel.chains)
+    text = transaction.script(program, changes, in_blocks=True).text
+    sizes = [block.count("\n:") for block in text.split("COMMIT\n")]
+    assert max(sizes) <= 4
+    kernel.restore(text)
+    assert essence(kernel.chains) == essence(kernel_with({}).chains)
 
 
 def test_one_network_holds_all_cluster_ips() -> None:
