@@ -44,7 +44,8 @@ POSTROUTING = "KUBE-POSTROUTING"
 _SVC, _SVL, _EXT, _FW, _SEP = "KUBE-SVC-", "KUBE-SVL-", "KUBE-EXT-", "KUBE-FW-", "KUBE-SEP-"
 OF_A_SERVICE = (_SVC, _SVL, _EXT, _FW, _SEP)
 """How the names of chains begin that belong to one Service port."""
-_HASH_LENGTH = 16
+_HASH_BYTES = 10
+"""They are the 16 letters that kube-proxy keeps of the whole."""
 _TWIN = "/local"
 
 
@@ -82,4 +83,4 @@ def port_id(name: ServicePortName) -> str:
 
 
 def _hash(text: str) -> str:
-    return base64.b32encode(hashlib.sha256(text.encode()).digest())[:_HASH_LENGTH].decode()
+    return base64.b32encode(hashlib.sha256(text.encode()).digest()[:_HASH_BYTES]).decode()
