@@ -26,7 +26,7 @@ from modes.base import (
 )
 from modes.iptables import adopt
 from modes.iptables.adopt import Found
-from modes.iptables.chains import Skeleton, skeleton
+from modes.iptables.chains import ROUTE_LOCALNET_WAS_OFF, Skeleton, skeleton
 from modes.iptables.delta import NOTHING, Changes, Program, Written, written
 from modes.iptables.dump import services_in
 from modes.iptables.fragment import count_endpoints, render
@@ -67,12 +67,18 @@ class IptablesMode:
         self._found: dict[Family, Found] = {}
         self._leaves_other = False
         self._localnet_was_off = False
+        self._localnet_is_ours = False
 
     @property
     def _kernel(self) -> Kernel:
         if self._using is None:
             raise RuntimeError("start() comes first")
         return self._using
+
+    @property
+    def _other(self) -> Kernel:
+        """The variant that this host does not use."""
+        return Kernel(next(v for v in Variant if v is not self._kernel.variant), self._tell)
 
     def close(self) -> None:
         """Forget what was found; the rules stay."""
@@ -98,10 +104,11 @@ class IptablesMode:
             except EnvironmentFault as fault:
                 if family is Family.IPV4:
                     raise
-                self._found.pop(family, None)
+                for known in (self._found, self._styles, self._programs):
+                    known.pop(family, None)
                 warnings.append(f"Services have no {family} here: {fault}")
-        said = adopt.says_localnet_was_off(self._found[Family.IPV4])
-        self._localnet_was_off = said or not route_localnet()
+        self._localnet_is_ours = self._says_localnet_was_off()
+        self._localnet_was_off = self._localnet_is_ours or not route_localnet()
         self._skeletons = {family: self._skeleton(family) for family in self._found}
         warnings += self._lacking()
         ours = {family for family, found in self._found.items() if adopt.holds_ours(found)}
@@ -126,10 +133,9 @@ class IptablesMode:
             reports.append(self._reconcile(family, wanted.pop(family), found))
         self._settle_localnet()
         if self._leaves_other:
-            other = next(v for v in Variant if v is not self._kernel.variant)
             for family in self._skeletons:
-                if installed(family, other):
-                    _leave(Kernel(other, self._tell), family, stays=True)
+                if installed(family, self._other.variant):
+                    _leave(self._other, family, stays=True)
             self._leaves_other = False
         return _total(reports)
 
@@ -213,12 +219,19 @@ class IptablesMode:
     def _serves_loopback(self) -> bool:
         return self._node is not None and any(map(is_loopback, self._node.node_ports_v4.addresses))
 
+    def _says_localnet_was_off(self) -> bool:
+        """Whether we were the first to route localhost, as our rules in either variant note."""
+        if adopt.says_localnet_was_off(self._found[Family.IPV4]):
+            return True
+        note = ROUTE_LOCALNET_WAS_OFF
+        return self._leaves_other and self._other.holds(Family.IPV4, note.table, note.name)
+
     def _settle_localnet(self) -> None:
         """Allow packets from localhost to leave where NodePorts need it, forbid it if we did."""
         refusal = ""
         if self._serves_loopback():
             refusal = set_route_localnet(on=True)
-        elif self._localnet_was_off:
+        elif self._localnet_is_ours:
             refusal = set_route_localnet(on=False)
         if refusal:
             self._tell("Degraded", mode=self.name, reason=refusal)
