@@ -13,6 +13,7 @@ from modes.base import ModeSettings
 from modes.iptables import chains
 from modes.iptables.kernel import Kernel
 from modes.iptables.mode import IptablesMode
+from modes.iptables.names import Table
 from modes.iptables.rules import ChainName
 from modes.iptables.script import read
 from modes.iptables.variant import Variant
@@ -31,6 +32,7 @@ SHARED = frozenset(
     }
 )
 """Chains in which the rules of Services stand in any order."""
+PREROUTING = ChainName(Table.NAT, "PREROUTING")
 BUILT_IN = frozenset({"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"})
 FIRST = "-m conntrack --ctstate DNAT -j RETURN"
 LAST = tuple(
