@@ -5,7 +5,7 @@ Modes do not know each other; they share these values and the plans of `endpoint
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Generic, Protocol, TypeVar
 
 import msgspec
@@ -90,6 +90,22 @@ class ApplyReport(msgspec.Struct, frozen=True):
     """How long others kept us waiting: the holder of the xtables lock."""
     failed: Mapping[ObjectName, str] = {}
     """Services that the kernel refused, each with the kernel's reason; all others are in."""
+
+
+def total(reports: Iterable[ApplyReport]) -> ApplyReport:
+    """What several transactions did together."""
+    reports = list(reports)
+    failed: dict[ObjectName, str] = {}
+    for report in reports:
+        failed.update(report.failed)
+    return ApplyReport(
+        added=sum(report.added for report in reports),
+        deleted=sum(report.deleted for report in reports),
+        messages=sum(report.messages for report in reports),
+        bytes_sent=sum(report.bytes_sent for report in reports),
+        waited_seconds=sum(report.waited_seconds for report in reports),
+        failed=failed,
+    )
 
 
 class Drift(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
-from modes.base import EnvironmentFault
+from modes.base import EnvironmentFault, KernelFault
 from modes.registry import NotBuilt
 from proxy.config import ConfigError
 from proxy.flags import COMMANDS, KUBE_PROXY_FLAGS, Flags, summary
@@ -43,6 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (UsageError, ConfigError, NotBuilt, EnvironmentFault) as error:
         print(f"headgate: {error}", file=sys.stderr)
         return EXIT_USAGE
+    except KernelFault as error:
+        print(f"headgate: {error}", file=sys.stderr)
+        return EXIT_FAILURE
     except BrokenPipeError:
         # Whoever read has gone (`headgate dump | head`); what is left must not be flushed at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -181,7 +181,7 @@ class Sync:
         self._warn_of(node)
         log.info(
             "Kept the rules that were there" if adopted.kept else "Making the rules anew",
-            v=1,
+            v=int(self._started),
             mode=self._mode.name,
             elements=adopted.elements,
             reason=adopted.reason,

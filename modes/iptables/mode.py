@@ -6,7 +6,7 @@ Steps only: what to write is worked out in `fragment`, `delta` and `adopt`, how 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 
 import msgspec
 
@@ -20,9 +20,11 @@ from modes.base import (
     Drift,
     DumpedService,
     EnvironmentFault,
+    KernelFault,
     ModeSettings,
     Plans,
     Tell,
+    total,
 )
 from modes.iptables import adopt
 from modes.iptables.adopt import Found
@@ -41,7 +43,7 @@ from modes.iptables.kernel import (
     set_route_localnet,
 )
 from modes.iptables.probe import abilities
-from modes.iptables.rendering import LARGE_CLUSTER, Rendering
+from modes.iptables.rendering import LARGE_CLUSTER, Rendering, lacking
 from modes.iptables.script import Script, read
 from modes.iptables.transaction import script
 from modes.iptables.variant import HINTS, Variant
@@ -110,7 +112,7 @@ class IptablesMode:
         self._localnet_is_ours = self._says_localnet_was_off()
         self._localnet_was_off = self._localnet_is_ours or not route_localnet()
         self._skeletons = {family: self._skeleton(family) for family in self._found}
-        warnings += self._lacking()
+        warnings += lacking(style.abilities for style in self._styles.values())
         ours = {family for family, found in self._found.items() if adopt.holds_ours(found)}
         rules = sum(
             len(specs)
@@ -133,11 +135,8 @@ class IptablesMode:
             reports.append(self._reconcile(family, wanted.pop(family), found))
         self._settle_localnet()
         if self._leaves_other:
-            for family in self._skeletons:
-                if installed(family, self._other.variant):
-                    _leave(self._other, family, stays=True)
-            self._leaves_other = False
-        return _total(reports)
+            self._leave_other()
+        return total(reports)
 
     def apply(self, delta: Delta[ObjectName, Plans]) -> ApplyReport:
         """Apply a change; its cost is that of the change, and of iptables itself.
@@ -146,7 +145,7 @@ class IptablesMode:
         Service that it still refuses stays as it was and is named in the report. Raises
         KernelFault if no Service is to blame.
         """
-        return _total(
+        return total(
             self._apply(family, program, delta) for family, program in self._programs.items()
         )
 
@@ -177,19 +176,45 @@ class IptablesMode:
         Raises EnvironmentFault if there is no iptables, or if we may not use it.
         """
         self._programs = {}
-        there = [(v, f) for v in Variant for f in Family if installed(f, v)]
+        there = [(Kernel(v, self._tell), f) for v in Variant for f in Family if installed(f, v)]
         if not there:
             raise EnvironmentFault("there is no iptables on this host")
-        found = False
-        for variant, family in there:
-            try:
-                found |= _leave(Kernel(variant, self._tell), family, stays=False)
-            except NotPermitted:
-                raise
-            except EnvironmentFault as fault:
-                self._tell("Not looked at", variant=variant, family=family, reason=str(fault))
-        Kernel(there[0][0], self._tell).remove_counters()
-        return found
+        held = [(kernel, family) for kernel, family in there if self._can_read(kernel, family)]
+        note = ROUTE_LOCALNET_WAS_OFF
+        if any(kernel.holds(family, note.table, note.name) for kernel, family in held):
+            set_route_localnet(on=False)
+        guards = route_localnet()
+        found = [_leave(kernel, family, guards_localhost=guards) for kernel, family in held]
+        if any(found) and guards:
+            reason = "packets from localhost are routed here, and were before us"
+            self._tell("Kept KUBE-FIREWALL", reason=reason)
+        there[0][0].remove_counters()
+        return any(found)
+
+    def _leave_other(self) -> None:
+        """Remove what a proxy left in the other variant; ours is in, so nothing waits for it."""
+        self._leaves_other = False
+        other = self._other
+        try:
+            for family in self._skeletons:
+                if installed(family, other.variant):
+                    _leave(other, family, guards_localhost=False)
+        except KernelFault as fault:
+            self._tell("Not removed", variant=other.variant, reason=str(fault))
+        else:
+            self._tell("Removed what a proxy left", variant=other.variant)
+
+    def _can_read(self, kernel: Kernel, family: Family) -> bool:
+        """Whether this kernel has the variant; who may not ask is told so by NotPermitted."""
+        try:
+            kernel.save(family)
+        except NotPermitted:
+            raise
+        except EnvironmentFault as fault:
+            reason = str(fault)
+            self._tell("Not looked at", variant=kernel.variant, family=family, reason=reason)
+            return False
+        return True
 
     def _observe(self, family: Family) -> Found:
         return read(self._kernel.save(family))
@@ -208,13 +233,6 @@ class IptablesMode:
             drops_invalid=drops_invalid(),
             localnet_was_off=is_first and self._localnet_was_off and self._serves_loopback(),
         )
-
-    def _lacking(self) -> Iterator[str]:
-        """What the host's iptables cannot do, a sentence each."""
-        if not all(style.abilities.recent for style in self._styles.values()):
-            yield "sessionAffinity is not given: iptables has no match recent here (xt_recent)"
-        if not all(style.abilities.random_fully for style in self._styles.values()):
-            yield "source ports are drawn in order: MASQUERADE has no --random-fully here"
 
     def _serves_loopback(self) -> bool:
         return self._node is not None and any(map(is_loopback, self._node.node_ports_v4.addresses))
@@ -351,18 +369,16 @@ class IptablesMode:
             else:
                 reports.append(_report(changes, text, waited))
         self._programs[family] = program
-        return _total([*reports, ApplyReport(failed=failed)])
+        return total([*reports, ApplyReport(failed=failed)])
 
 
-def _leave(kernel: Kernel, family: Family, *, stays: bool) -> bool:
+def _leave(kernel: Kernel, family: Family, *, guards_localhost: bool) -> bool:
     """Remove what is ours from one family's tables of one variant; True if there was anything.
 
-    `stays`: ours is in the other variant, and may need packets from localhost.
+    `guards_localhost`: nothing else keeps others from it, though the kernel routes it.
     """
     found = read(kernel.save(family))
-    if adopt.says_localnet_was_off(found) and not stays:
-        set_route_localnet(on=False)
-    keeps = route_localnet() or any(kernel.holds(family, "mangle", hint) for hint in HINTS)
+    keeps = guards_localhost or any(kernel.holds(family, "mangle", hint) for hint in HINTS)
     changes = adopt.removal(found, keeps_martian_rule=keeps)
     if changes:
         nothing = Program(family, Skeleton({}, ()))
@@ -378,19 +394,4 @@ def _report(changes: Changes, text: Script, waited_seconds: float) -> ApplyRepor
         messages=text.lines,
         bytes_sent=len(text.text),
         waited_seconds=waited_seconds,
-    )
-
-
-def _total(reports: Iterable[ApplyReport]) -> ApplyReport:
-    reports = list(reports)
-    failed: dict[ObjectName, str] = {}
-    for report in reports:
-        failed.update(report.failed)
-    return ApplyReport(
-        added=sum(report.added for report in reports),
-        deleted=sum(report.deleted for report in reports),
-        messages=sum(report.messages for report in reports),
-        bytes_sent=sum(report.bytes_sent for report in reports),
-        waited_seconds=sum(report.waited_seconds for report in reports),
-        failed=failed,
     )

@@ -6,6 +6,8 @@ decides where a packet goes.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import msgspec
 
 LARGE_CLUSTER = 1_000
@@ -23,6 +25,15 @@ class Abilities(msgspec.Struct, frozen=True):
     """MASQUERADE --random-fully."""
     counters: bool = False
     """xt_nfacct, and its counters exist."""
+
+
+def lacking(abilities: Iterable[Abilities]) -> Iterator[str]:
+    """What this host's iptables cannot do in some family, a sentence each."""
+    abilities = tuple(abilities)
+    if not all(of.recent for of in abilities):
+        yield "sessionAffinity is not given: iptables has no match recent here (xt_recent)"
+    if not all(of.random_fully for of in abilities):
+        yield "source ports are drawn in order: MASQUERADE has no --random-fully here"
 
 
 class Rendering(msgspec.Struct, frozen=True):

@@ -131,6 +131,20 @@ def test_what_is_known_of_it_moves_with_our_rules(mode: IptablesMode, variant: V
     assert not route_localnet()
 
 
+def test_cleanup_leaves_nothing_after_a_change_of_variant(
+    mode: IptablesMode, variant: Variant
+) -> None:
+    run(mode)
+    other = tables.mode_of(other_than(variant))
+    run(other)
+    assert chains.FIREWALL not in tables.held(variant)
+    assert tables.held(other_than(variant))[chains.FIREWALL] == [MARTIANS]
+    assert other.cleanup()
+    assert not route_localnet()
+    assert chains.FIREWALL not in tables.held(other_than(variant))
+    assert not other.cleanup()
+
+
 def test_where_the_switch_cannot_be_written_it_is_told(
     network: None,  # noqa: ARG001
     variant: Variant,

@@ -11,6 +11,7 @@ import pytest
 
 from modes.base import EnvironmentFault, KernelFault
 from proxy.cli import main
+from proxy.debug import dump
 from proxy.flags import COMMANDS
 
 HEADGATE = [sys.executable, "-m", "proxy"]
@@ -129,6 +130,20 @@ class Absent(Cleaned):
 
 class Kept(Cleaned):
     fault = KernelFault("Device or resource busy")
+
+
+class Unreadable(Cleaned):
+    def dump(self) -> tuple[()]:
+        raise KernelFault("table nat holds rules of nft that iptables-nft-save cannot read")
+
+
+def test_what_the_kernel_refuses_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dump, "create", lambda *_, **__: Unreadable())
+    assert main(["dump", "--mode=iptables"]) == 1
+    reason = "table nat holds rules of nft that iptables-nft-save cannot read"
+    assert capsys.readouterr() == ("", f"headgate: {reason}\n")
 
 
 @pytest.mark.parametrize(
