@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import inf
+
+import msgspec
 
 from endpoints.names import Family, ObjectName
 from modes.base import Drift
-from modes.iptables import names, trials
+from modes.iptables import chains, names, trials
 from modes.iptables.delta import BULK, Changes, Gone, Placed, Program, Specs, Whole
 from modes.iptables.names import Table
 from modes.iptables.restore import Unreadable, parse
-from modes.iptables.rules import ChainName
+from modes.iptables.rules import ChainName, Rule
 
 Found = Mapping[ChainName, Sequence[str]]
 """Chains with the specs of their rules, as `script.read` gives them."""
@@ -28,9 +30,17 @@ Trial = frozenset[ObjectName] | None
 
 BUILT_IN = frozenset({"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"})
 _OF_A_SERVICE = re.compile(rf"({'|'.join(names.OF_A_SERVICE)})[A-Z2-7]{{16}}")
-_TARGET = re.compile(r"-[jg] (\S+)")
-_SHARED_WITH_OTHERS = frozenset({names.MARK_MASQ})
-"""The kubelet and hostPort plugins of older days jump here from chains of their own."""
+_TARGET = re.compile(r"(?:^| )-[jg] (\S+)")
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_GUEST_TARGETS = (
+    chains.SERVICES,
+    chains.EXTERNAL_SERVICES,
+    chains.NODEPORTS,
+    chains.PROXY_FIREWALL,
+    chains.FORWARD,
+    chains.NAT_SERVICES,
+    chains.POSTROUTING,
+)
 
 
 def is_ours(chain: ChainName) -> bool:
@@ -48,6 +58,7 @@ _FRAMES = frozenset(
                 names.EXTERNAL_SERVICES,
                 names.NODEPORTS,
                 names.EXTERNAL_NODEPORTS,
+                names.UNKNOWN_PORTS,
                 names.CLUSTER_IPS,
                 names.REFUSE,
                 names.FORWARD,
@@ -117,27 +128,25 @@ def narrower(trial: Trial, suspects: Sequence[ObjectName]) -> list[Trial]:
     return [None, *found, frozenset()] if trial is None else [*found]
 
 
-def removal(found: Found, *, keeps_martian_rule: bool) -> Changes:
+def removal(family: Family, found: Found, *, keeps_martian_rule: bool) -> Changes:
     """What removes everything of ours, and only that.
 
-    `keeps_martian_rule`: the kernel routes localhost still, or the kubelet wants the same rule.
+    A chain of ours that somebody else's rule refers to is emptied and stays. `keeps_martian_rule`:
+    the kernel routes localhost still, or the kubelet wants the same rule.
     """
     ours = [chain for chain in found if is_ours(chain)]
-    named = {chain for chain in ours if chain.name not in _SHARED_WITH_OTHERS}
     changes = Changes()
+    martians = [] if keeps_martian_rule else _martians(family, found)
+    targets = set(_GUEST_TARGETS)
+    if martians and len(martians) == len(found[chains.FIREWALL]):
+        ours.append(chains.FIREWALL)
+        targets.add(chains.FIREWALL)
+    else:
+        changes.deleted += [Placed(None, chains.FIREWALL, one) for one in martians]
     for chain, specs in found.items():
-        if chain.name not in BUILT_IN:
-            continue
-        for one in specs:
-            if ChainName(chain.table, _target(one)) in named:
-                changes.deleted.append(Placed(None, chain, one))
-    firewall = ChainName(Table.FILTER, names.FIREWALL)
-    if not keeps_martian_rule and firewall in found:
-        for chain, specs in found.items():
-            if chain.table is Table.FILTER and chain.name in BUILT_IN:
-                jumps = [one for one in specs if _target(one) == names.FIREWALL]
-                changes.deleted += [Placed(None, chain, one) for one in jumps]
-        ours.append(firewall)
+        if chain.name in BUILT_IN:
+            jumps = [one for one in specs if _is_jump(family, chain, one, targets)]
+            changes.deleted += [Placed(None, chain, one) for one in jumps]
     emptied = frozenset(ours)
     removed = {(placed.chain, placed.spec) for placed in changes.deleted}
     referred_to = {
@@ -150,6 +159,31 @@ def removal(found: Found, *, keeps_martian_rule: bool) -> Changes:
     return changes
 
 
+def _martians(family: Family, found: Found) -> list[str]:
+    """Our rule, or the kubelet's, that keeps others from localhost."""
+    wanted = chains.martian_rule(chains.LOOPBACK[family], "")
+    return [one for one in found.get(chains.FIREWALL, ()) if _plain(family, one) == wanted]
+
+
+def _is_jump(family: Family, chain: ChainName, spec: str, targets: Collection[ChainName]) -> bool:
+    """Whether a rule does nothing but lead new packets into a proxy's chain, as ours do.
+
+    An administrator's, for packets of an interface or an address, is no such rule.
+    """
+    if ChainName(chain.table, _target(spec)) not in targets:
+        return False
+    rule = _plain(family, spec)
+    return rule is not None and rule == Rule(rule.target, ct_state=rule.ct_state)
+
+
+def _plain(family: Family, spec: str) -> Rule | None:
+    """A rule without its comment, if it can be read."""
+    try:
+        return msgspec.structs.replace(parse(spec, family), comment="")
+    except Unreadable:
+        return None
+
+
 def drift(changes: Changes, found: Found) -> Drift:
     """The same difference in words, a rule each: `IPv4 nat -A KUBE-SERVICES -d …`."""
     missing, extra = [], []
@@ -157,7 +191,7 @@ def drift(changes: Changes, found: Found) -> Drift:
         wanted, have = Counter(whole.specs), Counter(found.get(whole.chain, ()))
         missing += [(whole.chain, one) for one in (wanted - have).elements()]
         extra += [(whole.chain, one) for one in (have - wanted).elements()]
-    for placed in (*changes.added, *changes.appended, *changes.guests):
+    for placed in (*changes.added, *changes.guests):
         missing.append((placed.chain, placed.spec))
     extra += [(placed.chain, placed.spec) for placed in changes.deleted]
     for gone in changes.gone:
@@ -197,7 +231,7 @@ def _frame(
         return
     if _same(have, whole.specs, program.family):
         return
-    frame, tail = program.frames[whole.chain], program.tail(whole.chain)
+    frame, tail = program.frames[whole.chain], program.frames[whole.chain].tail
     first, last = len(frame.head), len(have) - len(tail)
     is_framed = (
         frame.is_shared
@@ -219,7 +253,8 @@ def _frame(
         else:
             extra.append(one)
     missing = [number for of in owners.values() for number in of]
-    if len(extra) + len(missing) > bulk:
+    if len(extra) + len(missing) > bulk or not all(map(str.isprintable, extra)):
+        # A rule that spans lines cannot be named in a text of lines.
         changes.rewritten.append(whole)
         return
     changes.added += [Placed(whole.owners[n], whole.chain, whole.specs[n]) for n in missing]
@@ -231,7 +266,7 @@ def _guests(program: Program, found: Found, changes: Changes) -> None:
     wanted: dict[ChainName, list[str]] = {}
     for chain, one in program.guests:
         wanted.setdefault(chain, []).append(one)
-    targets = {_target(one) for _, one in program.guests}
+    targets = {ChainName(chain.table, _target(one)) for chain, one in program.guests}
     for chain, specs in wanted.items():
         have = found.get(chain)
         if have is None and chain.name not in BUILT_IN:
@@ -244,7 +279,7 @@ def _guests(program: Program, found: Found, changes: Changes) -> None:
             else:
                 rest.remove(match)
         if chain.name in BUILT_IN:
-            unwanted = [one for one in rest if _target(one) in targets]
+            unwanted = [one for one in rest if _is_jump(program.family, chain, one, targets)]
             changes.deleted += [Placed(None, chain, one) for one in unwanted]
 
 
@@ -268,5 +303,6 @@ def _foreign_targets(found: Found) -> set[ChainName]:
 
 
 def _target(spec: str) -> str:
-    match = _TARGET.findall(spec)
-    return match[-1] if match else ""
+    """The chain that a rule jumps to, or its other target; what is quoted is only text."""
+    match = _TARGET.search(_QUOTED.sub('""', spec) if '"' in spec else spec)
+    return match[1] if match else ""

@@ -37,6 +37,7 @@ EXTERNAL_SERVICES = ChainName(Table.FILTER, names.EXTERNAL_SERVICES)
 EXTERNAL_NODEPORTS = ChainName(Table.FILTER, names.EXTERNAL_NODEPORTS)
 NODEPORTS = ChainName(Table.FILTER, names.NODEPORTS)
 PROXY_FIREWALL = ChainName(Table.FILTER, names.PROXY_FIREWALL)
+UNKNOWN_PORTS = ChainName(Table.FILTER, names.UNKNOWN_PORTS)
 CLUSTER_IPS = ChainName(Table.FILTER, names.CLUSTER_IPS)
 REFUSE = ChainName(Table.FILTER, names.REFUSE)
 FORWARD = ChainName(Table.FILTER, names.FORWARD)
@@ -100,7 +101,7 @@ def skeleton(
 
 
 def cluster_ips_rule(cover: str) -> Rule:
-    """The last rule of filter KUBE-SERVICES: only what goes to cluster IPs is looked up there.
+    """The only rule of KUBE-UNKNOWN-PORTS: what goes elsewhere than to cluster IPs passes it.
 
     `cover` is the smallest network that holds all cluster IPs.
     """
@@ -136,13 +137,17 @@ class _Builder:
         translated = (Rule(RETURN, ct_state=("DNAT",)),)
         to_node_ports = tuple(self._to_node_ports(names.NODEPORTS))
         refused_node_ports = tuple(self._to_node_ports(names.EXTERNAL_NODEPORTS))
+        unknown_ports = Rule(names.UNKNOWN_PORTS)
         return Skeleton(
             {
                 REFUSE: Chain((reject(self.family, "tcp"), reject(self.family, ""))),
                 CLUSTER_IPS: Chain(is_shared=True),
+                UNKNOWN_PORTS: Chain(),
                 SERVICES: Chain(translated, is_shared=True),
                 EXTERNAL_NODEPORTS: Chain(is_shared=True),
-                EXTERNAL_SERVICES: Chain(translated, refused_node_ports, is_shared=True),
+                EXTERNAL_SERVICES: Chain(
+                    translated, (unknown_ports, *refused_node_ports), is_shared=True
+                ),
                 PROXY_FIREWALL: Chain(translated, is_shared=True),
                 NODEPORTS: Chain(is_shared=True),
                 FORWARD: Chain(tuple(self._forward(drops_invalid=drops_invalid))),

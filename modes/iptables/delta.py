@@ -95,7 +95,6 @@ class Changes(msgspec.Struct):
     rewritten: list[Whole] = []
     added: list[Placed] = []
     """Rules to put first in a shared chain, after its head."""
-    appended: list[Placed] = []
     guests: list[Placed] = []
     """Rules to put first in chains that are not ours, the first of them topmost."""
     deleted: list[Placed] = []
@@ -111,7 +110,6 @@ class Changes(msgspec.Struct):
             [item.only(belongs) for item in self.new if belongs(item.owner)],
             [item.only(belongs) for item in self.rewritten if belongs(item.owner)],
             [item for item in self.added if belongs(item.owner)],
-            [item for item in self.appended if belongs(item.owner)],
             [item for item in self.guests if belongs(item.owner)],
             [item for item in self.deleted if belongs(item.owner)],
             [item for item in self.gone if belongs(item.owner)],
@@ -133,7 +131,6 @@ class Changes(msgspec.Struct):
             [item for item in self.new if item.chain.table is table],
             [item for item in self.rewritten if item.chain.table is table],
             [item for item in self.added if item.chain.table is table],
-            [item for item in self.appended if item.chain.table is table],
             [item for item in self.guests if item.chain.table is table],
             [item for item in self.deleted if item.chain.table is table],
             [item for item in self.gone if item.chain.table is table],
@@ -148,7 +145,7 @@ class Changes(msgspec.Struct):
     def added_rules(self) -> int:
         """How many rules are written."""
         whole = sum(len(item.specs) for item in (*self.new, *self.rewritten))
-        return whole + len(self.added) + len(self.appended) + len(self.guests)
+        return whole + len(self.added) + len(self.guests)
 
 
 class Program:
@@ -201,8 +198,8 @@ class Program:
                 changes.deleted += [Placed(name, *one) for one in (had - has).elements()]
         if any(p.chain == chains.CLUSTER_IPS for p in (*changes.added, *changes.deleted)):
             before, after = self.cover(), self.cover(updates)
-            changes.deleted += [Placed(None, chains.SERVICES, s) for s in before if s not in after]
-            changes.appended += [Placed(None, chains.SERVICES, s) for s in after if s not in before]
+            if before != after:
+                changes.rewritten.append(Whole(None, chains.UNKNOWN_PORTS, after))
         return self._in_bulk(changes, updates)
 
     def _in_bulk(self, changes: Changes, updates: Updates) -> Changes:
@@ -212,7 +209,6 @@ class Program:
         if anew:
             changes.rewritten += self.whole(anew, updates)
             changes.added = [p for p in changes.added if p.chain not in anew]
-            changes.appended = [p for p in changes.appended if p.chain not in anew]
             changes.deleted = [p for p in changes.deleted if p.chain not in anew]
         return changes
 
@@ -226,19 +222,15 @@ class Program:
         found = []
         for chain, middle in rules.items():
             frame = self.frames[chain]
-            tail = self.tail(chain, updates)
+            tail = self.cover(updates) if chain == chains.UNKNOWN_PORTS else frame.tail
             specs = (*frame.head, *(one for one, _ in middle), *tail)
             nobody: tuple[Owner, ...] = (None,)
             owners = nobody * len(frame.head) + tuple(of for _, of in middle) + nobody * len(tail)
             found.append(Whole(None, chain, specs, owners if frame.is_shared else ()))
         return found
 
-    def tail(self, chain: ChainName, updates: Updates | None = None) -> Specs:
-        """The last rules of a chain of the skeleton."""
-        return self.frames[chain].tail + (self.cover(updates) if chain == chains.SERVICES else ())
-
     def cover(self, updates: Updates | None = None) -> Specs:
-        """The last rule of filter KUBE-SERVICES: one network that holds all cluster IPs."""
+        """The only rule of KUBE-UNKNOWN-PORTS: one network that holds all cluster IPs."""
         addresses = self._cluster_ips
         if updates:
             addresses = addresses.copy()

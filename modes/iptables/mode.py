@@ -379,7 +379,7 @@ def _leave(kernel: Kernel, family: Family, *, guards_localhost: bool) -> bool:
     """
     found = read(kernel.save(family))
     keeps = guards_localhost or any(kernel.holds(family, "mangle", hint) for hint in HINTS)
-    changes = adopt.removal(found, keeps_martian_rule=keeps)
+    changes = adopt.removal(family, found, keeps_martian_rule=keeps)
     if changes:
         nothing = Program(family, Skeleton({}, ()))
         text = script(nothing, changes, in_blocks=kernel.variant is Variant.NFT)

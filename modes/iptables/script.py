@@ -6,11 +6,15 @@ one rule is made in `restore`.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+
 from endpoints.names import ObjectName
+from modes.base import KernelFault
 from modes.iptables.names import Table
-from modes.iptables.restore import Unreadable
 from modes.iptables.rules import ChainName
 
+_ESCAPED = re.compile(r"\\.", re.DOTALL)
 _TABLES = {table.value: table for table in Table}
 
 
@@ -18,12 +22,12 @@ def read(saved: str) -> dict[ChainName, list[str]]:
     """What `iptables-save` printed: every chain of our tables with the specs of its rules.
 
     Built-in chains too; counters are left out, and so are tables that we never write. Raises
-    Unreadable for a rule of a chain that was not declared.
+    KernelFault for a rule of a chain that was not declared.
     """
     found: dict[ChainName, list[str]] = {}
     chains: dict[str, list[str]] | None = None
     table = Table.NAT
-    for line in saved.splitlines():
+    for line in lines(saved):
         if line.startswith("*"):
             chains = {} if line[1:] in _TABLES else None
             table = _TABLES.get(line[1:], table)
@@ -32,12 +36,29 @@ def read(saved: str) -> dict[ChainName, list[str]]:
         elif line.startswith("-A "):
             name, _, rule = line[3:].partition(" ")
             if name not in chains:
-                raise Unreadable(f"{line!r}: there is no such chain in {table}")
+                raise KernelFault(f"{line!r}: there is no such chain in {table}")
             chains[name].append(rule)
         elif line.startswith(":"):
             name = line[1:].partition(" ")[0]
             chains[name] = found[ChainName(table, name)] = []
     return found
+
+
+def lines(saved: str) -> Iterator[str]:
+    """The lines of what `iptables-save` printed; a rule whose comment spans lines is one."""
+    open_rule = ""
+    for part in saved.split("\n"):
+        line = f"{open_rule}\n{part}" if open_rule else part
+        open_rule = line if line.startswith("-A ") and _is_open(line) else ""
+        if not open_rule:
+            yield line
+    if open_rule:
+        yield open_rule
+
+
+def _is_open(line: str) -> bool:
+    """Whether a quotation goes on in the next line."""
+    return '"' in line and _ESCAPED.sub("", line).count('"') % 2 == 1
 
 
 class Script:

@@ -32,7 +32,6 @@ def script(program: Program, changes: Changes, *, in_blocks: bool) -> Script:
         new=changes.new,
         rewritten=changes.rewritten,
         added=changes.added,
-        appended=changes.appended,
         guests=changes.guests,
     )
     _section(out, program, Table.FILTER, early)
@@ -63,8 +62,6 @@ def _section(out: Script, program: Program, table: Table, everything: Changes) -
     for placed in changes.added:
         position = len(program.frames[placed.chain].head) + 1
         out.insert(placed.chain.name, position, placed.spec, placed.owner)
-    for placed in changes.appended:
-        out.append(placed.chain.name, placed.spec, placed.owner)
     for placed in reversed(changes.guests):
         out.insert(placed.chain.name, 1, placed.spec, placed.owner)
     _empty(out, changes.gone)

@@ -14,6 +14,7 @@ import msgspec
 
 from modes.base import EnvironmentFault
 from modes.iptables import names
+from modes.iptables.script import lines
 
 AUTO = "auto"
 HINTS = ("KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY")
@@ -63,7 +64,7 @@ def seen(saved: str) -> Seen:
     hint = ""
     proxied = False
     others = 0
-    for line in saved.splitlines():
+    for line in lines(saved):
         if line.startswith(":"):
             chain = line[1:].partition(" ")[0]
             hint = hint or (chain if chain in HINTS else "")

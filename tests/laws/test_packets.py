@@ -84,6 +84,37 @@ def test_an_external_ip_that_is_the_cluster_ip_of_another(world: World) -> None:
     assert_agreement([p for listed in clustered.values() for p in listed], node, sent, seen)
 
 
+def test_such_an_external_ip_without_endpoints_here(world: World) -> None:
+    """It drops, as policy Local says: the other Service's address refuses other ports only."""
+    other, claims = (
+        build.service(
+            name,
+            cluster_ips=[ip],
+            ports=[ServicePort(port=port, name="http")],
+            external_ips=external,
+            external="Local",
+        )
+        for name, ip, port, external in (
+            ("other", "10.96.0.1", 80, []),
+            ("claims", "10.96.0.2", 81, ["10.96.0.1"]),
+        )
+    )
+    slices = [
+        build.endpoint_slice(build.endpoint("10.244.2.2", "node-b"), name=of, of=of)
+        for of in ("other", "claims")
+    ]
+    node, clustered = compiled(Cluster(NodeSettings(HERE), (other, claims, *slices)))
+    world.on_node(lambda: world.mode.start(node))
+    world.on_node(lambda: world.mode.replace(clustered))
+    sent = [
+        Packet("203.0.113.7", "10.96.0.1", p, Protocol.TCP, interface="out") for p in (80, 81, 82)
+    ]
+    seen = world.ask(sent)
+    kinds = [Outcome.ANSWERED, Outcome.TIMEOUT, Outcome.REFUSED]
+    assert [one.kind for one in seen] == kinds
+    assert_agreement([p for listed in clustered.values() for p in listed], node, sent, seen)
+
+
 def ask_and_compare(
     world: World, clustered: Clustered, node: NodeView, random: Random, number: int
 ) -> tuple[list[ServicePlan], list[Packet], list[Answer]]:

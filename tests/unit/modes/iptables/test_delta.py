@@ -119,7 +119,7 @@ def test_what_is_found_is_made_what_is_wanted(a: State, b: State, blocks: bool) 
 @given(states)
 def test_removal_leaves_the_kernel_as_it_was(a: State) -> None:
     kernel = kernel_with(a)
-    changes = adopt.removal(kernel.chains, keeps_martian_rule=False)
+    changes = adopt.removal(V4, kernel.chains, keeps_martian_rule=False)
     kernel.restore(transaction.script(program_of({}), changes, in_blocks=False).text)
     assert kernel.chains == Strict().chains
 

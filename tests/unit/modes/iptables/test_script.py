@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from endpoints.names import ObjectName
+from modes.base import KernelFault
 from modes.iptables.names import Table
-from modes.iptables.restore import Unreadable
 from modes.iptables.rules import ChainName
 from modes.iptables.script import Script, read
 
@@ -50,7 +50,7 @@ def test_chains_with_the_specs_of_their_rules() -> None:
 
 
 def test_a_rule_of_a_chain_that_is_not_there() -> None:
-    with pytest.raises(Unreadable, match=r"'-A KUBE-X -j RETURN': there is no such chain in nat"):
+    with pytest.raises(KernelFault, match=r"'-A KUBE-X -j RETURN': there is no such chain in nat"):
         read("*nat\n:KUBE-Y - [0:0]\n-A KUBE-X -j RETURN\nCOMMIT\n")
 
 

@@ -124,7 +124,7 @@ STICKY_ENDPOINTS = """
 UNKNOWN_PORTS = """
 *filter
 -A KUBE-CLUSTER-IPS -d 10.96.7.7/32 -m comment --comment "shop/pay cluster IP" -j KUBE-REFUSE
--A KUBE-SERVICES -d 10.96.7.7/32 -j KUBE-CLUSTER-IPS
+-A KUBE-UNKNOWN-PORTS -d 10.96.7.7/32 -j KUBE-CLUSTER-IPS
 """
 REFUSED = """
 *filter
@@ -318,6 +318,7 @@ FRAME = """
 -A KUBE-PROXY-FIREWALL -m conntrack --ctstate DNAT -j RETURN
 -A KUBE-SERVICES -m conntrack --ctstate DNAT -j RETURN
 -A KUBE-EXTERNAL-SERVICES -m conntrack --ctstate DNAT -j RETURN
+-A KUBE-EXTERNAL-SERVICES -j KUBE-UNKNOWN-PORTS
 -A KUBE-EXTERNAL-SERVICES -d 127.0.0.1/32 -m comment --comment "kubernetes service nodeports; NOTE: this must be the last rule in this chain" -m addrtype --src-type LOCAL -j KUBE-EXTERNAL-NODEPORTS
 -A KUBE-EXTERNAL-SERVICES ! -d 127.0.0.0/8 -m comment --comment "kubernetes service nodeports; NOTE: this must be the last rule in this chain" -m addrtype --dst-type LOCAL -j KUBE-EXTERNAL-NODEPORTS
 -A KUBE-REFUSE -p tcp -j REJECT --reject-with tcp-reset
@@ -344,7 +345,7 @@ def test_rules_that_must_be_first_or_last_are(render: Renderer) -> None:
     assert found["nat KUBE-SERVICES"][-1].endswith("--dst-type LOCAL -j KUBE-NODEPORTS")
     found = render(balanced(pods=[]), [CLUSTER_CIDR])
     assert found["filter KUBE-EXTERNAL-SERVICES"][-1].endswith("-j KUBE-EXTERNAL-NODEPORTS")
-    assert found["filter KUBE-SERVICES"][-1].endswith("-j KUBE-CLUSTER-IPS")
+    assert "-j KUBE-UNKNOWN-PORTS" in found["filter KUBE-EXTERNAL-SERVICES"][-3:]
     for chain in ("KUBE-SERVICES", "KUBE-EXTERNAL-SERVICES", "KUBE-PROXY-FIREWALL"):
         assert found[f"filter {chain}"][0] == "-m conntrack --ctstate DNAT -j RETURN"
 
