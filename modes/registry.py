@@ -89,6 +89,19 @@ def probe(mode: str, settings: ModeSettings = DEFAULTS) -> tuple[Feature, ...]:
     return nftables()
 
 
+def counted(mode: str) -> Mapping[str, int]:
+    """Packets that the kernel counted for a mode, by metric; any thread may ask.
+
+    Raises as `create`.
+    """
+    require(mode)
+    if mode == "iptables":
+        from modes.iptables.probe import counted as iptables  # noqa: PLC0415 (see above)
+
+        return iptables()
+    return {}
+
+
 def lacking(features: Iterable[Feature]) -> Feature | None:
     """The first feature that keeps a mode from working here, or that we may not ask for."""
     return next((f for f in features if f.state != "yes" and not f.optional), None)

@@ -129,7 +129,7 @@ def _metrics(listener: Listener | None, mode: str, stack: ExitStack) -> Observer
     from proxy.metrics import CONTENT_TYPE, Metrics  # noqa: PLC0415
     from proxy.server import Page, Server  # noqa: PLC0415
 
-    metrics = Metrics(mode)
+    metrics = Metrics(mode, partial(registry.counted, mode))
     try:
         server = Server(
             listener.address, listener.port, {"/metrics": Page(CONTENT_TYPE, metrics.text)}

@@ -7,7 +7,7 @@ for both, so that dashboards by `ip_family` go on working.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -18,6 +18,8 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from endpoints.names import Family
 from modes.base import ApplyReport
@@ -33,8 +35,16 @@ class Metrics:
     Any thread may read them while another one counts.
     """
 
-    def __init__(self, mode: str, now: Callable[[], float] = time.time) -> None:
-        """Each metric that this mode has is there from the start, at 0."""
+    def __init__(
+        self,
+        mode: str,
+        counted: Callable[[], Mapping[str, int]] = dict,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """Each metric that this mode has is there from the start, at 0.
+
+        `counted` asks the kernel for packets by metric, each time that the metrics are read.
+        """
         disable_created_metrics()  # a second series for each, which kube-proxy does not have
         self._registry = CollectorRegistry(auto_describe=False)
         self._now = now
@@ -54,6 +64,7 @@ class Metrics:
         for family in Family:
             self._durations.labels(family)
             self._last.labels(family)
+        self._registry.register(_Packets(counted))
         self._iptables = _Iptables(self._registry) if mode == "iptables" else None
 
     def synced(self, seconds: float, report: ApplyReport) -> None:
@@ -72,6 +83,18 @@ class Metrics:
     def text(self) -> bytes:
         """All of them, as CONTENT_TYPE says."""
         return generate_latest(self._registry)
+
+
+class _Packets(Collector):
+    """What the kernel counts by itself."""
+
+    def __init__(self, counted: Callable[[], Mapping[str, int]]) -> None:
+        self._counted = counted
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """Called by the registry."""
+        for name, packets in self._counted().items():
+            yield CounterMetricFamily(name, "Packets, counted by the kernel", value=packets)
 
 
 class _Iptables:

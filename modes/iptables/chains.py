@@ -15,6 +15,7 @@ from endpoints.names import Family
 from endpoints.node import NodeView
 from endpoints.nodeports import is_loopback
 from modes.iptables import names
+from modes.iptables.counters import INVALID_DROPPED
 from modes.iptables.names import Table
 from modes.iptables.rendering import Rendering
 from modes.iptables.rules import (
@@ -46,10 +47,6 @@ ROUTE_LOCALNET_WAS_OFF = ChainName(Table.FILTER, names.ROUTE_LOCALNET_WAS_OFF)
 MARK_MASQ = ChainName(Table.NAT, names.MARK_MASQ)
 POSTROUTING = ChainName(Table.NAT, names.POSTROUTING)
 
-INVALID_COUNTER = "ct_state_invalid_dropped_pkts"
-LOCALHOST_COUNTER = "localhost_nps_accepted_pkts"
-COUNTERS = (INVALID_COUNTER, LOCALHOST_COUNTER)
-"""nfacct objects that kube-proxy's metrics read (REFERENCE C)."""
 
 LOOPBACK = {Family.IPV4: "127.0.0.0/8", Family.IPV6: "::1/128"}
 _COMMENT_LIMIT = 255
@@ -181,7 +178,7 @@ class _Builder:
 
     def _forward(self, *, drops_invalid: bool) -> Iterator[Rule]:
         if drops_invalid:
-            counter = INVALID_COUNTER if self.style.abilities.counters else ""
+            counter = INVALID_DROPPED if self.style.abilities.counters else ""
             yield Rule(DROP, ct_state=("INVALID",), counter=counter)
         rules = self._remark("kubernetes forwarding rules")
         flows = self._remark("kubernetes forwarding conntrack rule")

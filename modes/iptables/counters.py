@@ -14,6 +14,10 @@ INVALID_DROPPED = "ct_state_invalid_dropped_pkts"
 LOCALHOST_NODEPORTS = "localhost_nps_accepted_pkts"
 """Packets to NodePorts on 127.0.0.1."""
 COUNTERS = (INVALID_DROPPED, LOCALHOST_NODEPORTS)
+METRICS = {
+    INVALID_DROPPED: "kubeproxy_iptables_ct_state_invalid_dropped_packets",
+    LOCALHOST_NODEPORTS: "kubeproxy_iptables_localhost_nodeports_accepted_packets",
+}
 
 NEW, GET, DELETE = 0, 1, 3
 CREATE, DUMP = 0x400, 0x300

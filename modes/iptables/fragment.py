@@ -15,7 +15,8 @@ from endpoints.node import NodeView
 from endpoints.nodeports import is_loopback
 from endpoints.plan import Endpoint, Frontend, FrontendKind, ServicePlan, TrafficPolicy
 from modes.iptables import chains, names
-from modes.iptables.chains import LOCALHOST_COUNTER, LOOPBACK, local_pods, reject, remark
+from modes.iptables.chains import LOOPBACK, local_pods, reject, remark
+from modes.iptables.counters import LOCALHOST_NODEPORTS
 from modes.iptables.names import Table
 from modes.iptables.rendering import Rendering
 from modes.iptables.rules import ACCEPT, DNAT, DROP, LOCAL, RETURN, ChainName, Rule, share
@@ -131,7 +132,7 @@ class _ServicePort:
         if self.style.abilities.counters and self.serves_loopback:
             counted = self._to(frontend, target)
             loopback = LOOPBACK[self.plan.family]
-            counted = _with(counted, destination=loopback, counter=LOCALHOST_COUNTER)
+            counted = _with(counted, destination=loopback, counter=LOCALHOST_NODEPORTS)
             self._share(chains.NAT_NODEPORTS, counted)
         self._share(chains.NAT_NODEPORTS, self._to(frontend, target))
 

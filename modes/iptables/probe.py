@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from endpoints.names import Family
 from modes.base import EnvironmentFault, Feature
 from modes.iptables import trials
+from modes.iptables.counters import METRICS
 from modes.iptables.host import host_variant
 from modes.iptables.kernel import Kernel, NotPermitted, apart
 from modes.iptables.rendering import Abilities
@@ -33,6 +34,15 @@ def abilities(kernel: Kernel, family: Family) -> Abilities:
         random_fully=trials.RANDOM_FULLY in works,
         counters=trials.COUNTERS in works,
     )
+
+
+def counted() -> dict[str, int]:
+    """The packets of kube-proxy's two counters, by the names of its metrics; any thread may ask.
+
+    Empty where the kernel has no nfacct, or nothing was counted by rules yet.
+    """
+    packets = Kernel(Variant.NFT).counters()  # the same for both variants
+    return {METRICS[name]: number for name, number in packets.items()}
 
 
 def features(wanted: str = AUTO) -> tuple[Feature, ...]:

@@ -18,6 +18,7 @@ from tests.lab.lab import Lab
 from tests.lab.objects import Endpoint, Port, nodes, service, slices
 from tests.lab.probes import Answer, Outcome
 from tests.packets.chance import chi_square, is_uniform
+from tests.packets.figures import metric
 from tests.packets.telling import REFUSED_WITHIN_SECONDS
 
 TCP, UDP = Protocol.TCP, Protocol.UDP
@@ -33,6 +34,7 @@ VIPS = {
 }
 BALANCER = ("198.51.100.20", "2001:db8:198::20")
 COMMANDS = ("iptables", "ip6tables")
+DROPPED = "kubeproxy_iptables_ct_state_invalid_dropped_packets_total"
 LOCALNET = "net.ipv4.conf.all.route_localnet"
 MANY = 60
 """That one of three endpoints is never chosen: 3 in 100,000,000,000."""
@@ -169,6 +171,7 @@ def test_packets_of_no_connection(lab: Lab, variant: str, family: int, *, libera
         else:
             assert re.search(r"--ctstate INVALID .*-c 1 \d+ -j DROP", rules), rules
             assert lab.connect(CLIENT, pod, 8080).by == "pod-a1"
+            assert metric(lab, NODE.name, DROPPED) >= 1
 
 
 RST, SYN_ACK = 0x04, 0x12

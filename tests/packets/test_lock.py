@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,9 +10,9 @@ import pytest
 
 from modes.iptables.kernel import LOCK_ROUND_SECONDS
 from tests.kernel.iptables.others import holder
-from tests.lab import namespaces
 from tests.lab.lab import Lab
 from tests.lab.objects import Endpoint, Port, nodes, service, slices
+from tests.packets.figures import metric
 
 NODE, SENDER = "node-a", "pod-a2"
 LOCK = Path("/run/xtables.lock")
@@ -41,23 +40,12 @@ def answered_by(lab: Lab, vips: tuple[str, str]) -> list[str | None]:
     return [lab.connect(SENDER, vip, 80).by for vip in vips]
 
 
-def waited_seconds(lab: Lab) -> float:
-    """What the headgate of the node tells whoever asks for its metrics."""
-    with (
-        namespaces.inside(lab.network[NODE]),
-        urllib.request.urlopen("http://127.0.0.1:10249/metrics", timeout=5) as response,
-    ):
-        text = response.read().decode()
-    (value,) = re.findall(rf"^{METRIC} (.+)$", text, re.MULTILINE)
-    return float(value)
-
-
 def test_a_change_waits_for_the_lock_and_is_not_lost(lab: Lab) -> None:
     send_to(lab, "shop/pay", PAY, "pod-a1")
     daemon = lab.start_headgate(NODE, mode="iptables-legacy")
     lab.wait_synced()
     assert answered_by(lab, PAY) == ["pod-a1"] * 2
-    assert waited_seconds(lab) == 0
+    assert metric(lab, NODE, METRIC) == 0
     since = len(daemon.lines)
     with holder(LOCK, HELD_SECONDS) as other:
         send_to(lab, "shop/pay", PAY, "pod-b1")
@@ -68,7 +56,7 @@ def test_a_change_waits_for_the_lock_and_is_not_lost(lab: Lab) -> None:
         send_to(lab, "shop/late", LATE, "pod-c1")
         # The rules of before are in force, and figures are told, while headgate waits.
         assert answered_by(lab, PAY) == ["pod-a1"] * 2
-        assert waited_seconds(lab) == 0
+        assert metric(lab, NODE, METRIC) == 0
         assert other.poll() is None
         synced = daemon.wait_for(lambda line: line.is_synced, since)
         assert other.wait(5) == 0
@@ -78,5 +66,5 @@ def test_a_change_waits_for_the_lock_and_is_not_lost(lab: Lab) -> None:
     lab.wait_synced()
     assert answered_by(lab, PAY) == ["pod-b1"] * 2
     assert answered_by(lab, LATE) == ["pod-c1"] * 2
-    assert waited_seconds(lab) == pytest.approx(HELD_SECONDS, abs=2)
+    assert metric(lab, NODE, METRIC) == pytest.approx(HELD_SECONDS, abs=2)
     assert not [line.text for line in daemon.lines if "Sync failed" in line.text]

@@ -7,7 +7,7 @@ import pytest
 from endpoints.names import Family, ObjectName
 from modes.base import Plans
 from modes.iptables import names
-from modes.iptables.chains import LOCALHOST_COUNTER
+from modes.iptables.counters import LOCALHOST_NODEPORTS
 from modes.iptables.kernel import Kernel
 from modes.iptables.mode import IptablesMode
 from modes.iptables.names import Table
@@ -92,7 +92,7 @@ NAT = f"""\
 -A KUBE-SERVICES -m comment --comment "{PAY} loadbalancer IP" -m tcp -p tcp -d 198.51.100.20 --dport 80 -j {FW}
 -A KUBE-SERVICES -m comment --comment "{GONE} cluster IP" -m tcp -p tcp -d 10.96.0.98 --dport 80 -j {STALE_SVC}
 -A KUBE-SERVICES -m comment --comment "kubernetes service nodeports; NOTE: this must be the last rule in this chain" -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS
--A KUBE-NODEPORTS -m comment --comment {PAY} -m tcp -p tcp --dport 30080 -d 127.0.0.0/8 -m nfacct --nfacct-name {LOCALHOST_COUNTER} -j {EXT}
+-A KUBE-NODEPORTS -m comment --comment {PAY} -m tcp -p tcp --dport 30080 -d 127.0.0.0/8 -m nfacct --nfacct-name {LOCALHOST_NODEPORTS} -j {EXT}
 -A KUBE-NODEPORTS -m comment --comment {PAY} -m tcp -p tcp --dport 30080 -j {EXT}
 -A {EXT} -m comment --comment "masquerade traffic for {PAY} external destinations" -j KUBE-MARK-MASQ
 -A {EXT} -j {SVC}

@@ -21,7 +21,7 @@ def samples(metrics: Metrics) -> dict[str, float]:
 
 @pytest.fixture
 def iptables() -> Metrics:
-    return Metrics("iptables", lambda: NOON)
+    return Metrics("iptables", now=lambda: NOON)
 
 
 def test_before_the_first_sync_everything_is_there(iptables: Metrics) -> None:
@@ -77,14 +77,14 @@ def test_failures(iptables: Metrics) -> None:
 
 
 def test_the_nftables_mode_has_no_lock_and_no_restore() -> None:
-    metrics = Metrics("nftables", lambda: NOON)
+    metrics = Metrics("nftables", now=lambda: NOON)
     metrics.failed()
     metrics.synced(1, ApplyReport(failed={PAY: "too long"}))
     assert not [series for series in samples(metrics) if "iptables" in series or "lock" in series]
 
 
 def test_two_runs_in_one_process_count_for_themselves(iptables: Metrics) -> None:
-    other = Metrics("iptables", lambda: NOON)
+    other = Metrics("iptables", now=lambda: NOON)
     other.failed()
     assert set(samples(iptables).values()) == {0}
 
@@ -106,3 +106,11 @@ def test_they_are_read_while_they_count(iptables: Metrics) -> None:
     stop.set()
     reader.join()
     assert samples(iptables)["headgate_xtables_lock_wait_seconds_total"] == 200
+
+
+def test_what_the_kernel_counts_is_asked_when_it_is_read() -> None:
+    packets = {"kubeproxy_iptables_ct_state_invalid_dropped_packets": 0}
+    counting = Metrics("iptables", lambda: packets)
+    packets["kubeproxy_iptables_ct_state_invalid_dropped_packets"] = 7
+    line = b"kubeproxy_iptables_ct_state_invalid_dropped_packets_total 7.0"
+    assert line in counting.text().splitlines()
