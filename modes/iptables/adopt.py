@@ -41,39 +41,24 @@ _GUEST_TARGETS = (
     chains.NAT_SERVICES,
     chains.POSTROUTING,
 )
+_FRAMES = frozenset(
+    (
+        *_GUEST_TARGETS,
+        chains.EXTERNAL_NODEPORTS,
+        chains.UNKNOWN_PORTS,
+        chains.CLUSTER_IPS,
+        chains.REFUSE,
+        chains.ROUTE_LOCALNET_WAS_OFF,
+        chains.NAT_NODEPORTS,
+        chains.MARK_MASQ,
+        *(ChainName(table, trials.CHAIN) for table in Table),
+    )
+)
 
 
 def is_ours(chain: ChainName) -> bool:
     """Whether a chain is one that headgate or kube-proxy makes."""
     return chain in _FRAMES or _OF_A_SERVICE.fullmatch(chain.name) is not None
-
-
-_FRAMES = frozenset(
-    ChainName(table, name)
-    for table, of in (
-        (
-            Table.FILTER,
-            (
-                names.SERVICES,
-                names.EXTERNAL_SERVICES,
-                names.NODEPORTS,
-                names.EXTERNAL_NODEPORTS,
-                names.UNKNOWN_PORTS,
-                names.CLUSTER_IPS,
-                names.REFUSE,
-                names.FORWARD,
-                names.PROXY_FIREWALL,
-                names.ROUTE_LOCALNET_WAS_OFF,
-                trials.CHAIN,
-            ),
-        ),
-        (
-            Table.NAT,
-            (names.SERVICES, names.NODEPORTS, names.MARK_MASQ, names.POSTROUTING, trials.CHAIN),
-        ),
-    )
-    for name in of
-)
 
 
 def holds_ours(found: Found) -> bool:
@@ -83,7 +68,7 @@ def holds_ours(found: Found) -> bool:
 
 def says_localnet_was_off(found: Found) -> bool:
     """Whether we allowed packets from localhost to leave this host, and nobody had before."""
-    return ChainName(Table.FILTER, names.ROUTE_LOCALNET_WAS_OFF) in found
+    return chains.ROUTE_LOCALNET_WAS_OFF in found
 
 
 def difference(program: Program, found: Found, bulk: float = BULK) -> Changes:
