@@ -179,17 +179,16 @@ class IptablesMode:
         there = [(Kernel(v, self._tell), f) for v in Variant for f in Family if installed(f, v)]
         if not there:
             raise EnvironmentFault("there is no iptables on this host")
-        held = [(kernel, family) for kernel, family in there if self._can_read(kernel, family)]
-        note = ROUTE_LOCALNET_WAS_OFF
-        if any(kernel.holds(family, note.table, note.name) for kernel, family in held):
+        held = [(k, f, found) for k, f in there if (found := self._readable(k, f)) is not None]
+        if any(adopt.says_localnet_was_off(found) for _, _, found in held):
             set_route_localnet(on=False)
         guards = route_localnet()
-        found = [_leave(kernel, family, guards_localhost=guards) for kernel, family in held]
-        if any(found) and guards:
+        removed = [_leave(k, f, found, guards_localhost=guards) for k, f, found in held]
+        if any(removed) and guards:
             reason = "packets from localhost are routed here, and were before us"
             self._tell("Kept KUBE-FIREWALL", reason=reason)
         there[0][0].remove_counters()
-        return any(found)
+        return any(removed)
 
     def _leave_other(self) -> None:
         """Remove what a proxy left in the other variant; ours is in, so nothing waits for it."""
@@ -198,23 +197,23 @@ class IptablesMode:
         try:
             for family in self._skeletons:
                 if installed(family, other.variant):
-                    _leave(other, family, guards_localhost=False)
+                    found = read(other.save(family))
+                    _leave(other, family, found, guards_localhost=False)
         except KernelFault as fault:
             self._tell("Not removed", variant=other.variant, reason=str(fault))
         else:
             self._tell("Removed what a proxy left", variant=other.variant)
 
-    def _can_read(self, kernel: Kernel, family: Family) -> bool:
-        """Whether this kernel has the variant; who may not ask is told so by NotPermitted."""
+    def _readable(self, kernel: Kernel, family: Family) -> Found | None:
+        """What is there; None if this kernel has no such variant. Raises NotPermitted."""
         try:
-            kernel.save(family)
+            return read(kernel.save(family))
         except NotPermitted:
             raise
         except EnvironmentFault as fault:
             reason = str(fault)
             self._tell("Not looked at", variant=kernel.variant, family=family, reason=reason)
-            return False
-        return True
+            return None
 
     def _observe(self, family: Family) -> Found:
         return read(self._kernel.save(family))
@@ -297,12 +296,12 @@ class IptablesMode:
         self, family: Family, program: Program, delta: Delta[ObjectName, Plans]
     ) -> ApplyReport:
         before = program.fragments
-        total = program.endpoints
+        endpoints = program.endpoints
         for name in (*delta.upserts, *delta.deletes):
-            total += count_endpoints(delta.upserts.get(name, ()), family)
-            total -= before.get(name, NOTHING).endpoints
+            endpoints += count_endpoints(delta.upserts.get(name, ()), family)
+            endpoints -= before.get(name, NOTHING).endpoints
         style = self._styles[family]
-        self._styles[family] = msgspec.structs.replace(style, large=total > LARGE_CLUSTER)
+        self._styles[family] = msgspec.structs.replace(style, large=endpoints > LARGE_CLUSTER)
         updates: dict[ObjectName, Written] = dict.fromkeys(delta.deletes, NOTHING)
         for name, plans in delta.upserts.items():
             of_family = tuple(plan for plan in plans if plan.family is family)
@@ -372,12 +371,11 @@ class IptablesMode:
         return total([*reports, ApplyReport(failed=failed)])
 
 
-def _leave(kernel: Kernel, family: Family, *, guards_localhost: bool) -> bool:
-    """Remove what is ours from one family's tables of one variant; True if there was anything.
+def _leave(kernel: Kernel, family: Family, found: Found, *, guards_localhost: bool) -> bool:
+    """Remove what is ours of what was found in one variant; True if there was anything.
 
     `guards_localhost`: nothing else keeps others from it, though the kernel routes it.
     """
-    found = read(kernel.save(family))
     keeps = guards_localhost or any(kernel.holds(family, "mangle", hint) for hint in HINTS)
     changes = adopt.removal(family, found, keeps_martian_rule=keeps)
     if changes:

@@ -39,7 +39,7 @@ def abilities(kernel: Kernel, family: Family) -> Abilities:
 def counted() -> dict[str, int]:
     """The packets of kube-proxy's two counters, by the names of its metrics; any thread may ask.
 
-    Empty where the kernel has no nfacct, or nothing was counted by rules yet.
+    Empty where the kernel has no nfacct, or before a mode that has started made the counters.
     """
     packets = Kernel(Variant.NFT).counters()  # the same for both variants
     return {METRICS[name]: number for name, number in packets.items()}
