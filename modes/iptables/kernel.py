@@ -350,7 +350,11 @@ def _holder(lock: Path) -> str:
 def _nfacct(request: bytes) -> tuple[int, list[tuple[str, int]]]:
     """The errno with which the kernel answers, and the counters that it lists."""
     found: list[tuple[str, int]] = []
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as netlink:
+    try:
+        opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
+    except OSError as fault:  # a kernel without nfnetlink has no counters; iptables may work
+        return fault.errno or errno.EPROTONOSUPPORT, found
+    with opened as netlink:
         netlink.sendall(request)
         while True:
             for kind, payload in counters.answers(netlink.recv(_DATAGRAM)):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -269,3 +271,14 @@ def test_switches_of_the_kernel() -> None:
         switch = Path("/proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal")
         switch.write_text(str(liberal))
         assert drops_invalid() is not bool(liberal)
+
+
+def test_a_kernel_without_nfnetlink_has_no_counters(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPROTONOSUPPORT, "Protocol not supported")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    kernel = Kernel(Variant.LEGACY)
+    assert not kernel.ensure_counters()
+    assert kernel.counters() == {}
+    kernel.remove_counters()
