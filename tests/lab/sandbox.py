@@ -16,7 +16,8 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -61,6 +62,18 @@ def is_inside() -> bool:
     """
     machine, _, processes = os.environ.get(MARKER, "").partition(" ")
     return processes == _processes() and machine != _network()
+
+
+@contextmanager
+def own_network() -> Iterator[None]:
+    """An empty network for the calling thread, which ends when it is left. Raises as below."""
+    require_sandbox()
+    descriptor = namespaces.create_network()
+    try:
+        with namespaces.inside(descriptor):
+            yield
+    finally:
+        os.close(descriptor)
 
 
 def require_sandbox() -> None:

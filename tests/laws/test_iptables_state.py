@@ -7,7 +7,6 @@ chains may stand in any order.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -21,7 +20,7 @@ from modes.iptables.mode import IptablesMode
 from modes.iptables.rendering import LARGE_CLUSTER
 from modes.iptables.variant import Variant
 from tests.kernel.iptables import others, programs, tables
-from tests.lab import namespaces, sandbox
+from tests.lab import sandbox
 from tests.laws.clusters import (
     Cluster,
     Clustered,
@@ -60,13 +59,8 @@ COMMIT
 @pytest.fixture(scope="module", autouse=True)
 def _network() -> Iterator[None]:
     """A network without any rule for the laws of this file."""
-    sandbox.require_sandbox()
-    descriptor = namespaces.create_network()
-    try:
-        with namespaces.inside(descriptor):
-            yield
-    finally:
-        os.close(descriptor)
+    with sandbox.own_network():
+        yield
 
 
 @pytest.fixture(scope="module", params=SIZES)

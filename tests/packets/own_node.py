@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import socket
 import struct
 import subprocess
@@ -93,23 +92,18 @@ class OwnNode:
 @contextlib.contextmanager
 def own_node(mode: str) -> Iterator[OwnNode]:
     """A node in a namespace of its own; the calling thread stays in there meanwhile."""
-    sandbox.require_sandbox()
-    network = namespaces.create_network()
-    try:
-        with namespaces.inside(network), socket.socket(socket.AF_INET6) as listener:
-            namespaces.loopback_up()
-            subprocess.run(["ip", "-batch", "-"], input=_SETUP.strip(), text=True, check=True)
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-            listener.bind(("::", PORT))
-            listener.listen(16)
-            listener.settimeout(1)
-            node = OwnNode(mode, listener)
-            try:
-                yield node
-            finally:
-                node.close()
-    finally:
-        os.close(network)
+    with sandbox.own_network(), socket.socket(socket.AF_INET6) as listener:
+        namespaces.loopback_up()
+        subprocess.run(["ip", "-batch", "-"], input=_SETUP.strip(), text=True, check=True)
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listener.bind(("::", PORT))
+        listener.listen(16)
+        listener.settimeout(1)
+        node = OwnNode(mode, listener)
+        try:
+            yield node
+        finally:
+            node.close()
 
 
 def pod_address(family: Family, number: int) -> str:

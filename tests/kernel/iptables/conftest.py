@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -10,19 +9,14 @@ import pytest
 from modes.iptables.mode import IptablesMode
 from modes.iptables.variant import Variant
 from tests.kernel.iptables import tables
-from tests.lab import namespaces, sandbox
+from tests.lab import sandbox
 
 
 @pytest.fixture
 def network() -> Iterator[None]:
     """A network without any rule for the thread of the test; it ends with the test."""
-    sandbox.require_sandbox()
-    descriptor = namespaces.create_network()
-    try:
-        with namespaces.inside(descriptor):
-            yield
-    finally:
-        os.close(descriptor)
+    with sandbox.own_network():
+        yield
 
 
 @pytest.fixture(params=Variant)
