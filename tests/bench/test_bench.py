@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 
 import msgspec
@@ -21,6 +21,13 @@ SMALLEST = Size(20, 3)
 VARIANTS = ("iptables-nft", "iptables-legacy")
 
 Of = Callable[[str], Measured]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _leave_nothing() -> Iterator[None]:
+    """What is measured leaves its rules: the tests after these ones get a network without any."""
+    yield
+    sandbox.enter_private()
 
 
 @pytest.fixture(scope="module")

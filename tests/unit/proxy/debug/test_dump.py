@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from modes.base import DumpedFrontend, DumpedService
-from modes.nftables.mode import NftablesMode
 from proxy.cli import main
 from proxy.debug.dump import text
+from tests.lab import sandbox
 
 PAY = DumpedService(
     name="shop/pay:http",
@@ -95,7 +95,18 @@ def test_frontends_that_lead_to_different_endpoints_are_told_apart() -> None:
 
 
 @pytest.fixture
-def programmed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[None]:
+def network() -> Iterator[None]:
+    """A kernel that holds nothing, whatever the tests before these ones left."""
+    with sandbox.own_network():
+        yield
+
+
+@pytest.fixture
+def programmed(
+    network: None,  # noqa: ARG001
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """Two ports of one Service and another Service, in this network's kernel."""
     path = tmp_path / "shop.yaml"
     path.write_text(
@@ -106,10 +117,6 @@ def programmed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[N
     )
     assert main(["--once", f"--manifests={path}", "--hostname-override=node-a"]) == 0
     capsys.readouterr()
-    yield
-    mode = NftablesMode()
-    mode.cleanup()
-    mode.close()
 
 
 @pytest.mark.usefixtures("programmed")
@@ -140,6 +147,7 @@ def test_a_service_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr() == ("", "headgate: Service shop/cart is not in the kernel\n")
 
 
+@pytest.mark.usefixtures("network")
 def test_an_empty_kernel(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["dump"]) == 0
     assert capsys.readouterr().out == "no Service is in the kernel\n"
