@@ -79,6 +79,9 @@ class NodeView(msgspec.Struct, frozen=True):
     node_ports_v6: NodePortAddresses = NodePortAddresses()
     local_traffic: LocalTraffic = LocalTraffic(DetectLocalMode.CLUSTER_CIDR)
     masquerade_all: bool = False
+    holds_addresses: bool = False
+    """The node makes the addresses of Services its own (IPVS, on a link `kube-ipvs0`): nothing that
+    is sent to them passes on, and they are the source of what the node itself sends to them."""
 
     def node_ports(self, of: Family) -> NodePortAddresses:
         """Where NodePorts answer in this family."""
@@ -108,3 +111,5 @@ class NodeSettings(msgspec.Struct, frozen=True):
     """CIDRs and the keywords `primary`, `localhost`, `all`; the default depends on the mode."""
     loopback: Loopback = Loopback.BY_NAME
     masquerade_all: bool = False
+    holds_addresses: bool = False
+    """See NodeView; it follows from the mode."""

@@ -91,3 +91,7 @@ class ServicePlan(msgspec.Struct, frozen=True, gc=False):
     affinity_seconds: int | None = None
     health_check_node_port: int | None = None
     unused: tuple[UnusedEndpoint, ...] = ()
+    scheduler: str = ""
+    """IPVS: how this Service wants its endpoints chosen; empty: as the node does."""
+    scheduler_flags: tuple[str, ...] = ()
+    """IPVS: `sh-port`, `sh-fallback`, `mh-port`, `mh-fallback`; sorted."""

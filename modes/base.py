@@ -45,6 +45,23 @@ class Feature(msgspec.Struct, frozen=True):
     """The mode works without it, only with less."""
 
 
+class IpvsSettings(msgspec.Struct, frozen=True):
+    """What the operator configured about the IPVS mode (REFERENCE B and D)."""
+
+    scheduler: str = "rr"
+    scheduler_flags: tuple[str, ...] = ()
+    """`sh-port`, `sh-fallback`, `mh-port`, `mh-fallback`; without any, mh has mh-port."""
+    exclude_cidrs: tuple[str, ...] = ()
+    """Virtual servers with addresses in these are never taken for ours, whatever the sets say."""
+    strict_arp: bool = False
+    tcp_timeout_seconds: int = 0
+    """0 leaves the kernel's own; so do the next two."""
+    tcpfin_timeout_seconds: int = 0
+    udp_timeout_seconds: int = 0
+    drain_seconds: int = 900
+    """For how long an endpoint that is gone keeps the connections that it has."""
+
+
 class ModeSettings(msgspec.Struct, frozen=True):
     """What the operator configured about modes, and not about the node."""
 
@@ -52,6 +69,7 @@ class ModeSettings(msgspec.Struct, frozen=True):
     """iptables: the bit of the packet mark that asks for masquerade, 0 to 31."""
     iptables_variant: str = "auto"
     """`legacy`, `nft`, or `auto`: the one that this host uses."""
+    ipvs: IpvsSettings = IpvsSettings()
 
 
 class Tell(Protocol):
@@ -178,6 +196,13 @@ class Mode(Protocol):
         """Apply a change in one transaction; the cost is that of the change.
 
         Raises KernelFault.
+        """
+
+    def tend(self) -> float | None:
+        """Do what only the passing of time asks for: end what drains.
+
+        Returns the seconds until it wants to be called again; None: not before the next `apply` or
+        `replace`. Never raises for a fault of the kernel: it tells, and comes back to it.
         """
 
     def verify(self) -> Drift:

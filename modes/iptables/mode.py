@@ -149,6 +149,10 @@ class IptablesMode:
             self._apply(family, program, delta) for family, program in self._programs.items()
         )
 
+    def tend(self) -> float | None:
+        """Nothing here depends on time alone."""
+        return None
+
     def verify(self) -> Drift:
         """Hold the kernel against what was applied; rules are told as an operator lists them."""
         missing, extra, different = [], [], []

@@ -124,6 +124,10 @@ class NftablesMode:
         self._forget_clients(changes)
         return _report(changes, messages, sent.size)
 
+    def tend(self) -> float | None:
+        """Nothing here depends on time alone."""
+        return None
+
     def verify(self) -> Drift:
         """Hold the kernel against what was applied; elements are told as an operator lists them."""
         found = self._observe()
