@@ -266,12 +266,14 @@ class _Collected:
 
 
 def _accept(obj: KubernetesObject, shared: Shared, subject: str) -> Problem | None:
-    """Validate in place; the problem is about endpoints that a slice lost."""
+    """Validate in place; the problem is about endpoints or annotations that an object lost."""
     left_out: list[Refused] = []
+    fate = "this endpoint is left out"
     try:
         match obj:
             case Service():
-                accept_service(obj)
+                left_out = accept_service(obj)
+                fate = "the Service is served without it"
             case EndpointSlice():
                 left_out = accept_slice(obj, shared)
             case Node():
@@ -282,9 +284,8 @@ def _accept(obj: KubernetesObject, shared: Shared, subject: str) -> Problem | No
     if not left_out:
         return None
     first, more = left_out[0], len(left_out) - 1
-    reason = f"{first.reason}; this endpoint is left out"
-    if more:
-        reason = f"{first.reason}; this endpoint is left out, and {more} more like it"
+    also = f", and {more} more like it" * bool(more)
+    reason = f"{first.reason}; {fate}{also}"
     return Problem(subject, first.field, short(first.value), reason)
 
 

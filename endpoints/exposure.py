@@ -2,7 +2,7 @@
 
 What a Service says of itself, before the node, its slices and other Services are asked: an
 `Exposure` is all of a Service that `plan` reads, so two Services with equal exposures mean the
-same, whatever else changed in them (resourceVersion, annotations, selector).
+same, whatever else changed in them (resourceVersion, other annotations, selector).
 """
 
 from __future__ import annotations
@@ -46,6 +46,9 @@ class Exposure(msgspec.Struct, frozen=True, gc=False):
     """creationTimestamp, RFC 3339 in UTC."""
     ports: tuple[ExposedPort, ...]
     """A port that is reached nowhere is left out."""
+    scheduler: str = ""
+    scheduler_flags: tuple[str, ...] = ()
+    """What its annotations say; as in ServicePlan."""
 
     def claims(self) -> Iterator[tuple[Claim, Frontend]]:
         """What the Service takes from all others, and where it says so; no claim comes twice."""
@@ -85,7 +88,12 @@ def expose(service: Service) -> Exposure | None:
         for (index, of), rows in _frontends(service, cluster_ips).items()
         if rows
     )
-    return Exposure(name, service.metadata.creation_timestamp, ports)
+    created = service.metadata.creation_timestamp
+    said = service.metadata.annotations
+    if said is None:
+        return Exposure(name, created, ports)
+    flags = tuple(said.scheduler_flags.split(",")) if said.scheduler_flags else ()
+    return Exposure(name, created, ports, said.scheduler or "", flags)
 
 
 def served(labels: dict[str, str] | None) -> bool:

@@ -17,6 +17,11 @@ SERVICE_NAME_LABEL = "kubernetes.io/service-name"
 PROXY_NAME_LABEL = "service.kubernetes.io/service-proxy-name"
 HEADLESS_LABEL = "service.kubernetes.io/headless"
 ZONE_LABEL = "topology.kubernetes.io/zone"
+LAST_CHANGE = "endpoints.kubernetes.io/last-change-trigger-time"
+SCHEDULER = "headgate.dev/ipvs-scheduler"
+SCHEDULER_FLAGS = "headgate.dev/ipvs-scheduler-flags"
+ROUTER_SCHEDULER = "kube-router.io/service.scheduler"
+ROUTER_SCHEDULER_FLAGS = "kube-router.io/service.schedflags"
 
 
 class Kind(StrEnum):
@@ -31,6 +36,16 @@ class _Wire(msgspec.Struct, rename="camel", gc=False, kw_only=True):
     """A JSON object of the Kubernetes API; fields that are not named are skipped."""
 
 
+class Annotations(_Wire):
+    """`metadata.annotations`: those that are read."""
+
+    last_change: str | None = msgspec.field(name=LAST_CHANGE, default=None)
+    scheduler: str | None = msgspec.field(name=SCHEDULER, default=None)
+    scheduler_flags: str | None = msgspec.field(name=SCHEDULER_FLAGS, default=None)
+    router_scheduler: str | None = msgspec.field(name=ROUTER_SCHEDULER, default=None)
+    router_scheduler_flags: str | None = msgspec.field(name=ROUTER_SCHEDULER_FLAGS, default=None)
+
+
 class ObjectMeta(_Wire):
     """`metadata`; creationTimestamp stays text, RFC 3339 in UTC sorts as text."""
 
@@ -40,7 +55,7 @@ class ObjectMeta(_Wire):
     resource_version: str = ""
     creation_timestamp: str | None = None
     labels: dict[str, str] | None = None
-    annotations: dict[str, str] | None = None
+    annotations: Annotations | None = None
     deletion_timestamp: str | None = None
 
 

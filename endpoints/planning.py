@@ -48,11 +48,12 @@ def plan(
             frontends = tuple([f for f in frontends if port.claim(f) not in lost_claims])
         if frontends:
             frontends = _with_effective_ranges(frontends, node.addresses)
-            plans.append(_plan_port(port, frontends, contributions, node))
+            plans.append(_plan_port(service, port, frontends, contributions, node))
     return tuple(plans)
 
 
 def _plan_port(
+    service: Exposure,
     port: ExposedPort,
     frontends: tuple[Frontend, ...],
     contributions: tuple[Contribution, ...],
@@ -87,6 +88,8 @@ def _plan_port(
         affinity_seconds=port.affinity_seconds,
         health_check_node_port=port.health_check_node_port,
         unused=unused,
+        scheduler=service.scheduler,
+        scheduler_flags=service.scheduler_flags,
     )
 
 

@@ -211,4 +211,5 @@ def view(settings: NodeSettings, node: Node | None, local_addresses: frozenset[s
         node_ports_v6=node_ports[Family.IPV6],
         local_traffic=detector(settings, node),
         masquerade_all=settings.masquerade_all,
+        holds_addresses=settings.holds_addresses,
     )

@@ -17,6 +17,7 @@ from endpoints.objects import (
     HEADLESS_LABEL,
     PROXY_NAME_LABEL,
     SERVICE_NAME_LABEL,
+    Annotations,
     EndpointConditions,
     EndpointHints,
     EndpointPort,
@@ -28,9 +29,9 @@ from endpoints.objects import (
     ServiceSpec,
     SliceEndpoint,
 )
+from endpoints.scheduling import settle
 from endpoints.unreadable import short
 
-LAST_CHANGE_ANNOTATION = "endpoints.kubernetes.io/last-change-trigger-time"
 _READ_LABELS = (SERVICE_NAME_LABEL, PROXY_NAME_LABEL, HEADLESS_LABEL)
 _MAX_AFFINITY_SECONDS = 86400
 _MAX_PORT = 65535
@@ -47,6 +48,8 @@ _SUBDOMAIN = re.compile(r"[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?").fullmatch
 _LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?").fullmatch
 _NO_DESTINATION = re.compile(r"(?:0\.0\.0\.0|::|2(?:2[4-9]|[3-5][0-9])\..*|ff..:.*)").fullmatch
 """Unspecified, multicast, class E and broadcast: nothing can be translated to these."""
+
+_NO_ANNOTATIONS = Annotations()
 
 _CONDITIONS = {
     (ready, serving, terminating): EndpointConditions(
@@ -78,8 +81,10 @@ class Shared(NamedTuple):
     hints: dict[HintsKey, EndpointHints]
 
 
-def accept_service(service: Service) -> None:
+def accept_service(service: Service) -> list[Refused]:
     """Bring a Service into canonical form, in place. Raises Refused.
+
+    Returns what was wrong with the annotations that it is served without.
 
     A Service without a cluster IP (ExternalName, headless, not allocated yet) is never programmed,
     so that nothing but its name is looked at. Of the others `clusterIP` and `clusterIPs` are both
@@ -90,7 +95,7 @@ def accept_service(service: Service) -> None:
     spec.type = intern(_one_of("spec.type", spec.type or "ClusterIP", _SERVICE_TYPES))
     addresses = spec.cluster_ips or ([spec.cluster_ip] if spec.cluster_ip else [])
     if spec.type == "ExternalName" or addresses in ([], [""], ["None"]):
-        return
+        return []
     _cluster_ips(spec, addresses)
     spec.external_ips = _addresses("spec.externalIPs", spec.external_ips)
     _ports(spec.ports or [])
@@ -111,6 +116,18 @@ def accept_service(service: Service) -> None:
     for number, ingress in enumerate((status.ingress if status else None) or []):
         place = f"status.loadBalancer.ingress[{number}].ip"
         ingress.ip = _address(place, ingress.ip) if ingress.ip else None
+    return _scheduling(service.metadata.annotations)
+
+
+def _scheduling(annotations: Annotations | None) -> list[Refused]:
+    left_out: list[Refused] = []
+
+    def refuse(key: str, value: str, reason: str) -> None:
+        left_out.append(Refused(f"metadata.annotations[{key}]", value, reason))
+
+    if annotations is not None:
+        settle(annotations, refuse)
+    return left_out
 
 
 def accept_slice(endpoint_slice: EndpointSlice, shared: Shared) -> list[Refused]:
@@ -154,8 +171,8 @@ def accept_node(node: Node) -> None:
 def _metadata(metadata: ObjectMeta, *, keep_labels: bool = False) -> None:
     """Names are checked because they reach comments and keys of the kernel's objects.
 
-    Labels and annotations that are never read are dropped: kubectl keeps a copy of the whole
-    object in one of them.
+    Labels that are never read are dropped; annotations are not even decoded: kubectl keeps a copy
+    of the whole object in one of them.
     """
     if len(metadata.name) > _MAX_NAME or not _SUBDOMAIN(metadata.name):
         raise Refused("metadata.name", repr(metadata.name), "must be a DNS subdomain (RFC 1123)")
@@ -166,8 +183,8 @@ def _metadata(metadata: ObjectMeta, *, keep_labels: bool = False) -> None:
     if metadata.labels and not keep_labels:
         labels = metadata.labels
         metadata.labels = {key: labels[key] for key in _READ_LABELS if key in labels} or None
-    trigger = (metadata.annotations or {}).get(LAST_CHANGE_ANNOTATION)
-    metadata.annotations = {LAST_CHANGE_ANNOTATION: trigger} if trigger else None
+    if metadata.annotations == _NO_ANNOTATIONS:
+        metadata.annotations = None
 
 
 def _cluster_ips(spec: ServiceSpec, addresses: list[str]) -> None:

@@ -11,6 +11,7 @@ from endpoints.events import Delete, Folded, Replace, Upsert
 from endpoints.names import Family, ObjectName
 from endpoints.node import DetectLocalMode, NodeSettings
 from endpoints.objects import (
+    Annotations,
     EndpointPort,
     EndpointSlice,
     Kind,
@@ -63,7 +64,7 @@ def test_a_slice_of_an_unknown_service_dirties_nothing() -> None:
 
 
 def irrelevant(of: ObjectMeta) -> ObjectMeta:
-    annotations = {"endpoints.kubernetes.io/last-change-trigger-time": "2026-01-01T00:00:00Z"}
+    annotations = Annotations(last_change="2026-01-01T00:00:00Z")
     return msgspec.structs.replace(of, resource_version="2", annotations=annotations)
 
 
