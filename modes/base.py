@@ -52,7 +52,7 @@ class IpvsSettings(msgspec.Struct, frozen=True):
     scheduler_flags: tuple[str, ...] = ()
     """`sh-port`, `sh-fallback`, `mh-port`, `mh-fallback`; without any, mh has mh-port."""
     exclude_cidrs: tuple[str, ...] = ()
-    """Virtual servers with addresses in these are never taken for ours, whatever the sets say."""
+    """Virtual servers with addresses in these are not taken over from kube-proxy."""
     strict_arp: bool = False
     tcp_timeout_seconds: int = 0
     """0 leaves the kernel's own; so do the next two."""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from endpoints.addresses import bracketed
-from endpoints.names import Family, Protocol
+from endpoints.names import Family, Protocol, ServicePortName
 
 PERSISTENT, HASHED, ONE_PACKET, SCHEDULER_1, SCHEDULER_2 = 0x1, 0x2, 0x4, 0x8, 0x10
 """Flags of a virtual server. What SCHEDULER_1 and _2 mean is the scheduler's affair: sh-fallback
@@ -65,6 +65,8 @@ class RealServer(msgspec.Struct, frozen=True, order=True, gc=False):
 class Wanted(msgspec.Struct, frozen=True, gc=False):
     """A virtual server as it shall be."""
 
+    name: ServicePortName
+    """What it is for."""
     server: VirtualServer
     reals: tuple[RealServer, ...]
     """Sorted; each takes new connections."""
