@@ -5,8 +5,8 @@ of the first packet of a connection; the others follow their flow. `walk` reads 
 as the packet travels:
 
 1. *Dispatch.* Destination, port and protocol are looked for among cluster IPs, external IPs and
-   load balancer addresses; then a cluster IP without such a port refuses; then NodePorts are looked
-   for, if the destination is an address on which NodePorts answer.
+   load balancer addresses; then a cluster IP without such a port refuses, and so does any other of
+   them that the node holds; then NodePorts are looked for, if they answer on the destination.
 2. *Source ranges* of a load balancer address drop who is not in them, the node itself included.
 3. *Endpoints.* A Service that has none at all refuses. Else the policy of the frontend says which
    list is in force; an empty Local list drops: the client's balancer shall try another node.
@@ -170,9 +170,9 @@ def _dispatch(
     for plan, frontend in here:
         if frontend.address == destination:
             return plan, frontend
-    if _is_cluster_ip(plans, destination) or not _serves_node_ports(node, destination):
+    if FrontendKind.CLUSTER_IP in _kinds(plans, destination):
         return None
-    return _node_port(here)
+    return _node_port(here) if _serves_node_ports(node, destination) else None
 
 
 def _same_port(
@@ -195,12 +195,14 @@ def _node_port(
     return next(((p, f) for p, f in here if f.kind is FrontendKind.NODE_PORT), None)
 
 
-def _is_cluster_ip(plans: tuple[ServicePlan, ...], address: str) -> bool:
-    return any(
-        frontend.kind is FrontendKind.CLUSTER_IP and frontend.address == address
-        for plan in plans
-        for frontend in plan.frontends
-    )
+def _kinds(plans: tuple[ServicePlan, ...], address: str) -> set[FrontendKind]:
+    """What an address is to Services."""
+    return {f.kind for plan in plans for f in plan.frontends if f.address == address}
+
+
+def _holds(node: NodeView, address: str) -> bool:
+    """Whether the address of a Service is the node's only because it is a Service's."""
+    return node.holds_addresses and address not in node.addresses
 
 
 def _serves_node_ports(node: NodeView, destination: str) -> bool:
@@ -244,8 +246,16 @@ def _masquerade(
     if source == endpoint.address and (endpoint.is_local or endpoint.node is None):
         # A pod would take an answer of its own for a stranger's: it must see another address.
         return True, f"{source} reaches itself (hairpin): masqueraded"
+    if packet.hook is Hook.OUTPUT and frontend.address and _holds(node, frontend.address):
+        text = f"{frontend.address} is held by this node and would be the source: masqueraded"
+        return True, text
     if frontend.kind is FrontendKind.CLUSTER_IP:
         return _masquerade_internal(plan, node, packet)
+    return _masquerade_external(frontend, node, source)
+
+
+def _masquerade_external(frontend: Frontend, node: NodeView, source: str) -> tuple[bool, str]:
+    """The same for what clients outside use, hairpin aside."""
     if frontend.policy is TrafficPolicy.CLUSTER:
         return True, f"{_A[frontend.kind]} with policy Cluster: masqueraded"
     if source in node.addresses:
@@ -268,8 +278,11 @@ def _masquerade_internal(plan: ServicePlan, node: NodeView, packet: Packet) -> t
 def _undispatched(plans: tuple[ServicePlan, ...], node: NodeView, packet: Packet) -> Explanation:
     """A packet that reaches no frontend."""
     target = _target(packet)
-    if _is_cluster_ip(plans, packet.destination):
-        text = f"{packet.destination} is a cluster IP, but no Service has {target}"
+    kinds = _kinds(plans, packet.destination)
+    is_cluster_ip = FrontendKind.CLUSTER_IP in kinds
+    if is_cluster_ip or (kinds and _holds(node, packet.destination)):
+        what = "a cluster IP" if is_cluster_ip else "held by this node for Services"
+        text = f"{packet.destination} is {what}, but no Service has {target}"
         end = Step(Place.UNKNOWN_PORT, "unknown port -> reject")
         return Explanation(Reject(), (Step(Place(packet.hook), text), end))
     text = f"{target} is no address and port of a Service"

@@ -16,7 +16,7 @@ import msgspec
 import yaml
 
 from endpoints.names import Family, Protocol
-from endpoints.node import DetectLocalMode, NodeSettings
+from endpoints.node import DetectLocalMode, Loopback, NodeSettings
 from tests.scenarios.places import (
     MAX_STORIES,
     NODES,
@@ -52,8 +52,8 @@ class Settings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_field
     nodeport_addresses: tuple[str, ...] = ("primary",)
     masquerade_all: bool = False
 
-    def of(self, node: str) -> NodeSettings:
-        """The settings as the core takes them."""
+    def of(self, node: str, *, holds_addresses: bool = False) -> NodeSettings:
+        """The settings as the core takes them; a node that holds addresses is in IPVS mode."""
         return NodeSettings(
             name=node,
             detect_local_mode=self.detect_local_mode,
@@ -61,7 +61,9 @@ class Settings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_field
             pod_bridge_interface=self.pod_bridge_interface,
             pod_interface_name_prefix=self.pod_interface_name_prefix,
             node_port_addresses=self.nodeport_addresses,
+            loopback=Loopback.NEVER if holds_addresses else Loopback.BY_NAME,
             masquerade_all=self.masquerade_all,
+            holds_addresses=holds_addresses,
         )
 
     def arguments(self) -> list[str]:

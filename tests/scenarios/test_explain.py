@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from endpoints.explain import Drop, Forward, Pass, Reject, Verdict
+from endpoints.nodeports import is_loopback
 from tests.scenarios.model import Row, Story, load
 from tests.scenarios.world import Judgement, World
 
@@ -38,6 +39,28 @@ def test_explain_tells_the_story(story: Story) -> None:
         different += [_difference(row, world.judge(row)) for row in step.rows]
     assert not world.refused
     assert not any(different), "\n".join(filter(None, different))
+
+
+def test_where_nodes_hold_addresses_only_so_much_is_otherwise() -> None:
+    """IPVS: unknown ports are refused, nobody is served on localhost, and nodes are masqueraded."""
+    seen = set()
+    for story in STORIES:
+        world = World(story.settings, holds_addresses=True)
+        for step in story.steps:
+            world.become(step.objects)
+            for row in step.rows:
+                found = world.judge(row)
+                if not _difference(row, found):
+                    continue
+                verdict = type(found.explanation.verdict)
+                if verdict is Forward and row.expect == "forward":
+                    assert row.sender.is_node, f"{row}: {found}"
+                    expected = {(t.address, t.port, True) for t in row.targets}
+                    assert found.hops == expected, f"{row}: {found}"
+                assert (verdict is Pass) is is_loopback(row.destination), f"{row}: {found}"
+                seen.add((row.expect, verdict))
+    loopback = {("forward", Pass), ("drop", Pass)}
+    assert seen == {("pass", Reject), ("forward", Forward), *loopback}
 
 
 def test_stories_told_together_stay_apart() -> None:

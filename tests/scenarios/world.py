@@ -53,10 +53,16 @@ class Judgement(msgspec.Struct, frozen=True):
 class World:
     """What every node knows. `refused` is what of the stories' objects could not be decoded."""
 
-    def __init__(self, settings: Settings) -> None:
-        """The cluster without any Service yet."""
+    def __init__(self, settings: Settings, *, holds_addresses: bool = False) -> None:
+        """The cluster without any Service yet; `holds_addresses`: as the IPVS mode does.
+
+        A verdict may then be another one than the story's: what it lets pass may be refused.
+        """
         self._states = {
-            name: ClusterState(settings.of(name), local_addresses(name)) for name in NODES
+            name: ClusterState(
+                settings.of(name, holds_addresses=holds_addresses), local_addresses(name)
+            )
+            for name in NODES
         }
         self._objects: dict[Key, Document] = {}
         self._plans: dict[str, tuple[ServicePlan, ...]] = {}
