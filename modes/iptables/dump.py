@@ -13,10 +13,10 @@ import msgspec
 from endpoints.names import Family
 from endpoints.plan import TrafficPolicy
 from modes.base import DumpedFrontend, DumpedService
-from modes.iptables import chains, names
-from modes.iptables.names import Table
-from modes.iptables.restore import Unreadable, parse
-from modes.iptables.rules import DNAT, DROP, REJECT, ChainName, Rule
+from modes.xtables import chains, names
+from modes.xtables.names import Table
+from modes.xtables.restore import Unreadable, parse
+from modes.xtables.rules import DNAT, DROP, REJECT, ChainName, Rule
 
 _NODE = "node"
 _UNKNOWN = "?"

@@ -14,12 +14,19 @@ from endpoints.names import Family
 from endpoints.node import NodeView
 from endpoints.nodeports import is_loopback
 from endpoints.plan import Endpoint, Frontend, FrontendKind, ServicePlan, TrafficPolicy
-from modes.iptables import chains, names
-from modes.iptables.chains import LOOPBACK, local_pods, reject, remark
-from modes.iptables.counters import LOCALHOST_NODEPORTS
-from modes.iptables.names import Table
 from modes.iptables.rendering import Rendering
-from modes.iptables.rules import ACCEPT, DNAT, DROP, LOCAL, RETURN, ChainName, Rule, share
+from modes.iptables.service_chains import (
+    cluster_chain,
+    endpoint_chain,
+    external_chain,
+    firewall_chain,
+    local_chain,
+)
+from modes.xtables import chains, names
+from modes.xtables.chains import LOOPBACK, local_pods, reject, remark
+from modes.xtables.counters import LOCALHOST_NODEPORTS
+from modes.xtables.names import Table
+from modes.xtables.rules import ACCEPT, DNAT, DROP, LOCAL, RETURN, ChainName, Rule, share
 
 NO_ENDPOINTS = "has no endpoints"
 NO_LOCAL_ENDPOINTS = "has no local endpoints"
@@ -85,13 +92,13 @@ class _ServicePort:
         if plan.has_any:
             internal_local = self._internal_policy() is TrafficPolicy.LOCAL
             masquerade = tuple(self._masquerade_internal())
-            cluster, local = names.cluster_chain(plan.name), names.local_chain(plan.name)
+            cluster, local = cluster_chain(plan.name), local_chain(plan.name)
             self._choice(cluster, plan.cluster, () if internal_local else masquerade)
             # A client that is remembered by both lists would be led by one where the other says.
             is_twin = self.sticky and bool(plan.cluster)
             self._choice(local, plan.local, masquerade if internal_local else (), is_twin=is_twin)
             if external:
-                self._own(names.external_chain(plan.name), self._external(external[0].policy))
+                self._own(external_chain(plan.name), self._external(external[0].policy))
         for frontend in plan.frontends:
             self._frontend(frontend)
         if plan.health_check_node_port:
@@ -116,16 +123,16 @@ class _ServicePort:
             self._refuse(frontend, Rule(DROP), NO_LOCAL_ENDPOINTS)
         if kind is FrontendKind.CLUSTER_IP:
             if plan.local if is_local else plan.cluster:
-                chain = names.local_chain if is_local else names.cluster_chain
+                chain = local_chain if is_local else cluster_chain
                 self._share(chains.NAT_SERVICES, self._to(frontend, chain(plan.name)))
             return
-        target = names.external_chain(plan.name)
+        target = external_chain(plan.name)
         if kind is FrontendKind.NODE_PORT:
             self._node_port(frontend, target)
             return
         if frontend.source_ranges:
-            target = names.firewall_chain(plan.name)
-            self._own(target, self._allowed(frontend, names.external_chain(plan.name)))
+            target = firewall_chain(plan.name)
+            self._own(target, self._allowed(frontend, external_chain(plan.name)))
         self._share(chains.NAT_SERVICES, self._to(frontend, target))
 
     def _node_port(self, frontend: Frontend, target: str) -> None:
@@ -162,7 +169,7 @@ class _ServicePort:
         """
         if not frontend.source_ranges:
             return
-        firewall = names.firewall_chain(self.plan.name)
+        firewall = firewall_chain(self.plan.name)
         note = f"traffic not accepted by {firewall}"
         if self.plan.has_any and (self.plan.local or frontend.policy is TrafficPolicy.CLUSTER):
             self._share(chains.PROXY_FIREWALL, self._to(frontend, DROP, note))
@@ -178,7 +185,7 @@ class _ServicePort:
     def _external(self, policy: TrafficPolicy) -> Iterator[Rule]:
         """What comes from outside; pods and the node itself bypass policy Local."""
         where = f"{self.title} external destinations"
-        cluster = names.cluster_chain(self.plan.name)
+        cluster = cluster_chain(self.plan.name)
         if policy is TrafficPolicy.CLUSTER:
             note = self._short_note(f"masquerade traffic for {where}")
             yield Rule(names.MARK_MASQ, comment=note)
@@ -193,7 +200,7 @@ class _ServicePort:
         note = self._short_note(f"route LOCAL traffic for {where}")
         yield Rule(cluster, src_type=LOCAL, comment=note)
         if self.plan.local:
-            yield Rule(names.local_chain(self.plan.name))
+            yield Rule(local_chain(self.plan.name))
 
     def _internal_policy(self) -> TrafficPolicy | None:
         kinds = (f.policy for f in self.plan.frontends if f.kind is FrontendKind.CLUSTER_IP)
@@ -228,7 +235,7 @@ class _ServicePort:
         targets: dict[Endpoint, str] = {}
         for endpoint in endpoints:
             if not self.style.large or self.sticky or _may_be_here(endpoint):
-                name = names.endpoint_chain(self.plan.name, endpoint, is_twin=is_twin)
+                name = endpoint_chain(self.plan.name, endpoint, is_twin=is_twin)
                 targets[endpoint] = name
                 self._own(name, self._endpoint(name, endpoint))
         rules = list(first)
@@ -272,11 +279,11 @@ class _ServicePort:
 
     def _note(self, text: str) -> str:
         """A comment that is always there: `dump` has the names of Services from these."""
-        return remark(self.style, text)
+        return remark(self.style.abilities, text)
 
     def _short_note(self, text: str) -> str:
         """A comment that only readers need."""
-        return "" if self.style.large else remark(self.style, text)
+        return "" if self.style.large else remark(self.style.abilities, text)
 
     def _own(self, chain: str, rules: Iterable[Rule], table: Table = Table.NAT) -> None:
         self.chains[ChainName(table, chain)] = tuple(rules)

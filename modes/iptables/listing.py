@@ -9,12 +9,12 @@ import msgspec
 from endpoints.names import Family, ObjectName
 from endpoints.node import NodeView
 from modes.base import ModeSettings, Plans
-from modes.iptables.chains import skeleton
-from modes.iptables.delta import Program, written
 from modes.iptables.fragment import count_endpoints, render
-from modes.iptables.names import Table
+from modes.iptables.program import ServiceProgram, written
 from modes.iptables.rendering import LARGE_CLUSTER, Rendering
-from modes.iptables.rules import ChainName
+from modes.iptables.skeleton import skeleton
+from modes.xtables.names import Table
+from modes.xtables.rules import ChainName
 
 _BUILT_IN = {
     Table.FILTER: ("INPUT", "FORWARD", "OUTPUT"),
@@ -64,7 +64,7 @@ def _rules(
         masquerade_bit=settings.masquerade_bit,
         large=endpoints > LARGE_CLUSTER,
     )
-    program = Program(family, skeleton(node, family, style, drops_invalid=True))
+    program = ServiceProgram(family, skeleton(node, family, style, drops_invalid=True))
     styles = {family: style}
     program.commit(
         {name: written(family, render(of, node, styles).get(family)) for name, of in own.items()}

@@ -26,27 +26,29 @@ from modes.base import (
     Tell,
     total,
 )
-from modes.iptables import adopt
-from modes.iptables.adopt import Found
-from modes.iptables.chains import ROUTE_LOCALNET_WAS_OFF, Skeleton, skeleton
-from modes.iptables.delta import NOTHING, Changes, Program, Written, written
 from modes.iptables.dump import services_in
 from modes.iptables.fragment import count_endpoints, render
-from modes.iptables.host import host_variant
-from modes.iptables.kernel import (
+from modes.iptables.program import ServiceProgram, written
+from modes.iptables.rendering import LARGE_CLUSTER, Rendering, lacking
+from modes.iptables.skeleton import skeleton
+from modes.xtables import adopt
+from modes.xtables.adopt import Found
+from modes.xtables.chains import ROUTE_LOCALNET_WAS_OFF, Skeleton
+from modes.xtables.cleanup import clean_up, leave
+from modes.xtables.delta import NOTHING, Changes, Written
+from modes.xtables.host import host_variant
+from modes.xtables.kernel import (
     Kernel,
-    NotPermitted,
     Refused,
     drops_invalid,
     installed,
     route_localnet,
     set_route_localnet,
 )
-from modes.iptables.probe import abilities
-from modes.iptables.rendering import LARGE_CLUSTER, Rendering, lacking
-from modes.iptables.script import Script, read
-from modes.iptables.transaction import script
-from modes.iptables.variant import HINTS, Variant
+from modes.xtables.probe import abilities
+from modes.xtables.script import Script, read
+from modes.xtables.transaction import script
+from modes.xtables.variant import Variant
 
 
 class IptablesMode:
@@ -65,7 +67,7 @@ class IptablesMode:
         self._node: NodeView | None = None
         self._styles: dict[Family, Rendering] = {}
         self._skeletons: dict[Family, Skeleton] = {}
-        self._programs: dict[Family, Program] = {}
+        self._programs: dict[Family, ServiceProgram] = {}
         self._found: dict[Family, Found] = {}
         self._leaves_other = False
         self._localnet_was_off = False
@@ -180,19 +182,7 @@ class IptablesMode:
         Raises EnvironmentFault if there is no iptables, or if we may not use it.
         """
         self._programs = {}
-        there = [(Kernel(v, self._tell), f) for v in Variant for f in Family if installed(f, v)]
-        if not there:
-            raise EnvironmentFault("there is no iptables on this host")
-        held = [(k, f, found) for k, f in there if (found := self._readable(k, f)) is not None]
-        if any(adopt.says_localnet_was_off(found) for _, _, found in held):
-            set_route_localnet(on=False)
-        guards = route_localnet()
-        removed = [_leave(k, f, found, guards_localhost=guards) for k, f, found in held]
-        if any(removed) and guards:
-            reason = "packets from localhost are routed here, and were before us"
-            self._tell("Kept KUBE-FIREWALL", reason=reason)
-        there[0][0].remove_counters()
-        return any(removed)
+        return clean_up(self._tell)
 
     def _leave_other(self) -> None:
         """Remove what a proxy left in the other variant; ours is in, so nothing waits for it."""
@@ -202,22 +192,11 @@ class IptablesMode:
             for family in self._skeletons:
                 if installed(family, other.variant):
                     found = read(other.save(family))
-                    _leave(other, family, found, guards_localhost=False)
+                    leave(other, family, found, guards_localhost=False)
         except KernelFault as fault:
             self._tell("Not removed", variant=other.variant, reason=str(fault))
         else:
             self._tell("Removed what a proxy left", variant=other.variant)
-
-    def _readable(self, kernel: Kernel, family: Family) -> Found | None:
-        """What is there; None if this kernel has no such variant. Raises NotPermitted."""
-        try:
-            return read(kernel.save(family))
-        except NotPermitted:
-            raise
-        except EnvironmentFault as fault:
-            reason = str(fault)
-            self._tell("Not looked at", variant=kernel.variant, family=family, reason=reason)
-            return None
 
     def _observe(self, family: Family) -> Found:
         return read(self._kernel.save(family))
@@ -297,7 +276,7 @@ class IptablesMode:
         }
 
     def _apply(
-        self, family: Family, program: Program, delta: Delta[ObjectName, Plans]
+        self, family: Family, program: ServiceProgram, delta: Delta[ObjectName, Plans]
     ) -> ApplyReport:
         before = program.fragments
         endpoints = program.endpoints
@@ -323,7 +302,7 @@ class IptablesMode:
         program.commit(updates)
         return _report(changes, text, waited)
 
-    def _script(self, program: Program, changes: Changes) -> Script:
+    def _script(self, program: ServiceProgram, changes: Changes) -> Script:
         return script(program, changes, in_blocks=self._kernel.variant is Variant.NFT)
 
     def _reconcile(
@@ -336,7 +315,7 @@ class IptablesMode:
         """
         known = self._programs.get(family)
         before = known.fragments if known else {}
-        program = Program(family, self._skeletons[family])
+        program = ServiceProgram(family, self._skeletons[family])
         program.commit(wanted)
         failed: dict[ObjectName, str] = {}
         reports: list[ApplyReport] = []
@@ -373,20 +352,6 @@ class IptablesMode:
                 reports.append(_report(changes, text, waited))
         self._programs[family] = program
         return total([*reports, ApplyReport(failed=failed)])
-
-
-def _leave(kernel: Kernel, family: Family, found: Found, *, guards_localhost: bool) -> bool:
-    """Remove what is ours of what was found in one variant; True if there was anything.
-
-    `guards_localhost`: nothing else keeps others from it, though the kernel routes it.
-    """
-    keeps = guards_localhost or any(kernel.holds(family, "mangle", hint) for hint in HINTS)
-    changes = adopt.removal(family, found, keeps_martian_rule=keeps)
-    if changes:
-        nothing = Program(family, Skeleton({}, ()))
-        text = script(nothing, changes, in_blocks=kernel.variant is Variant.NFT)
-        kernel.restore(family, text.text)
-    return bool(changes)
 
 
 def _report(changes: Changes, text: Script, waited_seconds: float) -> ApplyReport:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from endpoints.explain import Explanation, Place
 from endpoints.names import ServicePortName
 from endpoints.plan import FrontendKind
-from modes.iptables import names
+from modes.iptables import service_chains
+from modes.xtables import names
 
 _CHAINS = {
     Place.PREROUTING: "PREROUTING",
@@ -17,9 +18,9 @@ _CHAINS = {
     Place.POSTROUTING: names.POSTROUTING,
 }
 _OF_A_SERVICE: Mapping[Place, Callable[[ServicePortName], str]] = {
-    Place.SOURCE_RANGES: names.firewall_chain,
-    Place.CLUSTER_LIST: names.cluster_chain,
-    Place.LOCAL_LIST: names.local_chain,
+    Place.SOURCE_RANGES: service_chains.firewall_chain,
+    Place.CLUSTER_LIST: service_chains.cluster_chain,
+    Place.LOCAL_LIST: service_chains.local_chain,
 }
 _NOTHING_TO_CHOOSE = {
     FrontendKind.CLUSTER_IP: names.SERVICES,

@@ -10,21 +10,10 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from modes.xtables.abilities import Abilities
+
 LARGE_CLUSTER = 1_000
 """Endpoints in total above which rules are kept short (kube-proxy's large-cluster mode)."""
-
-
-class Abilities(msgspec.Struct, frozen=True):
-    """Which optional extensions the host's iptables and its kernel both have, in one family."""
-
-    comment: bool = True
-    """xt_comment."""
-    recent: bool = True
-    """xt_recent: session affinity."""
-    random_fully: bool = True
-    """MASQUERADE --random-fully."""
-    counters: bool = False
-    """xt_nfacct, and its counters exist."""
 
 
 def lacking(abilities: Iterable[Abilities]) -> Iterator[str]:

@@ -22,10 +22,10 @@ from endpoints.node import NodeView
 from endpoints.plan import ServicePlan
 from endpoints.state import ClusterState
 from modes.base import Adopted, ApplyReport, Delta, Drift, DumpedService, Mode, Plans
-from modes.iptables import kernel as iptables
-from modes.iptables.answers import Answer
 from modes.nftables.kernel import Kernel
 from modes.nftables.mode import NftablesMode
+from modes.xtables import kernel as iptables
+from modes.xtables.answers import Answer
 from tests.bench import program
 from tests.bench.cluster import LOCAL_ADDRESSES, SETTINGS
 from tests.lab import modes

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from endpoints.plan import Endpoint
-from modes.iptables import names
-from modes.iptables.rules import CERTAIN, share
+from modes.iptables import service_chains
+from modes.xtables import names
+from modes.xtables.rules import CERTAIN, share
 from tests.bench import cluster
 from tests.bench.cluster import POD_NETWORK, PORT, TARGET_PORT, Size
 
@@ -65,10 +66,10 @@ class _Service:
 
     def __init__(self, of: Size, number: int, lacking: int = 0) -> None:
         name = cluster.service_port(number)
-        self.chain = names.cluster_chain(name)
+        self.chain = service_chains.cluster_chain(name)
         self.destination = _destination(number)
         self.endpoints = [
-            (address, names.endpoint_chain(name, Endpoint(address, TARGET_PORT)))
+            (address, service_chains.endpoint_chain(name, Endpoint(address, TARGET_PORT)))
             for address in cluster.pods(of, number)[lacking:]
         ]
 
@@ -126,6 +127,6 @@ def _shared_rules(of: Size) -> Iterator[str]:
     yield f"{names.POSTROUTING} -j MASQUERADE --random-fully"
     yield f"{names.MARK_MASQ} -j MARK --set-xmark 0x4000/0x4000"
     for number in range(of.services):
-        chain = names.cluster_chain(cluster.service_port(number))
+        chain = service_chains.cluster_chain(cluster.service_port(number))
         yield f"{names.SERVICES} {_destination(number)} -j {chain}"
     yield f"{names.SERVICES} -m addrtype --dst-type LOCAL -j {names.NODEPORTS}"

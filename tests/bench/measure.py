@@ -12,8 +12,8 @@ from typing import TypeVar
 import msgspec
 
 from endpoints.names import Family
-from modes.iptables.kernel import installed
-from modes.iptables.variant import Variant
+from modes.xtables.kernel import installed
+from modes.xtables.variant import Variant
 from tests.bench import cluster, feed, kube_proxy, program
 from tests.bench.cluster import Size
 from tests.bench.results import Measured, StandIn

@@ -18,7 +18,7 @@ from modes.base import Delta
 from modes.iptables import mode as module
 from modes.iptables.mode import IptablesMode
 from modes.iptables.rendering import LARGE_CLUSTER
-from modes.iptables.variant import Variant
+from modes.xtables.variant import Variant
 from tests.kernel.iptables import others, programs, tables
 from tests.lab import sandbox
 from tests.laws.clusters import (

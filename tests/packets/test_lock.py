@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from modes.iptables.kernel import LOCK_ROUND_SECONDS
+from modes.xtables.kernel import LOCK_ROUND_SECONDS
 from tests.kernel.iptables.others import holder
 from tests.lab.lab import Lab
 from tests.lab.objects import Endpoint, Port, nodes, service, slices

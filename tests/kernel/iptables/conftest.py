@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from modes.iptables.mode import IptablesMode
-from modes.iptables.variant import Variant
+from modes.xtables.variant import Variant
 from tests.kernel.iptables import tables
 from tests.lab import sandbox
 

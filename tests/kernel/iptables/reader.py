@@ -16,7 +16,7 @@ import msgspec
 
 from endpoints.addresses import bracketed
 from endpoints.names import Family
-from modes.iptables.rules import CERTAIN, ChainName, Mark, Rule
+from modes.xtables.rules import CERTAIN, ChainName, Mark, Rule
 
 Told = dict[str, Any]
 """A rule as python-iptables tells it: fields of the header, and a dictionary for each extension."""

@@ -10,13 +10,13 @@ import pytest
 
 from endpoints.names import Family
 from modes.base import ModeSettings
-from modes.iptables import chains
-from modes.iptables.kernel import Kernel
 from modes.iptables.mode import IptablesMode
-from modes.iptables.names import Table
-from modes.iptables.rules import ChainName
-from modes.iptables.script import read
-from modes.iptables.variant import Variant
+from modes.xtables import chains
+from modes.xtables.kernel import Kernel
+from modes.xtables.names import Table
+from modes.xtables.rules import ChainName
+from modes.xtables.script import read
+from modes.xtables.variant import Variant
 
 COMMAND = {Family.IPV4: "iptables", Family.IPV6: "ip6tables"}
 SHARED = frozenset(

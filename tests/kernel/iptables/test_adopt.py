@@ -8,11 +8,12 @@ import pytest
 
 from endpoints.names import Family, ObjectName
 from modes.base import Delta, Plans
-from modes.iptables import names
+from modes.iptables import service_chains
 from modes.iptables.mode import IptablesMode
-from modes.iptables.names import Table
-from modes.iptables.rules import ChainName
-from modes.iptables.variant import Variant
+from modes.xtables import names
+from modes.xtables.names import Table
+from modes.xtables.rules import ChainName
+from modes.xtables.variant import Variant
 from tests.kernel.iptables import others, tables
 from tests.kernel.rulesets import services
 from tests.unit.endpoints.build import NODE_A
@@ -20,8 +21,8 @@ from tests.unit.endpoints.build import NODE_A
 V4 = Family.IPV4
 KNOWN = services(1, 2, 3, endpoints=3)
 (PLAN, _) = KNOWN[ObjectName("shop", "s1")]
-SVC = names.cluster_chain(PLAN.name)
-SEP = names.endpoint_chain(PLAN.name, PLAN.cluster[0])
+SVC = service_chains.cluster_chain(PLAN.name)
+SEP = service_chains.endpoint_chain(PLAN.name, PLAN.cluster[0])
 
 
 def restarted(mode: IptablesMode, known: Mapping[ObjectName, Plans], v: Variant) -> IptablesMode:

@@ -8,11 +8,12 @@ import pytest
 
 from endpoints.names import Family, ObjectName
 from modes.base import Delta
-from modes.iptables import names
-from modes.iptables.delta import BULK
+from modes.iptables import service_chains
 from modes.iptables.mode import IptablesMode
-from modes.iptables.transaction import CHAINS_IN_A_BLOCK
-from modes.iptables.variant import Variant
+from modes.xtables import names
+from modes.xtables.delta import BULK
+from modes.xtables.transaction import CHAINS_IN_A_BLOCK
+from modes.xtables.variant import Variant
 from tests.kernel.iptables import programs, tables
 from tests.kernel.rulesets import Clustered, named, plans, services
 from tests.unit.endpoints.build import NODE_A
@@ -52,7 +53,7 @@ def blocks(text: str) -> list[str]:
 
 def chains_of(*endpoints: str) -> set[str]:
     port = named("s1")
-    return {names.endpoint_chain(port, *pods(address)) for address in endpoints}
+    return {service_chains.endpoint_chain(port, *pods(address)) for address in endpoints}
 
 
 @pytest.mark.parametrize("family", Family)
@@ -67,8 +68,8 @@ def test_one_endpoint_is_one_program_and_one_service(
         report = running.apply(Delta({S1: changed}))
     assert started == [restore(variant, family)]
     (text,) = texts.of(family)
-    new = {names.endpoint_chain(named("s1"), after[family].cluster[3])}
-    assert touched_chains(text) == {names.cluster_chain(named("s1"))} | new
+    new = {service_chains.endpoint_chain(named("s1"), after[family].cluster[3])}
+    assert touched_chains(text) == {service_chains.cluster_chain(named("s1"))} | new
     assert len(blocks(text)) == 1
     # KUBE-SVC: masquerade and four endpoints; KUBE-SEP: one rule.
     assert (report.added, report.deleted) == (6, 0)
@@ -86,7 +87,7 @@ def test_an_endpoint_that_moves(running: IptablesMode, monkeypatch: pytest.Monke
     running.apply(Delta({S1: (moved, plans(1, endpoints=3)[1])}))
     (text,) = texts.of(Family.IPV4)
     assert touched_chains(text) == chains_of("10.244.2.3", "10.244.2.9") | {
-        names.cluster_chain(named("s1"))
+        service_chains.cluster_chain(named("s1"))
     }
     assert f"-X {chains_of('10.244.2.3').pop()}\n" in text
     assert texts.of(Family.IPV6) == []
@@ -109,7 +110,7 @@ def test_a_new_service_does_not_rewrite_what_all_share(
     assert started == [restore(variant, Family.IPV4)]
     (text,) = texts.of(Family.IPV4)
     port = named("new")
-    own = {names.cluster_chain(port), names.endpoint_chain(port, v4.cluster[0])}
+    own = {service_chains.cluster_chain(port), service_chains.endpoint_chain(port, v4.cluster[0])}
     widened = {names.UNKNOWN_PORTS} if number == OUTSIDE else set()
     assert written_chains(text) == own | widened
     cover = {names.SERVICES, names.CLUSTER_IPS}

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from modes.iptables.host import host_variant
-from modes.iptables.variant import AUTO, Variant
+from modes.xtables.host import host_variant
+from modes.xtables.variant import AUTO, Variant
 from tests.kernel.iptables import others
 
 pytestmark = pytest.mark.usefixtures("network")

@@ -12,9 +12,9 @@ import pytest
 
 from endpoints.names import Family
 from modes.base import EnvironmentFault, KernelFault
-from modes.iptables import kernel as module
-from modes.iptables.counters import COUNTERS, INVALID_DROPPED
-from modes.iptables.kernel import (
+from modes.xtables import kernel as module
+from modes.xtables.counters import COUNTERS, INVALID_DROPPED
+from modes.xtables.kernel import (
     Kernel,
     Programs,
     Refused,
@@ -24,7 +24,7 @@ from modes.iptables.kernel import (
     set_route_localnet,
     variants,
 )
-from modes.iptables.variant import Variant
+from modes.xtables.variant import Variant
 from tests.kernel.iptables import others
 
 pytestmark = pytest.mark.usefixtures("network")
@@ -224,8 +224,8 @@ def test_programs_without_a_suffix(
 ASK = """
 from endpoints.names import Family
 from modes.base import EnvironmentFault
-from modes.iptables.kernel import Kernel
-from modes.iptables.variant import Variant
+from modes.xtables.kernel import Kernel
+from modes.xtables.variant import Variant
 try:
     Kernel(Variant("{variant}")).{call}
 except EnvironmentFault as fault:

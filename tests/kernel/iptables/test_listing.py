@@ -12,7 +12,7 @@ from endpoints.plan import Frontend, FrontendKind, ServicePlan, TrafficPolicy
 from modes.base import ModeSettings
 from modes.iptables.listing import tables, text
 from modes.iptables.mode import IptablesMode
-from modes.iptables.variant import Variant
+from modes.xtables.variant import Variant
 from tests.unit.modes.nftables.build import plan_of, pods
 
 COMMAND = {Family.IPV4: "iptables", Family.IPV6: "ip6tables"}

@@ -10,10 +10,10 @@ import pytest
 from endpoints.names import Family
 from endpoints.node import NodePortAddresses, NodeView
 from modes.base import ModeSettings
-from modes.iptables import chains
-from modes.iptables.kernel import Kernel, route_localnet, set_route_localnet
 from modes.iptables.mode import IptablesMode
-from modes.iptables.variant import Variant
+from modes.xtables import chains
+from modes.xtables.kernel import Kernel, route_localnet, set_route_localnet
+from modes.xtables.variant import Variant
 from tests.kernel.iptables import others, tables
 from tests.kernel.rulesets import services
 from tests.unit.endpoints.build import NODE_A
@@ -154,7 +154,7 @@ def test_where_the_switch_cannot_be_written_it_is_told(
     switch = tmp_path / "route_localnet"
     switch.mkdir()
     monkeypatch.setattr("modes.iptables.mode.route_localnet", lambda: False)
-    monkeypatch.setattr("modes.iptables.kernel._ROUTE_LOCALNET", switch)
+    monkeypatch.setattr("modes.xtables.kernel._ROUTE_LOCALNET", switch)
     told: list[dict[str, object]] = []
 
     def tell(message: str, /, **fields: object) -> None:

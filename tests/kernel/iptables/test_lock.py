@@ -13,9 +13,9 @@ import pytest
 
 from endpoints.names import Family, ObjectName
 from modes.base import Delta, KernelFault, ModeSettings
-from modes.iptables import kernel as module
 from modes.iptables.mode import IptablesMode
-from modes.iptables.variant import Variant
+from modes.xtables import kernel as module
+from modes.xtables.variant import Variant
 from tests.kernel.iptables import others, tables
 from tests.kernel.rulesets import services
 from tests.unit.endpoints.build import NODE_A

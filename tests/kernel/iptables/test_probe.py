@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from endpoints.names import Family
-from modes.iptables import trials
-from modes.iptables.kernel import Kernel
-from modes.iptables.probe import abilities, features
-from modes.iptables.rendering import Abilities
-from modes.iptables.variant import Variant
+from modes.iptables.probe import features
+from modes.xtables import trials
+from modes.xtables.abilities import Abilities
+from modes.xtables.kernel import Kernel
+from modes.xtables.probe import abilities
+from modes.xtables.variant import Variant
 from tests.kernel.iptables import others
 
 pytestmark = pytest.mark.usefixtures("network")

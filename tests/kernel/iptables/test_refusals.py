@@ -9,10 +9,10 @@ import pytest
 
 from endpoints.names import Family, ObjectName
 from modes.base import Delta, KernelFault, Plans
-from modes.iptables import names
-from modes.iptables.kernel import Kernel, Refused
+from modes.iptables import service_chains
 from modes.iptables.mode import IptablesMode
-from modes.iptables.variant import Variant
+from modes.xtables.kernel import Kernel, Refused
+from modes.xtables.variant import Variant
 from tests.kernel.iptables import tables
 from tests.kernel.rulesets import Clustered, named, services
 from tests.unit.endpoints.build import NODE_A
@@ -134,7 +134,7 @@ class Grudge:
         self, monkeypatch: pytest.MonkeyPatch, against: Collection[str], line: str
     ) -> None:
         self.attempts = 0
-        self._chains = [names.cluster_chain(named(name)) for name in against]
+        self._chains = [service_chains.cluster_chain(named(name)) for name in against]
         self._line = line
         self._restore = Kernel.restore
         monkeypatch.setattr(Kernel, "restore", self.restore_for())

@@ -6,9 +6,9 @@ import subprocess
 
 import pytest
 
-from modes.iptables import chains
 from modes.iptables.mode import IptablesMode
-from modes.iptables.variant import Variant
+from modes.xtables import chains
+from modes.xtables.variant import Variant
 from tests.kernel.iptables import tables
 from tests.kernel.rulesets import services
 from tests.unit.endpoints.build import NODE_A

@@ -6,14 +6,15 @@ import pytest
 
 from endpoints.names import Family, ObjectName
 from modes.base import Plans
-from modes.iptables import names
-from modes.iptables.counters import LOCALHOST_NODEPORTS
-from modes.iptables.kernel import Kernel
+from modes.iptables import service_chains
 from modes.iptables.mode import IptablesMode
-from modes.iptables.names import Table
-from modes.iptables.restore import parse
-from modes.iptables.rules import ChainName, Rule
-from modes.iptables.variant import Variant
+from modes.xtables import names
+from modes.xtables.counters import LOCALHOST_NODEPORTS
+from modes.xtables.kernel import Kernel
+from modes.xtables.names import Table
+from modes.xtables.restore import parse
+from modes.xtables.rules import ChainName, Rule
+from modes.xtables.variant import Variant
 from tests.kernel.iptables import others, tables
 from tests.kernel.rulesets import named
 from tests.unit.endpoints.build import NODE_A
@@ -30,9 +31,19 @@ PLAN = plan_of(
     name=PAY,
 )
 SERVICES: dict[ObjectName, Plans] = {ObjectName("shop", "pay"): (PLAN,)}
-SVC, EXT, FW = names.cluster_chain(PAY), names.external_chain(PAY), names.firewall_chain(PAY)
-SEP_HERE, SEP_THERE = names.endpoint_chain(PAY, HERE), names.endpoint_chain(PAY, THERE)
-STALE_SVC, STALE_SEP = names.cluster_chain(GONE), names.endpoint_chain(GONE, THERE)
+SVC, EXT, FW = (
+    service_chains.cluster_chain(PAY),
+    service_chains.external_chain(PAY),
+    service_chains.firewall_chain(PAY),
+)
+SEP_HERE, SEP_THERE = (
+    service_chains.endpoint_chain(PAY, HERE),
+    service_chains.endpoint_chain(PAY, THERE),
+)
+STALE_SVC, STALE_SEP = (
+    service_chains.cluster_chain(GONE),
+    service_chains.endpoint_chain(GONE, THERE),
+)
 MARK = "0x4000"
 
 FILTER = f"""\

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 import pytest
 
 from endpoints.names import Family
-from modes.iptables.kernel import Kernel
-from modes.iptables.names import Table
-from modes.iptables.restore import parse, spec
-from modes.iptables.rules import ChainName, Rule
-from modes.iptables.script import Script, read
-from modes.iptables.variant import Variant
+from modes.xtables.kernel import Kernel
+from modes.xtables.names import Table
+from modes.xtables.restore import parse, spec
+from modes.xtables.rules import ChainName, Rule
+from modes.xtables.script import Script, read
+from modes.xtables.variant import Variant
 from tests.kernel.iptables import reader
-from tests.unit.modes.iptables.examples import (
+from tests.unit.modes.xtables.examples import (
     BY_FAMILY,
     COUNTED,
     FILTER_ONLY,

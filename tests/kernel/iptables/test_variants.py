@@ -9,10 +9,10 @@ import pytest
 
 from endpoints.names import Family, ObjectName
 from modes.base import Delta, EnvironmentFault, ModeSettings
-from modes.iptables import chains, names
-from modes.iptables.kernel import Kernel
 from modes.iptables.mode import IptablesMode
-from modes.iptables.variant import Variant
+from modes.xtables import chains, names
+from modes.xtables.kernel import Kernel
+from modes.xtables.variant import Variant
 from tests.kernel.iptables import others, tables
 from tests.kernel.rulesets import services
 from tests.unit.endpoints.build import NODE_A

@@ -13,10 +13,11 @@ from endpoints.plan import ServicePlan
 from modes.base import DumpedFrontend, DumpedService
 from modes.iptables.dump import services_in
 from modes.iptables.fragment import render
-from modes.iptables.rendering import Abilities, Rendering
-from modes.iptables.restore import spec
-from modes.iptables.rules import ChainName
-from modes.iptables.script import read
+from modes.iptables.rendering import Rendering
+from modes.xtables.abilities import Abilities
+from modes.xtables.restore import spec
+from modes.xtables.rules import ChainName
+from modes.xtables.script import read
 from tests.unit.modes.nftables.build import (
     LOCAL,
     balancer,

@@ -9,9 +9,9 @@ from endpoints.node import DetectLocalMode, LocalTraffic, NodePortAddresses, Nod
 from endpoints.plan import ServicePlan
 from modes.base import ModeSettings
 from modes.iptables.listing import ListedTable, tables, text
-from modes.iptables.names import Table
-from modes.iptables.rules import ChainName
-from modes.iptables.script import read
+from modes.xtables.names import Table
+from modes.xtables.rules import ChainName
+from modes.xtables.script import read
 from tests.unit.modes.nftables.build import cluster_ip, plan_of, pods
 
 PAY = ObjectName("shop", "pay")

@@ -16,7 +16,7 @@ import pytest
 
 from endpoints.names import Protocol, ServicePortName
 from endpoints.plan import Endpoint
-from modes.iptables import names
+from modes.iptables import service_chains
 from proxy.cli import main
 from tests.lab import objects
 from tests.lab.manifests import Document
@@ -387,10 +387,10 @@ KUBE_PROXY_ENDPOINTS = {
 def test_chains_of_services_are_called_as_kube_proxy_calls_them(
     name: ServicePortName, known: str
 ) -> None:
-    assert names.cluster_chain(name) == f"KUBE-SVC-{known}"
-    assert names.local_chain(name) == f"KUBE-SVL-{known}"
-    assert names.external_chain(name) == f"KUBE-EXT-{known}"
-    assert names.firewall_chain(name) == f"KUBE-FW-{known}"
+    assert service_chains.cluster_chain(name) == f"KUBE-SVC-{known}"
+    assert service_chains.local_chain(name) == f"KUBE-SVL-{known}"
+    assert service_chains.external_chain(name) == f"KUBE-EXT-{known}"
+    assert service_chains.firewall_chain(name) == f"KUBE-FW-{known}"
 
 
 @pytest.mark.parametrize(("of", "known"), KUBE_PROXY_ENDPOINTS.items(), ids=str)
@@ -398,4 +398,4 @@ def test_chains_of_endpoints_are_called_as_kube_proxy_calls_them(
     of: tuple[ServicePortName, str, int], known: str
 ) -> None:
     name, address, port = of
-    assert names.endpoint_chain(name, Endpoint(address, port)) == f"KUBE-SEP-{known}"
+    assert service_chains.endpoint_chain(name, Endpoint(address, port)) == f"KUBE-SEP-{known}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from modes.iptables.names import Table
+from modes.xtables.names import Table
 
 ACCEPT, DROP, RETURN = "ACCEPT", "DROP", "RETURN"
 DNAT, MARK, MASQUERADE, REJECT = "DNAT", "MARK", "MASQUERADE", "REJECT"

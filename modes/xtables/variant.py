@@ -13,8 +13,8 @@ from enum import StrEnum
 import msgspec
 
 from modes.base import EnvironmentFault
-from modes.iptables import names
-from modes.iptables.script import lines
+from modes.xtables import names
+from modes.xtables.script import lines
 
 AUTO = "auto"
 HINTS = ("KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY")

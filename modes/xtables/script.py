@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 from endpoints.names import ObjectName
 from modes.base import KernelFault
-from modes.iptables.names import Table
-from modes.iptables.rules import ChainName
+from modes.xtables.names import Table
+from modes.xtables.rules import ChainName
 
 _ESCAPED = re.compile(r"\\.", re.DOTALL)
 _TABLES = {table.value: table for table in Table}

@@ -8,73 +8,49 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import msgspec
-
-from endpoints.addresses import family as family_of
 from endpoints.names import Family
 from endpoints.node import NodeView
 from endpoints.nodeports import is_loopback
-from modes.iptables import names
-from modes.iptables.counters import INVALID_DROPPED
-from modes.iptables.names import Table
 from modes.iptables.rendering import Rendering
-from modes.iptables.rules import (
+from modes.xtables import names
+from modes.xtables.chains import (
+    CLUSTER_IPS,
+    EXTERNAL_NODEPORTS,
+    EXTERNAL_SERVICES,
+    FIREWALL,
+    FORWARD,
+    LOOPBACK,
+    MARK_MASQ,
+    MARTIANS,
+    NAT_NODEPORTS,
+    NAT_SERVICES,
+    NODEPORTS,
+    POSTROUTING,
+    PROXY_FIREWALL,
+    REFUSE,
+    ROUTE_LOCALNET_WAS_OFF,
+    SERVICES,
+    UNKNOWN_PORTS,
+    Chain,
+    Guest,
+    Skeleton,
+    martian_rule,
+    reject,
+    remark,
+)
+from modes.xtables.counters import INVALID_DROPPED
+from modes.xtables.names import Table
+from modes.xtables.rules import (
     ACCEPT,
     DROP,
     LOCAL,
     MARK,
     MASQUERADE,
-    REJECT,
     RETURN,
     ChainName,
     Mark,
     Rule,
 )
-
-NAT_SERVICES = ChainName(Table.NAT, names.SERVICES)
-NAT_NODEPORTS = ChainName(Table.NAT, names.NODEPORTS)
-SERVICES = ChainName(Table.FILTER, names.SERVICES)
-EXTERNAL_SERVICES = ChainName(Table.FILTER, names.EXTERNAL_SERVICES)
-EXTERNAL_NODEPORTS = ChainName(Table.FILTER, names.EXTERNAL_NODEPORTS)
-NODEPORTS = ChainName(Table.FILTER, names.NODEPORTS)
-PROXY_FIREWALL = ChainName(Table.FILTER, names.PROXY_FIREWALL)
-UNKNOWN_PORTS = ChainName(Table.FILTER, names.UNKNOWN_PORTS)
-CLUSTER_IPS = ChainName(Table.FILTER, names.CLUSTER_IPS)
-REFUSE = ChainName(Table.FILTER, names.REFUSE)
-FORWARD = ChainName(Table.FILTER, names.FORWARD)
-FIREWALL = ChainName(Table.FILTER, names.FIREWALL)
-ROUTE_LOCALNET_WAS_OFF = ChainName(Table.FILTER, names.ROUTE_LOCALNET_WAS_OFF)
-MARK_MASQ = ChainName(Table.NAT, names.MARK_MASQ)
-POSTROUTING = ChainName(Table.NAT, names.POSTROUTING)
-
-
-LOOPBACK = {Family.IPV4: "127.0.0.0/8", Family.IPV6: "::1/128"}
-_COMMENT_LIMIT = 255
-"""Characters that xt_comment keeps."""
-
-
-class Chain(msgspec.Struct, frozen=True):
-    """A chain of ours; Services put rules between head and tail, where `is_shared`."""
-
-    head: tuple[Rule, ...] = ()
-    tail: tuple[Rule, ...] = ()
-    is_shared: bool = False
-
-
-class Guest(msgspec.Struct, frozen=True):
-    """A rule of ours in a chain that is not: it stands at the top when it is made."""
-
-    chain: ChainName
-    rule: Rule
-
-
-class Skeleton(msgspec.Struct, frozen=True):
-    """The program of one family without any Service."""
-
-    chains: dict[ChainName, Chain]
-    """Those that are jumped to come first."""
-    guests: tuple[Guest, ...]
-    """In the order in which they shall stand in their chains."""
 
 
 def skeleton(
@@ -95,30 +71,6 @@ def skeleton(
     if localnet_was_off:
         found.chains[ROUTE_LOCALNET_WAS_OFF] = Chain()
     return found
-
-
-def cluster_ips_rule(cover: str) -> Rule:
-    """The only rule of KUBE-UNKNOWN-PORTS: what goes elsewhere than to cluster IPs passes it.
-
-    `cover` is the smallest network that holds all cluster IPs.
-    """
-    return Rule(names.CLUSTER_IPS, destination=cover)
-
-
-def remark(style: Rendering, text: str) -> str:
-    """A comment, where the kernel takes any."""
-    return text[:_COMMENT_LIMIT] if style.abilities.comment else ""
-
-
-def reject(family: Family, protocol: str) -> Rule:
-    """A refusal that a client understands at once: a reset for TCP, port unreachable otherwise.
-
-    kube-proxy answers TCP by ICMPv6 in IPv6, at which clients hang for a second (PEERS.md).
-    """
-    if protocol == "tcp":
-        return Rule(REJECT, protocol=protocol, reject_with="tcp-reset")
-    how = "icmp-port-unreachable" if family is Family.IPV4 else "icmp6-port-unreachable"
-    return Rule(REJECT, protocol=protocol, reject_with=how)
 
 
 class _Builder:
@@ -157,7 +109,7 @@ class _Builder:
         )
 
     def _remark(self, text: str) -> str:
-        return remark(self.style, text)
+        return remark(self.style.abilities, text)
 
     def _to_node_ports(self, chain: str) -> Iterator[Rule]:
         text = "kubernetes service nodeports; NOTE: this must be the last rule in this chain"
@@ -226,31 +178,3 @@ class _Builder:
         for base in ("INPUT", "OUTPUT"):
             yield Guest(ChainName(Table.FILTER, base), Rule(names.FIREWALL))
         yield Guest(FIREWALL, martian_rule(loopback, self._remark(MARTIANS)))
-
-
-MARTIANS = "block incoming localnet connections"
-
-
-def martian_rule(loopback: str, note: str) -> Rule:
-    """Drops what goes to localhost and comes from elsewhere, our own translations excepted."""
-    return Rule(
-        DROP,
-        source=loopback,
-        inverted="source",
-        destination=loopback,
-        ct_state=("DNAT", "ESTABLISHED", "RELATED"),
-        ct_state_inverted=True,
-        comment=note,
-    )
-
-
-def local_pods(node: NodeView, family: Family) -> tuple[str, str]:
-    """How a rule tells local pods: a source network or an interface, one of them empty.
-
-    Both empty: not at all. A trailing + stands for any end of an interface's name.
-    """
-    local = node.local_traffic
-    if local.interface:
-        prefix = "+" if local.mode == "InterfaceNamePrefix" else ""
-        return "", local.interface + prefix
-    return next((c for c in local.cidrs if family_of(c) is family), ""), ""

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from endpoints.addresses import unpack
 from endpoints.names import Family
-from modes.iptables.restore import Unreadable, parse, spec
-from modes.iptables.rules import CERTAIN, DNAT, MARK, MASQUERADE, REJECT, Mark, Rule, share
-from tests.unit.modes.iptables.examples import BY_FAMILY, COUNTED, KUBE_PROXY, SEP, SVC
+from modes.xtables.restore import Unreadable, parse, spec
+from modes.xtables.rules import CERTAIN, DNAT, MARK, MASQUERADE, REJECT, Mark, Rule, share
+from tests.unit.modes.xtables.examples import BY_FAMILY, COUNTED, KUBE_PROXY, SEP, SVC
 
 EACH = [
     (family, text, rule)

@@ -11,13 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from endpoints.names import Family, ObjectName
-from modes.iptables import adopt, chains, delta, transaction
-from modes.iptables.chains import Skeleton, skeleton
-from modes.iptables.delta import NOTHING, Program, Written
-from modes.iptables.names import Table
+from modes.iptables.program import ServiceProgram
 from modes.iptables.rendering import Rendering
-from modes.iptables.rules import ChainName
-from tests.unit.modes.iptables.restorer import Strict, Tables, node_of
+from modes.iptables.skeleton import skeleton
+from modes.xtables import adopt, chains, delta, transaction
+from modes.xtables.chains import Skeleton
+from modes.xtables.delta import NOTHING, Written
+from modes.xtables.names import Table
+from modes.xtables.rules import ChainName
+from tests.unit.modes.xtables.restorer import Strict, Tables, node_of
 
 V4 = Family.IPV4
 SERVICES = [ObjectName("shop", name) for name in ("amy", "bob", "cid", "dee")]
@@ -66,9 +68,9 @@ a_service = st.none() | st.tuples(st.integers(1, 5), st.sampled_from([80, 81]), 
 states = st.lists(a_service, min_size=len(SERVICES), max_size=len(SERVICES)).map(state_of)
 
 
-def program_of(state: State) -> Program:
+def program_of(state: State) -> ServiceProgram:
     """All of a state, as if the kernel held it."""
-    program = Program(V4, SKELETON)
+    program = ServiceProgram(V4, SKELETON)
     program.commit(state)
     return program
 

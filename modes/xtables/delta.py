@@ -8,19 +8,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
-from ipaddress import ip_network
 from typing import NamedTuple
 
 import msgspec
 
-from endpoints.addresses import pack
 from endpoints.names import Family, ObjectName
-from modes.iptables import chains
-from modes.iptables.chains import Skeleton
-from modes.iptables.fragment import Fragment
-from modes.iptables.names import Table
-from modes.iptables.restore import spec
-from modes.iptables.rules import ChainName
+from modes.xtables.chains import Skeleton
+from modes.xtables.names import Table
+from modes.xtables.restore import spec
+from modes.xtables.rules import ChainName
 
 Owner = ObjectName | None
 """The Service that a line is for; None: the node's own."""
@@ -31,13 +27,14 @@ BULK = 200
 
 
 class Written(NamedTuple):
-    """A fragment as text."""
+    """What one Service puts into a family's tables, as text."""
 
     chains: Mapping[ChainName, Specs]
     shared: tuple[tuple[ChainName, str], ...]
     endpoints: int = 0
     """How many endpoints the Service has in this family."""
     cluster_ips: tuple[int, ...] = ()
+    """Its addresses as numbers."""
 
 
 NOTHING = Written({}, ())
@@ -165,17 +162,11 @@ class Program:
         self.guests = tuple((guest.chain, spec(guest.rule, family)) for guest in skeleton.guests)
         self.fragments: dict[ObjectName, Written] = {}
         self.endpoints = 0
-        self._cluster_ips: Counter[int] = Counter()
 
     def commit(self, updates: Updates) -> None:
         """Remember that the kernel has taken the updates."""
         for name, new in updates.items():
             old = self.fragments.pop(name, NOTHING)
-            self._cluster_ips.subtract(old.cluster_ips)
-            self._cluster_ips.update(new.cluster_ips)
-            for address in old.cluster_ips:
-                if not self._cluster_ips[address]:
-                    del self._cluster_ips[address]
             self.endpoints += new.endpoints - old.endpoints
             if new != NOTHING:
                 self.fragments[name] = new
@@ -196,10 +187,6 @@ class Program:
                 had, has = Counter(old.shared), Counter(new.shared)
                 changes.added += [Placed(name, *one) for one in (has - had).elements()]
                 changes.deleted += [Placed(name, *one) for one in (had - has).elements()]
-        if any(p.chain == chains.CLUSTER_IPS for p in (*changes.added, *changes.deleted)):
-            before, after = self.cover(), self.cover(updates)
-            if before != after:
-                changes.rewritten.append(Whole(None, chains.UNKNOWN_PORTS, after))
         return self._in_bulk(changes, updates)
 
     def _in_bulk(self, changes: Changes, updates: Updates) -> Changes:
@@ -222,43 +209,13 @@ class Program:
         found = []
         for chain, middle in rules.items():
             frame = self.frames[chain]
-            tail = self.cover(updates) if chain == chains.UNKNOWN_PORTS else frame.tail
+            tail = self.tail(chain, updates)
             specs = (*frame.head, *(one for one, _ in middle), *tail)
             nobody: tuple[Owner, ...] = (None,)
             owners = nobody * len(frame.head) + tuple(of for _, of in middle) + nobody * len(tail)
             found.append(Whole(None, chain, specs, owners if frame.is_shared else ()))
         return found
 
-    def cover(self, updates: Updates | None = None) -> Specs:
-        """The only rule of KUBE-UNKNOWN-PORTS: one network that holds all cluster IPs."""
-        addresses = self._cluster_ips
-        if updates:
-            addresses = addresses.copy()
-            for name, new in updates.items():
-                addresses.subtract(self.fragments.get(name, NOTHING).cluster_ips)
-                addresses.update(new.cluster_ips)
-        used = [address for address, count in addresses.items() if count > 0]
-        if not used:
-            return ()
-        first, last = min(used), max(used)
-        size = 32 if self.family is Family.IPV4 else 128
-        length = size - (first ^ last).bit_length()
-        start = (first >> (size - length) << (size - length)).to_bytes(size // 8, "big")
-        return (spec(chains.cluster_ips_rule(str(ip_network((start, length)))), self.family),)
-
-
-def written(family: Family, fragment: Fragment | None, endpoints: int = 0) -> Written:
-    """A fragment as text."""
-    if fragment is None:
-        return NOTHING
-    own = {
-        chain: tuple([spec(rule, family) for rule in rules])
-        for chain, rules in fragment.chains.items()
-    }
-    shared = tuple([(chain, spec(rule, family)) for chain, rule in fragment.shared])
-    addresses = [rule.destination for chain, rule in fragment.shared if chain == chains.CLUSTER_IPS]
-    return Written(own, shared, endpoints, tuple(map(_number, addresses)))
-
-
-def _number(host: str) -> int:
-    return int.from_bytes(pack(host.partition("/")[0]), "big")
+    def tail(self, chain: ChainName, updates: Updates | None = None) -> Specs:  # noqa: ARG002 (a mode may have a chain whose rules depend on all Services)
+        """The last rules of a chain of the skeleton, as the updates leave them."""
+        return self.frames[chain].tail

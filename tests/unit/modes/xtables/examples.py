@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from endpoints.names import Family
-from modes.iptables.rules import (
+from modes.xtables.rules import (
     ACCEPT,
     CERTAIN,
     DNAT,

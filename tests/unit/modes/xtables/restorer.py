@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 from endpoints.node import NodeSettings, NodeView
 from endpoints.state import ClusterState
-from modes.iptables.names import Table
-from modes.iptables.rules import ChainName
+from modes.xtables.names import Table
+from modes.xtables.rules import ChainName
 
 BUILT_IN = {
     Table.FILTER: ("INPUT", "FORWARD", "OUTPUT"),

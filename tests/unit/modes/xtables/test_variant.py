@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from modes.base import EnvironmentFault
-from modes.iptables.variant import AUTO, Seen, Variant, choose, seen
+from modes.xtables.variant import AUTO, Seen, Variant, choose, seen
 
 LEGACY, NFT = Variant.LEGACY, Variant.NFT
 UNUSED = Seen()

@@ -12,11 +12,10 @@ from collections.abc import Sequence
 import msgspec
 
 from endpoints.names import Family
-from modes.iptables.counters import INVALID_DROPPED
-from modes.iptables.names import Table
+from modes.xtables.counters import INVALID_DROPPED
+from modes.xtables.names import Table
 
 CHAIN = "KUBE-HEADGATE-PROBE"
-_MODE = "iptables mode"
 
 
 class Trial(msgspec.Struct, frozen=True):
@@ -26,7 +25,8 @@ class Trial(msgspec.Struct, frozen=True):
     table: Table
     spec: str
     hint: str
-    needed_for: str = _MODE
+    needed_for: str = ""
+    """Empty: for all of a mode."""
     optional: bool = False
 
 
@@ -35,7 +35,7 @@ RECENT = Trial(
     Table.NAT,
     f"-m recent --rcheck --seconds 10800 --reap --name {CHAIN} --rsource",
     "module xt_recent",
-    f"{_MODE}: session affinity",
+    "session affinity",
     optional=True,
 )
 COMMENT = Trial(
@@ -43,7 +43,7 @@ COMMENT = Trial(
     Table.NAT,
     "-m comment --comment headgate",
     "module xt_comment",
-    f"{_MODE}: names in rules",
+    "names in rules",
     optional=True,
 )
 RANDOM_FULLY = Trial(
@@ -51,7 +51,7 @@ RANDOM_FULLY = Trial(
     Table.NAT,
     "-j MASQUERADE --random-fully",
     "iptables 1.6.2 and kernel 3.14",
-    f"{_MODE}: many new connections at once",
+    "many new connections at once",
     optional=True,
 )
 COUNTERS = Trial(
@@ -59,7 +59,7 @@ COUNTERS = Trial(
     Table.FILTER,
     f"-m nfacct --nfacct-name {INVALID_DROPPED}",
     "modules xt_nfacct and nfnetlink_acct",
-    f"{_MODE}: two metrics",
+    "two metrics",
     optional=True,
 )
 OPTIONAL = (RECENT, COMMENT, RANDOM_FULLY, COUNTERS)

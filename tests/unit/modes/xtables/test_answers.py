@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modes.iptables.answers import Answer, Progress
+from modes.xtables.answers import Answer, Progress
 
 HELP = "Try `iptables-restore -h' or 'iptables-restore --help' for more information.\n"
 SAID = [

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from modes.iptables.delta import Changes, Gone, Program, Whole
-from modes.iptables.names import Table
-from modes.iptables.script import Script
+from modes.xtables.delta import Changes, Gone, Program, Whole
+from modes.xtables.names import Table
+from modes.xtables.script import Script
 
 CHAINS_IN_A_BLOCK = 250
 """iptables-nft keeps the names of all chains of a block in a sorted list and walks it for each

@@ -1,6 +1,6 @@
 """How do rules reach the kernel through the host's own iptables, and what does it answer?
 
-The only file of this mode that starts programs or looks into /proc, /run and the like. All of it
+The only file of this room that starts programs or looks into /proc, /run and the like. All of it
 concerns the network namespace of the calling thread.
 """
 
@@ -23,9 +23,9 @@ from typing import NamedTuple, TypeVar
 
 from endpoints.names import Family
 from modes.base import EnvironmentFault, KernelFault, Tell
-from modes.iptables import counters, trials
-from modes.iptables.answers import Answer, Progress
-from modes.iptables.variant import Variant
+from modes.xtables import counters, trials
+from modes.xtables.answers import Answer, Progress
+from modes.xtables.variant import Variant
 
 T = TypeVar("T")
 

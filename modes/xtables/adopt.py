@@ -16,11 +16,11 @@ import msgspec
 
 from endpoints.names import Family, ObjectName
 from modes.base import Drift
-from modes.iptables import chains, names, trials
-from modes.iptables.delta import BULK, Changes, Gone, Placed, Program, Specs, Whole
-from modes.iptables.names import Table
-from modes.iptables.restore import Unreadable, parse
-from modes.iptables.rules import ChainName, Rule
+from modes.xtables import chains, names, trials
+from modes.xtables.delta import BULK, Changes, Gone, Placed, Program, Specs, Whole
+from modes.xtables.names import Table
+from modes.xtables.restore import Unreadable, parse
+from modes.xtables.rules import ChainName, Rule
 
 Found = Mapping[ChainName, Sequence[str]]
 """Chains with the specs of their rules, as `script.read` gives them."""

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from endpoints.names import Family
 from modes.base import EnvironmentFault, KernelFault
-from modes.iptables import trials
-from modes.iptables.kernel import Kernel, NotPermitted, apart, variants
-from modes.iptables.names import SERVICES, Table
-from modes.iptables.variant import AUTO, Chosen, Seen, Variant, choose, seen
+from modes.xtables import trials
+from modes.xtables.kernel import Kernel, NotPermitted, apart, variants
+from modes.xtables.names import SERVICES, Table
+from modes.xtables.variant import AUTO, Chosen, Seen, Variant, choose, seen
 
 
 def host_variant(wanted: str) -> Chosen:

@@ -16,7 +16,7 @@ import msgspec
 
 from endpoints.addresses import canonical, network, pack
 from endpoints.names import Family
-from modes.iptables.rules import CERTAIN, DNAT, MARK, MASQUERADE, REJECT, Mark, Rule
+from modes.xtables.rules import CERTAIN, DNAT, MARK, MASQUERADE, REJECT, Mark, Rule
 
 _ALL_BITS = 0xFFFFFFFF
 _HIGHEST_PORT = 0xFFFF

@@ -1,0 +1,18 @@
+"""What may be missing from a host's iptables without much harm? Pure."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Abilities(msgspec.Struct, frozen=True):
+    """Which optional extensions the host's iptables and its kernel both have, in one family."""
+
+    comment: bool = True
+    """xt_comment."""
+    recent: bool = True
+    """xt_recent: session affinity."""
+    random_fully: bool = True
+    """MASQUERADE --random-fully."""
+    counters: bool = False
+    """xt_nfacct, and its counters exist."""

@@ -1,0 +1,66 @@
+"""How do the rules of a proxy, whichever mode it was in, leave the host?"""
+
+from __future__ import annotations
+
+from endpoints.names import Family
+from modes.base import EnvironmentFault, Tell
+from modes.xtables import adopt
+from modes.xtables.adopt import Found
+from modes.xtables.chains import Skeleton
+from modes.xtables.delta import Program
+from modes.xtables.kernel import (
+    Kernel,
+    NotPermitted,
+    installed,
+    route_localnet,
+    set_route_localnet,
+)
+from modes.xtables.script import read
+from modes.xtables.transaction import script
+from modes.xtables.variant import HINTS, Variant
+
+
+def clean_up(tell: Tell) -> bool:
+    """Remove the rules of any mode in both variants, and only those; True if there were any.
+
+    Raises EnvironmentFault if there is no iptables, or if we may not use it.
+    """
+    there = [(Kernel(v, tell), f) for v in Variant for f in Family if installed(f, v)]
+    if not there:
+        raise EnvironmentFault("there is no iptables on this host")
+    held = [(k, f, found) for k, f in there if (found := _readable(k, f, tell)) is not None]
+    if any(adopt.says_localnet_was_off(found) for _, _, found in held):
+        set_route_localnet(on=False)
+    guards = route_localnet()
+    removed = [leave(k, f, found, guards_localhost=guards) for k, f, found in held]
+    if any(removed) and guards:
+        reason = "packets from localhost are routed here, and were before us"
+        tell("Kept KUBE-FIREWALL", reason=reason)
+    there[0][0].remove_counters()
+    return any(removed)
+
+
+def leave(kernel: Kernel, family: Family, found: Found, *, guards_localhost: bool) -> bool:
+    """Remove what is ours of what was found in one variant; True if there was anything.
+
+    `guards_localhost`: nothing else keeps others from it, though the kernel routes it.
+    """
+    keeps = guards_localhost or any(kernel.holds(family, "mangle", hint) for hint in HINTS)
+    changes = adopt.removal(family, found, keeps_martian_rule=keeps)
+    if changes:
+        nothing = Program(family, Skeleton({}, ()))
+        text = script(nothing, changes, in_blocks=kernel.variant is Variant.NFT)
+        kernel.restore(family, text.text)
+    return bool(changes)
+
+
+def _readable(kernel: Kernel, family: Family, tell: Tell) -> Found | None:
+    """What is there; None if this kernel has no such variant. Raises NotPermitted."""
+    try:
+        return read(kernel.save(family))
+    except NotPermitted:
+        raise
+    except EnvironmentFault as fault:
+        reason = str(fault)
+        tell("Not looked at", variant=kernel.variant, family=family, reason=reason)
+        return None

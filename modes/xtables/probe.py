@@ -1,0 +1,84 @@
+"""What can the host's iptables and its kernel do of what a mode needs?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from endpoints.names import Family
+from modes.base import EnvironmentFault, Feature
+from modes.xtables import trials
+from modes.xtables.abilities import Abilities
+from modes.xtables.host import host_variant
+from modes.xtables.kernel import Kernel, NotPermitted, apart
+from modes.xtables.trials import Trial
+from modes.xtables.variant import Variant
+
+
+def abilities(
+    kernel: Kernel, family: Family, asked: Sequence[Trial] = trials.OPTIONAL
+) -> Abilities:
+    """Which optional extensions work, each tried by a rule that is removed again.
+
+    What is not asked for counts as lacking. One program where all or all but the counters work.
+    Where the counters are asked for, makes nfacct's if the kernel has them. Raises
+    EnvironmentFault.
+    """
+    works = {*asked} - refused(kernel, family, asked)
+    return Abilities(
+        comment=trials.COMMENT in works,
+        recent=trials.RECENT in works,
+        random_fully=trials.RANDOM_FULLY in works,
+        counters=trials.COUNTERS in works,
+    )
+
+
+def refused(kernel: Kernel, family: Family, asked: Sequence[Trial]) -> set[Trial]:
+    """Those of the trials that fail. Raises EnvironmentFault."""
+    lacking: set[Trial] = set()
+    if trials.COUNTERS in asked and not kernel.ensure_counters():
+        lacking.add(trials.COUNTERS)
+    tried = [trial for trial in asked if trial not in lacking]
+    if kernel.try_out(family, tried):
+        lacking |= {trial for trial in tried if kernel.try_out(family, [trial])}
+    return lacking
+
+
+def features(mode: str, wanted: str, optional: Sequence[Trial]) -> tuple[Feature, ...]:
+    """What this machine can do of what `mode` needs, of trials.OPTIONAL only `optional`.
+
+    Everything is tried in a network namespace of its own: nothing of this machine's own network
+    changes. One feature of state `unknown` where that is not permitted, one of state `no` where no
+    iptables of the wanted variant works.
+    """
+
+    def ask(kernel: Kernel) -> tuple[Feature, ...]:
+        asked = (*trials.REQUIRED, *optional)
+        lacking = refused(kernel, Family.IPV4, asked)
+        return (
+            Feature(f"iptables ({kernel.variant})", "yes", mode),
+            *(_feature(mode, trial, works=trial not in lacking) for trial in asked),
+            _ip6tables(mode, kernel),
+        )
+
+    try:
+        apart(Variant.NFT, lambda _: None)  # host_variant would try in this namespace otherwise
+        return apart(host_variant(wanted).variant, ask)
+    except NotPermitted as fault:
+        return (Feature("iptables", "unknown", mode, str(fault)),)
+    except EnvironmentFault as fault:
+        return (Feature("iptables", "no", mode, str(fault)),)
+
+
+def _feature(mode: str, trial: Trial, *, works: bool) -> Feature:
+    state, hint = ("yes", "") if works else ("no", trial.hint)
+    needed_for = f"{mode}: {trial.needed_for}" if trial.needed_for else mode
+    return Feature(trial.feature, state, needed_for, hint, trial.optional)
+
+
+def _ip6tables(mode: str, kernel: Kernel) -> Feature:
+    try:
+        fault = kernel.try_out(Family.IPV6, trials.REQUIRED)
+    except EnvironmentFault as missing:
+        fault = str(missing)
+    state = "no" if fault else "yes"
+    return Feature("ip6tables", state, f"{mode}: IPv6", fault, optional=True)

@@ -1,0 +1,1 @@
+"""Are the pure files of the xtables mode right, each by itself?"""
