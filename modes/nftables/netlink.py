@@ -7,24 +7,72 @@ attributes are in network order, headers in host order; attributes are padded to
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from endpoints.names import Family
+from modes.wire import ADDRESS_FAMILY as NFPROTO
+from modes.wire import (
+    FAMILY_OF,
+    HEADER,
+    NLA_F_NESTED,
+    NLA_TYPE_MASK,
+    NLM_F_ACK,
+    NLM_F_ACK_TLVS,
+    NLM_F_APPEND,
+    NLM_F_CAPPED,
+    NLM_F_CREATE,
+    NLM_F_DUMP,
+    NLM_F_DUMP_INTR,
+    NLM_F_REQUEST,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    NLMSGERR_ATTR_MSG,
+    NLMSGERR_ATTR_OFFS,
+    Reply,
+    attr,
+    attributes,
+    be32,
+    be64,
+    nested,
+    pad,
+    replies,
+    text,
+)
+
+__all__ = [  # of what all of netlink shares, what this mode uses
+    "FAMILY_OF",
+    "NFPROTO",
+    "NLA_F_NESTED",
+    "NLA_TYPE_MASK",
+    "NLMSGERR_ATTR_MSG",
+    "NLMSGERR_ATTR_OFFS",
+    "NLMSG_DONE",
+    "NLMSG_ERROR",
+    "NLM_F_ACK",
+    "NLM_F_ACK_TLVS",
+    "NLM_F_APPEND",
+    "NLM_F_CAPPED",
+    "NLM_F_CREATE",
+    "NLM_F_DUMP",
+    "NLM_F_DUMP_INTR",
+    "NLM_F_REQUEST",
+    "Reply",
+    "attr",
+    "attributes",
+    "be32",
+    "be64",
+    "nested",
+    "pad",
+    "replies",
+    "text",
+]
 
 NFNL_SUBSYS_NFTABLES = 10
 NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END = 16, 17
-NLMSG_ERROR, NLMSG_DONE = 2, 3
-NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
-NLM_F_CREATE, NLM_F_EXCL, NLM_F_APPEND = 0x400, 0x200, 0x800
-NLM_F_DUMP_INTR, NLM_F_CAPPED, NLM_F_ACK_TLVS = 0x10, 0x100, 0x200
-NLMSGERR_ATTR_MSG, NLMSGERR_ATTR_OFFS = 1, 2
 
 NEWTABLE, GETTABLE, DELTABLE, NEWCHAIN, GETCHAIN, DELCHAIN, NEWRULE, GETRULE, DELRULE = range(9)
 NEWSET, GETSET, DELSET, NEWSETELEM, GETSETELEM, DELSETELEM, NEWGEN, GETGEN = range(9, 17)
-
-NFPROTO = {Family.IPV4: 2, Family.IPV6: 10}
-FAMILY_OF = {number: family for family, number in NFPROTO.items()}
 
 NFTA_TABLE_NAME, NFTA_TABLE_FLAGS = 1, 2
 NFTA_CHAIN_TABLE, NFTA_CHAIN_NAME, NFTA_CHAIN_HOOK = 1, 3, 4
@@ -39,41 +87,9 @@ NFTA_DATA_VALUE, NFTA_DATA_VERDICT, NFTA_VERDICT_CODE, NFTA_VERDICT_CHAIN = 1, 2
 NFTA_LIST_ELEM, NFTA_EXPR_NAME, NFTA_EXPR_DATA = 1, 1, 2
 NFTA_GEN_ID, NFTA_GEN_PROC_PID, NFTA_GEN_PROC_NAME = 1, 2, 3
 
-NLA_F_NESTED, NLA_TYPE_MASK = 0x8000, 0x3FFF
-_HEADER = struct.Struct("=IHHII")
 _GENERIC = struct.Struct("!BBH")
 _ATTRIBUTE = struct.Struct("=HH")
-HEADER_SIZE = _HEADER.size + _GENERIC.size
-
-
-def pad(payload: bytes) -> bytes:
-    """The payload, filled with zeros up to a multiple of four bytes."""
-    return payload + bytes(-len(payload) % 4)
-
-
-def attr(kind: int, payload: bytes) -> bytes:
-    """One attribute. Raises struct.error if the payload exceeds 65,531 bytes."""
-    return _ATTRIBUTE.pack(len(payload) + 4, kind) + pad(payload)
-
-
-def nested(kind: int, *children: bytes) -> bytes:
-    """An attribute that holds attributes."""
-    return attr(kind | NLA_F_NESTED, b"".join(children))
-
-
-def text(kind: int, value: str) -> bytes:
-    """A string attribute with its terminating zero."""
-    return attr(kind, value.encode() + b"\0")
-
-
-def be32(kind: int, value: int) -> bytes:
-    """A 32-bit integer in network order."""
-    return attr(kind, value.to_bytes(4, "big"))
-
-
-def be64(kind: int, value: int) -> bytes:
-    """A 64-bit integer in network order."""
-    return attr(kind, value.to_bytes(8, "big"))
+HEADER_SIZE = HEADER.size + _GENERIC.size
 
 
 class Message(NamedTuple):
@@ -87,24 +103,6 @@ class Message(NamedTuple):
     """The element keys inside, in order, so that an error can be traced to its element."""
 
 
-class Reply(NamedTuple):
-    """One answer: an error (0: acknowledgement) or a datum."""
-
-    sequence: int
-    kind: int
-    """NLMSG_ERROR, NLMSG_DONE, or the full type of a datum, its subsystem included."""
-    error: int
-    """A positive errno, 0 for an acknowledgement or a datum."""
-    payload: bytes
-    """After the generic header for a datum; empty for an error."""
-    offset: int | None = None
-    """Extended acknowledgement: where in the request the kernel found fault."""
-    reason: str = ""
-    family: Family | None = None
-    interrupted: bool = False
-    """The ruleset changed during this dump: read again."""
-
-
 def message(kind: int, flags: int, nfproto: int, sequence: int, body: bytes, res: int = 0) -> bytes:
     """A netlink message with its generic netfilter header."""
     return _headers(kind, flags, nfproto, sequence, len(body), res) + body
@@ -112,7 +110,7 @@ def message(kind: int, flags: int, nfproto: int, sequence: int, body: bytes, res
 
 def _headers(kind: int, flags: int, nfproto: int, sequence: int, size: int, res: int = 0) -> bytes:
     """What precedes a body of this size."""
-    header = _HEADER.pack(HEADER_SIZE + size, kind, flags | NLM_F_REQUEST, sequence, 0)
+    header = HEADER.pack(HEADER_SIZE + size, kind, flags | NLM_F_REQUEST, sequence, 0)
     return header + _GENERIC.pack(nfproto, 0, res)
 
 
@@ -136,53 +134,6 @@ def batch(messages: Sequence[Message], *, commit: bool = True) -> bytes:
     if commit:
         parts.append(message(NFNL_MSG_BATCH_END, 0, 0, last + 1, b"", NFNL_SUBSYS_NFTABLES))
     return b"".join(parts)
-
-
-def attributes(data: bytes, start: int = 0, end: int | None = None) -> Iterator[tuple[int, bytes]]:
-    """The (kind, payload) pairs of a run of attributes."""
-    end = len(data) if end is None else end
-    while start + 4 <= end:
-        size, kind = _ATTRIBUTE.unpack_from(data, start)
-        if not 4 <= size <= end - start:  # noqa: PLR2004 (a header): not attributes at all
-            return
-        yield kind & NLA_TYPE_MASK, data[start + 4 : start + size]
-        start += (size + 3) & ~3
-
-
-def replies(datagram: bytes) -> Iterator[Reply]:
-    """The answers in one datagram from the kernel."""
-    position = 0
-    while position + _HEADER.size <= len(datagram):
-        size, kind, flags, sequence, _ = _HEADER.unpack_from(datagram, position)
-        body = datagram[position + _HEADER.size : position + size]
-        if kind == NLMSG_ERROR:
-            yield _error(sequence, flags, body)
-        elif kind == NLMSG_DONE:
-            yield Reply(sequence, kind, _errno(body), b"")
-        else:
-            interrupted = bool(flags & NLM_F_DUMP_INTR)
-            family = FAMILY_OF.get(body[0])
-            payload = body[_GENERIC.size :]
-            yield Reply(sequence, kind, 0, payload, None, "", family, interrupted)
-        position += (size + 3) & ~3
-
-
-def _errno(body: bytes) -> int:
-    code: int = struct.unpack_from("=i", body)[0] if body else 0
-    return -code
-
-
-def _error(sequence: int, flags: int, body: bytes) -> Reply:
-    offset, reason = None, ""
-    if flags & NLM_F_ACK_TLVS:
-        quoted: int = struct.unpack_from("=I", body, 4)[0]
-        start = 4 + (_HEADER.size if flags & NLM_F_CAPPED else (quoted + 3) & ~3)
-        for kind, payload in attributes(body, start):
-            if kind == NLMSGERR_ATTR_MSG:
-                reason = payload.rstrip(b"\0").decode()
-            elif kind == NLMSGERR_ATTR_OFFS:
-                offset = int.from_bytes(payload, "little")
-    return Reply(sequence, NLMSG_ERROR, _errno(body), b"", offset, reason)
 
 
 def element_list(table: str, set_name: str, elements: Iterable[bytes]) -> bytes:

@@ -1,0 +1,211 @@
+"""Which bytes say to IPVS what we mean, and what do its answers mean? Pure.
+
+The generic netlink family "IPVS" (linux/ip_vs.h). Integers are in host order, but for ports and the
+netmask of persistence. Addresses are 16 bytes long in answers, whatever their family.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import NamedTuple
+
+from endpoints.addresses import pack, unpack
+from endpoints.names import Family, Protocol
+from modes.ipvs.servers import (
+    HASHED,
+    PERSISTENT,
+    Command,
+    FoundReal,
+    RealServer,
+    ServerKey,
+    Traffic,
+    Verb,
+    VirtualServer,
+)
+from modes.wire import (
+    ADDRESS_FAMILY,
+    FAMILY_OF,
+    NLA_F_NESTED,
+    attr,
+    attributes,
+    host_order,
+    nested,
+    text,
+    u16,
+    u32,
+    words,
+)
+
+FAMILY_NAME = "IPVS"
+GENL_ID_CTRL, CTRL_CMD_GETFAMILY = 16, 3
+GET_SERVICE, GET_DEST, SET_CONFIG, GET_INFO = 4, 8, 12, 15
+
+_CTRL_ATTR_FAMILY_ID, _CTRL_ATTR_FAMILY_NAME = 1, 2
+_SERVICE, _DEST, _TIMEOUT_TCP, _TIMEOUT_TCP_FIN, _TIMEOUT_UDP = 1, 2, 4, 5, 6
+_AF, _PROTOCOL, _ADDR, _PORT, _FWMARK, _SCHED_NAME, _FLAGS, _TIMEOUT, _NETMASK = range(1, 10)
+_STATS, _STATS64 = 10, 12
+_DEST_ADDR, _DEST_PORT, _FWD_METHOD, _WEIGHT, _U_THRESH, _L_THRESH = range(1, 7)
+_ACTIVE_CONNS, _INACT_CONNS = 7, 8
+_DEST_STATS, _DEST_FAMILY, _DEST_STATS64 = 10, 11, 12
+_CONNS, _INPKTS, _OUTPKTS, _INBYTES, _OUTBYTES = range(1, 6)
+
+_GENERIC = struct.Struct("=BBxx")
+_VERSION = 1
+_FLAGS_AND_MASK = struct.Struct("=II")
+_ALL_FLAGS = 0xFFFFFFFF
+_METHODS = 0x7
+"""Bits of the method of forwarding; the others of that attribute are flags of connections."""
+_WHOLE_ADDRESS = {Family.IPV4: bytes([255] * 4), Family.IPV6: struct.pack("=I", 128)}
+"""Clients of persistence are told apart by all of their address: a mask, or the prefix's length."""
+_SIZES = {Family.IPV4: 4, Family.IPV6: 16}
+_PROTOCOLS = {protocol.number: protocol for protocol in Protocol}
+_BY_TRANSLATION = u32(_FWD_METHOD, 0)
+_NO_THRESHOLDS = u32(_U_THRESH, 0) + u32(_L_THRESH, 0)
+
+
+class DecodedServer(NamedTuple):
+    """A virtual server of a dump; its real servers are asked for separately."""
+
+    key: ServerKey
+    server: VirtualServer
+    traffic: Traffic
+
+
+def opening(command: int) -> bytes:
+    """The header of generic netlink."""
+    return _GENERIC.pack(command, _VERSION)
+
+
+def get_family() -> bytes:
+    """Asks the controller for the number of the family; that loads the module ip_vs."""
+    return opening(CTRL_CMD_GETFAMILY) + text(_CTRL_ATTR_FAMILY_NAME, FAMILY_NAME)
+
+
+def decode_family(payload: bytes) -> int:
+    """The number of the family. Raises KeyError if the answer has none."""
+    return host_order(dict(attributes(payload))[_CTRL_ATTR_FAMILY_ID])
+
+
+def encode(command: Command) -> bytes:
+    """The payload of a message. Raises ValueError if the command lacks what its verb needs."""
+    head = opening(command.verb)
+    if command.verb in (Verb.NEW_SERVER, Verb.SET_SERVER):
+        if command.server is None:
+            raise ValueError(f"{command.verb.name} {command.key} has no virtual server")
+        return head + nested(_SERVICE, _key(command.key), _settings(command))
+    service = _service(command.key)
+    if command.verb is Verb.DELETE_SERVER:
+        return head + service
+    if command.real is None:
+        raise ValueError(f"{command.verb.name} {command.key} has no real server")
+    real = _real(command.real)
+    if command.verb is not Verb.DELETE_REAL:
+        real += _BY_TRANSLATION + u32(_WEIGHT, command.weight) + _NO_THRESHOLDS
+    return head + service + attr(_DEST | NLA_F_NESTED, real)
+
+
+def get_server(key: ServerKey) -> bytes:
+    """Asks for one virtual server."""
+    return opening(GET_SERVICE) + _service(key)
+
+
+def get_reals(key: ServerKey) -> bytes:
+    """Asks for the real servers of one virtual server: a dump, empty if there is no such server."""
+    return opening(GET_DEST) + _service(key)
+
+
+def set_timeouts(tcp: int, tcpfin: int, udp: int) -> bytes:
+    """Sets how long idle connections are kept, in seconds; 0 leaves one as it is."""
+    wanted = ((_TIMEOUT_TCP, tcp), (_TIMEOUT_TCP_FIN, tcpfin), (_TIMEOUT_UDP, udp))
+    return opening(SET_CONFIG) + b"".join(u32(kind, seconds) for kind, seconds in wanted)
+
+
+def _key(key: ServerKey) -> bytes:
+    family = u16(_AF, ADDRESS_FAMILY[key.family])
+    if key.mark:
+        return family + u32(_FWMARK, key.mark)
+    address = attr(_ADDR, pack(key.address)) + attr(_PORT, key.port.to_bytes(2, "big"))
+    return family + u16(_PROTOCOL, key.protocol.number) + address
+
+
+@lru_cache(maxsize=1024)
+def _service(key: ServerKey) -> bytes:
+    return nested(_SERVICE, _key(key))
+
+
+def _settings(command: Command) -> bytes:
+    server = command.server
+    assert server is not None  # noqa: S101 (`encode` has seen it)
+    return (
+        text(_SCHED_NAME, server.scheduler)
+        + attr(_FLAGS, _FLAGS_AND_MASK.pack(server.flags, _ALL_FLAGS))
+        + u32(_TIMEOUT, server.persistence_seconds)
+        + attr(_NETMASK, _WHOLE_ADDRESS[command.key.family])
+    )
+
+
+@lru_cache(maxsize=65536)
+def _real(real: RealServer) -> bytes:
+    address = pack(real.address)
+    family = Family.IPV6 if len(address) == _SIZES[Family.IPV6] else Family.IPV4
+    return (
+        attr(_DEST_ADDR, address)
+        + attr(_DEST_PORT, real.port.to_bytes(2, "big"))
+        + u16(_DEST_FAMILY, ADDRESS_FAMILY[family])
+    )
+
+
+def decode_server(payload: bytes) -> DecodedServer | None:
+    """A virtual server as the kernel tells it; None where it is of a kind that we cannot name."""
+    found = dict(attributes(dict(attributes(payload)).get(_SERVICE, b"")))
+    key = _decode_key(found)
+    if key is None or _SCHED_NAME not in found or _FLAGS not in found:
+        return None
+    flags = _FLAGS_AND_MASK.unpack(found[_FLAGS])[0] & ~HASHED
+    seconds = host_order(found.get(_TIMEOUT, b"")) if flags & PERSISTENT else 0
+    server = VirtualServer(words(found[_SCHED_NAME]), flags, seconds)
+    return DecodedServer(key, server, _traffic(found, _STATS64, _STATS))
+
+
+def _decode_key(found: Mapping[int, bytes]) -> ServerKey | None:
+    family = FAMILY_OF.get(host_order(found.get(_AF, b"")))
+    if family is None:
+        return None
+    if _FWMARK in found:
+        return ServerKey(family, mark=host_order(found[_FWMARK]))
+    protocol = _PROTOCOLS.get(host_order(found.get(_PROTOCOL, b"")))
+    if protocol is None or _ADDR not in found or _PORT not in found:
+        return None
+    address = unpack(found[_ADDR][: _SIZES[family]])
+    return ServerKey(family, protocol, address, int.from_bytes(found[_PORT], "big"))
+
+
+def decode_real(payload: bytes, family: Family) -> tuple[RealServer, FoundReal] | None:
+    """A real server as the kernel tells it.
+
+    Args:
+        payload: of a reply to `get_reals`.
+        family: of the virtual server; before Linux 3.18 that of the real server is not told.
+    """
+    found = dict(attributes(dict(attributes(payload)).get(_DEST, b"")))
+    if _DEST_ADDR not in found or _DEST_PORT not in found:
+        return None
+    if _DEST_FAMILY in found:
+        family = FAMILY_OF.get(host_order(found[_DEST_FAMILY]), family)
+    address = unpack(found[_DEST_ADDR][: _SIZES[family]])
+    return RealServer(address, int.from_bytes(found[_DEST_PORT], "big")), FoundReal(
+        host_order(found.get(_WEIGHT, b"")),
+        host_order(found.get(_ACTIVE_CONNS, b"")),
+        host_order(found.get(_INACT_CONNS, b"")),
+        host_order(found.get(_FWD_METHOD, b"")) & _METHODS,
+        _traffic(found, _DEST_STATS64, _DEST_STATS),
+    )
+
+
+def _traffic(found: Mapping[int, bytes], wide: int, narrow: int) -> Traffic:
+    """Since Linux 4.1 counters have 64 bits, in an attribute of their own."""
+    counted = dict(attributes(found.get(wide) or found.get(narrow, b"")))
+    kinds = (_CONNS, _INPKTS, _OUTPKTS, _INBYTES, _OUTBYTES)
+    return Traffic(*(host_order(counted.get(kind, b"")) for kind in kinds))
