@@ -127,7 +127,7 @@ class Channel:
             ) from fault
 
     def _waiting(self) -> Iterator[Reply]:
-        """The answers that are in the buffer."""
+        """The answers that are in the buffer; taking a part of a dump makes the next one."""
         while True:
             try:
                 datagram = self._socket.recv(_DATAGRAM, socket.MSG_DONTWAIT)
@@ -144,27 +144,27 @@ class Channel:
     def ask(self, request: Request) -> tuple[list[Reply], Reply]:
         """Send one request and read until it is answered.
 
-        Returns the data, and what ended them: `error` is 0 if all went well.
+        Returns the data, and what ended them: `error` is 0 if all went well. Raises KernelFault if
+        nothing did.
         """
         self._sequence += 1
-        flags = request.flags | (0 if request.flags & NLM_F_DUMP else NLM_F_ACK)
+        flags = request.flags | (0 if request.flags == NLM_F_DUMP else NLM_F_ACK)
         data = message(request.kind, flags, self._sequence, request.payload)
         self._transmit(data, 1)
         found: list[Reply] = []
-        while True:
-            for answer in replies(self._socket.recv(_DATAGRAM), self._opening):
-                if answer.sequence != self._sequence:
-                    continue
+        for answer in self._waiting():
+            if answer.sequence == self._sequence:
                 if answer.kind in (NLMSG_ERROR, NLMSG_DONE):
                     return found, answer
                 found.append(answer)
+        raise KernelFault("the kernel gave no answer to what it was asked over netlink")
 
     def dump(self, request: Request) -> tuple[list[Reply], Reply]:
         """Like `ask`, for everything of a kind; again while it changes meanwhile.
 
         Raises KernelFault if that does not end.
         """
-        listing = Request(request.kind, request.flags | NLM_F_DUMP, request.payload)
+        listing = Request(request.kind, NLM_F_DUMP, request.payload)
         for _ in range(_DUMP_ATTEMPTS):
             found, end = self.ask(listing)
             if end.error != errors.EINTR and not any(answer.interrupted for answer in found):
