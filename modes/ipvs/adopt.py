@@ -16,7 +16,7 @@ from endpoints.addresses import contains
 from endpoints.names import Family, Protocol, ServicePortName
 from modes.ipvs import ipsets
 from modes.ipvs.draining import Draining, entry
-from modes.ipvs.ipsets import Element, Entry, Extra, FoundSet, Kind, SetName
+from modes.ipvs.ipsets import FOREIGN, Element, Entry, Extra, FoundSet, Kind, SetName
 from modes.ipvs.marks import Layout, Owner
 from modes.ipvs.program import Held, HeldServer, bound, registered
 from modes.ipvs.servers import FoundServer, ServerKey
@@ -100,7 +100,7 @@ def _is_ours(
         return layout.is_ours(key.mark)
     registry, one = registered(key)
     if registry in found.sets:
-        return one in found.sets[registry].elements
+        return found.sets[registry].elements.get(one, FOREIGN) != FOREIGN
     if any(contains(cidr, key.address) for cidr in exclude_cidrs):
         return False
     if any(one in _elements(found, kind, key.family) for kind in _SERVED):
@@ -123,11 +123,13 @@ def _elements(found: Found, kind: Kind, family: Family) -> Mapping[Element, Extr
 def _marks(entries: Mapping[Entry, Extra], layout: Layout) -> dict[Owner, int]:
     """The marks in use, by what their elements say of themselves."""
     marks: dict[Owner, int] = {}
+    used: set[tuple[Family, int]] = set()
     for (name, element), extra in entries.items():
         if name.kind is Kind.LOCAL_BYPASS and layout.is_ours(extra.mark) and element.protocol:
             owner = (name.family, named(extra.comment, element.protocol))
-            if extra.mark not in marks.values():
-                marks.setdefault(owner, extra.mark)
+            if (name.family, extra.mark) not in used and owner not in marks:
+                used.add((name.family, extra.mark))
+                marks[owner] = extra.mark
     return marks
 
 

@@ -60,7 +60,8 @@ class Kind(StrEnum):
     IPVS_IPS = "KUBE-IPVS-IPS"
     """The addresses that we have given to the link; others on it are not ours."""
     VIRTUAL_SERVERS = "KUBE-VIRTUAL-SERVERS"
-    """Ours alone: which virtual servers we have made, each with the name of its Service port."""
+    """Ours alone: which virtual servers we have made, each with the name of its Service port, and
+    those of others at addresses that we hold (FOREIGN)."""
     NO_ENDPOINTS = "KUBE-NO-ENDPOINTS"
     """Ours alone: new connections to these are refused."""
     NO_LOCAL_ENDPOINTS = "KUBE-NO-LOCAL-ENDPOINTS"
@@ -128,6 +129,8 @@ class Extra(msgspec.Struct, frozen=True, gc=False):
 
 
 PLAIN = Extra()
+FOREIGN = Extra("(foreign)")
+"""In VIRTUAL_SERVERS: somebody else's; let in, and nothing of ours."""
 
 
 class Entry(NamedTuple):

@@ -1,0 +1,128 @@
+"""How do the constant rules of the IPVS mode come into iptables, and are they still there?"""
+
+from __future__ import annotations
+
+from endpoints.names import Family
+from endpoints.node import NodeView
+from modes.base import Drift, EnvironmentFault, ModeSettings, Tell
+from modes.ipvs.chains import skeleton
+from modes.ipvs.marks import Layout
+from modes.xtables import adopt, trials
+from modes.xtables.abilities import Abilities
+from modes.xtables.adopt import Found
+from modes.xtables.chains import IPVS_FILTER
+from modes.xtables.cleanup import leave
+from modes.xtables.delta import Program
+from modes.xtables.host import host_variant
+from modes.xtables.kernel import Kernel, installed, set_route_localnet
+from modes.xtables.probe import abilities
+from modes.xtables.script import read
+from modes.xtables.transaction import script
+from modes.xtables.variant import Variant
+
+
+class Rules:
+    """The rules of both families, in the variant of iptables that this host uses."""
+
+    def __init__(self, settings: ModeSettings, layout: Layout, tell: Tell) -> None:
+        """Nothing is asked yet."""
+        self._settings = settings
+        self._layout = layout
+        self._tell = tell
+        self._kernel: Kernel | None = None
+        self._found: dict[Family, Found] = {}
+        self._abilities: dict[Family, Abilities] = {}
+        self._programs: dict[Family, Program] = {}
+        self._leaves_other = False
+
+    @property
+    def families(self) -> tuple[Family, ...]:
+        """Those that iptables serves here."""
+        return tuple(self._abilities)
+
+    @property
+    def take_over(self) -> bool:
+        """Whether rules that translate addresses without IPVS are there: another mode's."""
+        return any(adopt.holds_ours(f) and IPVS_FILTER not in f for f in self._found.values())
+
+    @property
+    def are_there(self) -> bool:
+        """Whether our chains were found in every family."""
+        return all(IPVS_FILTER in found for found in self._found.values())
+
+    def look(self) -> list[str]:
+        """See what is there. Returns what this host's iptables does not do, a sentence each.
+
+        Raises EnvironmentFault.
+        """
+        chosen = host_variant(self._settings.iptables_variant)
+        warnings = [chosen.both] if chosen.both else []
+        self._leaves_other = bool(chosen.both)
+        if self._kernel is None or self._kernel.variant is not chosen.variant:
+            self._kernel = Kernel(chosen.variant, self._tell)
+            self._abilities = {}
+        self._found = {}
+        for family in Family:
+            try:
+                self._found[family] = read(self._kernel.save(family))
+                if family not in self._abilities:
+                    asked = (trials.COMMENT, trials.RANDOM_FULLY)
+                    self._abilities[family] = abilities(self._kernel, family, asked)
+            except EnvironmentFault as fault:
+                if family is Family.IPV4:
+                    raise
+                self._found.pop(family, None)
+                self._abilities.pop(family, None)
+                warnings.append(f"Services have no {family} here: {fault}")
+        if not all(of.random_fully for of in self._abilities.values()):
+            warnings.append("source ports are drawn in order: MASQUERADE has no --random-fully here")
+        return warnings
+
+    def write(self, node: NodeView) -> None:
+        """Make them as they shall be for this node; the sets that they ask are there.
+
+        Rules of kube-proxy and of our other modes go with the same transactions. Raises KernelFault
+        and EnvironmentFault.
+        """
+        kernel = self._asked()
+        for family in self._abilities:
+            program = self._program(node, family)
+            found = self._found.pop(family, None) or read(kernel.save(family))
+            changes = adopt.difference(program, found)
+            if changes:
+                in_blocks = kernel.variant is Variant.NFT
+                kernel.restore(family, script(program, changes, in_blocks=in_blocks).text)
+            if adopt.says_localnet_was_off(found):
+                set_route_localnet(on=False)
+            self._programs[family] = program
+        if self._leaves_other:
+            self._leave_other()
+
+    def drift(self) -> Drift:
+        """What differs from what was written, a rule each."""
+        missing, extra, different = [], [], []
+        for family, program in self._programs.items():
+            found = read(self._asked().save(family))
+            drift = adopt.drift(adopt.difference(program, found), found)
+            missing += [f"{family} {rule}" for rule in drift.missing]
+            extra += [f"{family} {rule}" for rule in drift.extra]
+            different += [f"{family} {rule}" for rule in drift.different]
+        return Drift(tuple(missing), tuple(extra), tuple(different))
+
+    def _leave_other(self) -> None:
+        """Remove what a proxy left in the other variant; ours is in, so nothing waits for it."""
+        self._leaves_other = False
+        kernel = self._asked()
+        other = Kernel(next(v for v in Variant if v is not kernel.variant), self._tell)
+        for family in self._abilities:
+            if installed(family, other.variant):
+                leave(other, family, read(other.save(family)), guards_localhost=False)
+        self._tell("Removed what a proxy left", variant=other.variant)
+
+    def _program(self, node: NodeView, family: Family) -> Program:
+        return Program(family, skeleton(node, family, self._abilities[family], self._layout))
+
+    def _asked(self) -> Kernel:
+        if self._kernel is None:
+            raise RuntimeError("look() comes first")
+        return self._kernel

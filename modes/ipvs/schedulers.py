@@ -1,0 +1,34 @@
+"""Which schedulers does IPVS have, and which flags do they take? Pure.
+
+Each is a module of the kernel (net/netfilter/ipvs); which ones there are only a kernel knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from modes.ipvs.servers import SCHEDULER_1, SCHEDULER_2
+
+KNOWN = (
+    *("rr", "wrr", "lc", "wlc", "lblc", "lblcr"),
+    *("sh", "dh", "sed", "nq", "fo", "ovf", "mh", "twos"),
+)
+"""Those of Linux 6.18, to be tried out; another name may exist on another kernel."""
+
+_FLAGS = {
+    "sh-fallback": SCHEDULER_1,
+    "sh-port": SCHEDULER_2,
+    "mh-fallback": SCHEDULER_1,
+    "mh-port": SCHEDULER_2,
+}
+
+
+def bits(scheduler: str, flags: Iterable[str]) -> int:
+    """The flags of a virtual server; those of another scheduler mean nothing to this one.
+
+    Without any flag mh looks at the source's port too, as kube-proxy has it (REFERENCE D).
+    """
+    own = [flag for flag in flags if flag.startswith(f"{scheduler}-")]
+    if scheduler == "mh" and not own:
+        return SCHEDULER_2
+    return sum({_FLAGS[flag] for flag in own})
