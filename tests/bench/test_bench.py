@@ -75,7 +75,7 @@ def test_the_load_writes_every_rule_once(of: Of, back_end: str) -> None:
     assert load.child_processes > 2
 
 
-@pytest.mark.parametrize("back_end", modes.BACK_ENDS)
+@pytest.mark.parametrize("back_end", modes.offered())
 def test_a_restart_writes_nothing(of: Of, back_end: str) -> None:
     restart = of(back_end).restarted.load
     assert restart.kept
@@ -83,7 +83,7 @@ def test_a_restart_writes_nothing(of: Of, back_end: str) -> None:
     assert restart.read_back > 0
 
 
-@pytest.mark.parametrize("back_end", modes.BACK_ENDS)
+@pytest.mark.parametrize("back_end", modes.offered())
 def test_a_dump_tells_every_service(of: Of, back_end: str) -> None:
     restarted = of(back_end).restarted
     assert restarted.dumped == 20
@@ -177,7 +177,7 @@ def test_a_weighed_program_that_refuses_is_told_as_one() -> None:
     assert answer.line == 2
 
 
-@pytest.mark.parametrize("back_end", modes.BACK_ENDS)
+@pytest.mark.parametrize("back_end", modes.offered())
 def test_the_program_is_measured_from_its_start_to_its_exit(back_end: str) -> None:
     sandbox.enter_private()
     ran = program.run_once(back_end, SMALLEST)
@@ -195,12 +195,12 @@ def test_a_program_that_fails_is_no_measurement(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_report_names_every_size_and_is_json(of: Of) -> None:
-    sizes = [of(back_end) for back_end in modes.BACK_ENDS]
+    sizes = [of(back_end) for back_end in modes.offered()]
     found = Report("here", sizes, [], targets(sizes, []))
     told = report.text(found)
-    for back_end in modes.BACK_ENDS:
+    for back_end in modes.offered():
         assert f"{back_end}, Services x endpoints" in told
-    assert told.count("20 x 3") == len(modes.BACK_ENDS)
+    assert told.count("20 x 3") == len(modes.offered())
     assert told.count("kube-proxy's layout") == len(VARIANTS)
     assert msgspec.json.decode(msgspec.json.encode(found), type=Report) == found
 

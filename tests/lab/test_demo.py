@@ -14,7 +14,7 @@ import pytest
 from tests.lab import story
 from tests.lab.demo import Demo, other_program
 from tests.lab.lab import Lab
-from tests.lab.modes import BACK_ENDS
+from tests.lab.modes import offered
 from tests.lab.story import Found
 
 STEPS = [
@@ -63,7 +63,7 @@ def test_hold_leaves_a_shell_on_a_node(mode: str) -> None:
     assert "203.0.113.7/24" in done.stdout
 
 
-@pytest.mark.parametrize("mode", ["nftables", "iptables", *BACK_ENDS])
+@pytest.mark.parametrize("mode", ["nftables", "iptables", *offered()])
 def test_the_other_program_lists_the_services_of_the_mode(lab: Lab, mode: str) -> None:
     story.furnish(lab)
     lab.start_headgate("node-a", mode=mode)

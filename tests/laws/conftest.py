@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.lab.modes import BACK_ENDS
+from tests.lab.modes import offered
 
-MODES = tuple(BACK_ENDS)
+MODES = offered()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
+from endpoints.explain import Drop, Forward, Pass, Reject
 from endpoints.names import Family, Protocol
 from tests.lab import network, objects, topology
 from tests.lab.lab import Lab
@@ -32,6 +33,8 @@ from tests.scenarios.places import (
 )
 from tests.scenarios.world import Judgement, World
 
+_WORDS = {Forward: "forward", Reject: "reject", Drop: "drop", Pass: "pass"}
+
 REFUSED_WITHIN_SECONDS = 0.1
 _TRIES = 3
 _STICKY_CONNECTIONS = 20
@@ -46,6 +49,8 @@ class Met(msgspec.Struct, frozen=True):
     """What the packets of one row met, and what the specification says they should."""
 
     row: Row
+    expect: str
+    """The word of the story; where the node holds the addresses of Services, the verdict's."""
     judgement: Judgement
     answers: Sequence[Answer]
 
@@ -100,7 +105,8 @@ class Tellings:
         """Start from nothing and leave nothing but the rules in the kernels."""
         stories = [story for story in self._stories if story.settings == settings]
         nodes = sorted({node for story in stories for node in _nodes_of(story)})
-        world = World(settings)
+        holds_addresses = self._mode == "ipvs"
+        world = World(settings, holds_addresses=holds_addresses)
         held: Mapping[Key, Document] = {}
         found: dict[Row, Met] = {}
         try:
@@ -115,13 +121,21 @@ class Tellings:
                 for node in nodes:  # a source port that is used again must not find its old flow
                     self._lab.exec(node, ["conntrack", "-F"])
                 rows = [row for story in stories for row in _rows(story, number)]
-                answers = _Sending(self._lab).send(rows)
-                found |= {row: Met(row, world.judge(row), answers[row]) for row in rows}
+                judged = {row: world.judge(row) for row in rows}
+                expected = {
+                    row: _word(judged[row]) if holds_addresses else row.expect for row in rows
+                }
+                answers = _Sending(self._lab, expected).send()
+                found |= {row: Met(row, expected[row], judged[row], answers[row]) for row in rows}
         finally:
             _save(self._lab, held, {})
             for node in nodes:
                 self._lab.stop_headgate(node)
         return found
+
+
+def _word(judgement: Judgement) -> str:
+    return _WORDS[type(judgement.explanation.verdict)]
 
 
 def _nodes_of(story: Story) -> Iterator[str]:
@@ -153,21 +167,22 @@ def _save(lab: Lab, held: Mapping[Key, Document], wanted: Mapping[Key, Document]
 class _Sending:
     """Sends packets for many rows at a time."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, expected: Mapping[Row, str]) -> None:
         self._lab = lab
+        self._expected = expected
         self._answers: dict[Row, list[Answer]] = defaultdict(list)
 
-    def send(self, rows: Iterable[Row]) -> Mapping[Row, Sequence[Answer]]:
+    def send(self) -> Mapping[Row, Sequence[Answer]]:
         """All rows; those that need the router to send somewhere else come one node at a time."""
         by_route: dict[str, list[Row]] = defaultdict(list)
-        for row in rows:
+        for row in self._expected:
             routed = row.sender == CLIENT and owner_of(row.destination) is None
             by_route[row.via if routed else "node-a"].append(row)
         for node, some in by_route.items():
             for prefix in BALANCED:
                 network.route_through(self._lab.network, prefix, topology.node_named(node))
-            self._refusals(row for row in some if row.expect == "reject")
-            self._round(row for row in some if row.expect != "reject")
+            self._refusals(row for row in some if self._expected[row] == "reject")
+            self._round(row for row in some if self._expected[row] != "reject")
             for _ in range(_ROUNDS - 1):
                 self._round([row for row in some if self._needs_more(row)])
         return self._answers
@@ -180,7 +195,7 @@ class _Sending:
     def _round(self, rows: Iterable[Row]) -> None:
         by_sender: dict[str, list[Row]] = defaultdict(list)
         # Silence takes long: it comes last, so that nothing waits behind it.
-        for row in sorted(rows, key=lambda row: row.expect in ("drop", "pass")):
+        for row in sorted(rows, key=lambda row: self._expected[row] in ("drop", "pass")):
             by_sender[row.sender.name] += [row] * _connections(row)
         if not by_sender:
             return
@@ -211,7 +226,7 @@ def _probes(rows: Iterable[Row]) -> list[Probe]:
 
 def difference(met: Met) -> str:
     """What the packets met otherwise than the story or the specification says; empty if nothing."""
-    judge = _JUDGES[met.row.expect]
+    judge = _JUDGES[met.expect]
     said = judge(met)
     return f"{met.row}: {said}\n  the specification: {met.judgement}" if said else ""
 
