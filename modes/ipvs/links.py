@@ -1,0 +1,219 @@
+"""Which addresses does this host take for its own, and may IPVS work as it must?
+
+A packet reaches IPVS only if its destination is local to the host. So every ClusterIP is an address
+of a link of type dummy, as in kube-proxy (REFERENCE D). The link is made and removed by pyroute2.
+Addresses are told by messages of our own: pyroute2 takes 0.2 ms to encode one, and there may be ten
+thousand.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from endpoints.addresses import pack, unpack
+from endpoints.names import Family
+from modes.base import EnvironmentFault, KernelFault
+from modes.ipvs.channel import Channel, Request
+from modes.wire import (
+    ADDRESS_FAMILY,
+    FAMILY_OF,
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    Refusal,
+    attr,
+    attributes,
+    u32,
+)
+
+LINK = "kube-ipvs0"
+
+_NEWADDR, _DELADDR, _GETADDR = 20, 21, 22
+_ADDRESS, _LOCAL, _CACHEINFO, _FLAGS = 1, 2, 6, 8
+_NODAD, _NOPREFIXROUTE = 0x02, 0x200
+_LINK_SCOPE, _HOST_SCOPE = 253, 254
+_MESSAGE = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
+_LIFETIMES = struct.Struct("=IIII")  # preferred, valid, and two that only the kernel tells
+_FOR_EVER = 0xFFFFFFFF
+_SETTINGS = Path("/proc/sys/net")
+_REUSE_SINCE, _REUSE_UNTIL = (4, 1), (5, 9)
+
+
+class Link:
+    """The link kube-ipvs0 in the network namespace of the thread that makes this."""
+
+    def __init__(self) -> None:
+        """Open the socket; no link is made yet."""
+        self._channel = Channel(socket.NETLINK_ROUTE, opening=0)
+
+    def close(self) -> None:
+        """Give the socket back."""
+        self._channel.close()
+
+    def ensure(self) -> None:
+        """Make the link if there is none; one that is there stays as it is.
+
+        It stays down: its addresses are local to the host nevertheless, and a link that is up would
+        get an IPv6 address of its own, and show in routes.
+
+        Raises EnvironmentFault if the kernel cannot make one, or the process may not.
+        """
+        if _index() is not None:
+            return
+        from pyroute2 import IPRoute, NetlinkError  # noqa: PLC0415 (130 ms, once in a host's life)
+
+        try:
+            with IPRoute() as routes:
+                routes.link("add", ifname=LINK, kind="dummy")
+        except NetlinkError as fault:
+            if fault.code == errno.EPERM:
+                raise EnvironmentFault(
+                    f"{LINK} cannot be made: CAP_NET_ADMIN is missing (run as root)"
+                ) from fault
+            if fault.code == errno.EOPNOTSUPP:
+                raise EnvironmentFault("this kernel has no dummy link (modprobe dummy)") from fault
+            if fault.code != errno.EEXIST:
+                raise KernelFault(f"{LINK} cannot be made: {fault}") from fault
+
+    def addresses(self) -> frozenset[str] | None:
+        """The addresses of the link, whoever gave them to it; None if there is no link."""
+        index = _index()
+        if index is None:
+            return None
+        return frozenset(address for of, address in _listed(self._channel) if of == index)
+
+    def bind(self, addresses: Iterable[str]) -> list[Refusal]:
+        """Make these addresses local to the host; one that the link has already is no fault.
+
+        Never a source of packets to anybody else: IPv4 by the scope "host", IPv6 because they are
+        deprecated from the start (RFC 6724, rule 3).
+
+        Returns the refusals, by the places of the addresses. Raises KernelFault: there is no link.
+        """
+        index = _index()
+        if index is None:
+            raise KernelFault(f"there is no link {LINK}")
+        told = [_binding(address, index) for address in addresses]
+        return _faults(self._channel.send(told), errno.EEXIST)
+
+    def unbind(self, addresses: Iterable[str]) -> list[Refusal]:
+        """Take these addresses away; one that the link does not have is no fault."""
+        index = _index()
+        if index is None:
+            return []
+        told = [_unbinding(address, index) for address in addresses]
+        return _faults(self._channel.send(told), errno.EADDRNOTAVAIL)
+
+    def remove_if_empty(self) -> bool:
+        """Remove the link unless it has an address. Returns whether it is gone."""
+        index = _index()
+        if index is None:
+            return True
+        if self.addresses():
+            return False
+        from pyroute2 import IPRoute  # noqa: PLC0415 (as above)
+
+        with IPRoute() as routes:
+            routes.link("del", index=index)
+        return True
+
+
+def local_addresses() -> frozenset[str]:
+    """The addresses of every link of this host but ours, IPv4 and IPv6.
+
+    Those of the scope "link" are left out: no Service can have one.
+    """
+    channel = Channel(socket.NETLINK_ROUTE, opening=0)
+    try:
+        index = _index()
+        return frozenset(address for of, address in _listed(channel) if of != index)
+    finally:
+        channel.close()
+
+
+def _index() -> int | None:
+    try:
+        return socket.if_nametoindex(LINK)
+    except OSError:
+        return None
+
+
+def _listed(channel: Channel) -> Iterator[tuple[int, str]]:
+    """Addresses, each with the index of its link."""
+    found, end = channel.dump(Request(_GETADDR, 0, bytes(_MESSAGE.size)))
+    if end.error:
+        raise KernelFault(f"addresses cannot be listed: {channel.said(end)}")
+    for answer in found:
+        family, _, _, scope, index = _MESSAGE.unpack_from(answer.payload)
+        told = dict(attributes(answer.payload, _MESSAGE.size))
+        packed = told.get(_LOCAL) or told.get(_ADDRESS)
+        if packed and family in FAMILY_OF and scope != _LINK_SCOPE:
+            yield index, unpack(packed)
+
+
+def _binding(address: str, index: int) -> Request:
+    family, payload = _said(address, index)
+    if family is Family.IPV6:
+        payload += u32(_FLAGS, _NODAD | _NOPREFIXROUTE)
+        payload += attr(_CACHEINFO, _LIFETIMES.pack(0, _FOR_EVER, 0, 0))
+    return Request(_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, payload)
+
+
+def _unbinding(address: str, index: int) -> Request:
+    return Request(_DELADDR, 0, _said(address, index)[1])
+
+
+def _said(address: str, index: int) -> tuple[Family, bytes]:
+    packed = pack(address)
+    family = Family.IPV6 if ":" in address else Family.IPV4
+    scope = _HOST_SCOPE if family is Family.IPV4 else 0
+    head = _MESSAGE.pack(ADDRESS_FAMILY[family], len(packed) * 8, 0, scope, index)
+    return family, head + attr(_LOCAL, packed) + attr(_ADDRESS, packed)
+
+
+def _faults(refusals: Sequence[Refusal], expected: int) -> list[Refusal]:
+    if any(refusal.errno == errno.EPERM for refusal in refusals):
+        raise EnvironmentFault(
+            f"addresses of {LINK} cannot be changed: CAP_NET_ADMIN is missing (run as root)"
+        )
+    return [refusal for refusal in refusals if refusal.errno != expected]
+
+
+def set_sysctls(*, strict_arp: bool, kernel_version: tuple[int, int]) -> list[str]:
+    """Set what IPVS needs, in the network namespace of the calling thread (REFERENCE D).
+
+    Args:
+        strict_arp: answer ARP for an address only on the link that has it; false leaves that as it
+            is.
+        kernel_version: major and minor; before 5.9 the mode of reuse of connections cost a second.
+
+    Returns why one could not be set, a sentence each.
+    """
+    wanted = {
+        "ipv4/vs/conntrack": ("1", "masquerade and replies of Services"),
+        "ipv4/vs/expire_nodest_conn": ("1", "connections of an endpoint that is gone to end"),
+        "ipv4/vs/expire_quiescent_template": ("1", "affinity to leave an endpoint that drains"),
+        "ipv4/ip_forward": ("1", "packets to pods"),
+    }
+    if _REUSE_SINCE <= kernel_version < _REUSE_UNTIL:
+        wanted["ipv4/vs/conn_reuse_mode"] = ("0", "clients that use a port again")
+    if strict_arp:
+        wanted["ipv4/conf/all/arp_ignore"] = ("1", "strictARP")
+        wanted["ipv4/conf/all/arp_announce"] = ("2", "strictARP")
+    return [
+        complaint
+        for name, (value, reason) in wanted.items()
+        if (complaint := _set(_SETTINGS / name, value, reason))
+    ]
+
+
+def _set(setting: Path, value: str, reason: str) -> str:
+    try:
+        if setting.read_text().strip() != value:
+            setting.write_text(value)
+    except OSError as fault:
+        return f"{reason} need {setting} = {value}: {fault.strerror}"
+    return ""
