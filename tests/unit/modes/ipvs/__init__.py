@@ -1,0 +1,1 @@
+"""Are the pure files of the IPVS mode right, each by itself?"""
