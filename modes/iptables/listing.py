@@ -48,7 +48,7 @@ def tables(
     is strict (net.netfilter.nf_conntrack_tcp_be_liberal is 0).
     """
     held = {family: _rules(family, services, node, settings) for family in Family}
-    return tuple(_table(family, table, held[family]) for family in Family for table in Table)
+    return tuple(_table(family, table, held[family]) for family in Family for table in _BUILT_IN)
 
 
 def _rules(

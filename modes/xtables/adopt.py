@@ -2,7 +2,7 @@
 
 At start, after a refusal and for `verify`: what was found is held against what shall be there, and
 only what differs is written. Rules of a stopped kube-proxy are taken over the same way: the chains
-have the same names.
+have the same names, and those of another mode are known by theirs.
 """
 
 from __future__ import annotations
@@ -40,7 +40,13 @@ _GUEST_TARGETS = (
     chains.FORWARD,
     chains.NAT_SERVICES,
     chains.POSTROUTING,
+    chains.NODE_PORT,
+    chains.IPVS_FILTER,
+    chains.IPVS_OUT_FILTER,
+    chains.LOCAL_POLICY,
+    chains.LOCAL_POLICY_POST,
 )
+"""The chains, of any mode, that rules in built-in chains lead into."""
 _FRAMES = frozenset(
     (
         *_GUEST_TARGETS,
@@ -51,6 +57,9 @@ _FRAMES = frozenset(
         chains.ROUTE_LOCALNET_WAS_OFF,
         chains.NAT_NODEPORTS,
         chains.MARK_MASQ,
+        chains.SOURCE_RANGES_FIREWALL,
+        chains.NAT_NODE_PORT,
+        chains.NAT_LOAD_BALANCER,
         *(ChainName(table, trials.CHAIN) for table in Table),
     )
 )
@@ -90,7 +99,7 @@ def difference(program: Program, found: Found, bulk: float = BULK) -> Changes:
         _frame(program, whole, found.get(whole.chain), changes, bulk)
     _guests(program, found, changes)
     stale = [chain for chain in found if is_ours(chain) and chain not in wanted]
-    changes.gone += _gone(found, stale, _foreign_targets(found))
+    changes.gone += _gone(found, stale, _foreign_targets(found, changes))
     return changes
 
 
@@ -266,6 +275,11 @@ def _guests(program: Program, found: Found, changes: Changes) -> None:
         if chain.name in BUILT_IN:
             unwanted = [one for one in rest if _is_jump(program.family, chain, one, targets)]
             changes.deleted += [Placed(None, chain, one) for one in unwanted]
+    another_modes = {chain for chain in _GUEST_TARGETS if chain not in program.frames}
+    for chain, held in found.items():
+        if chain.name in BUILT_IN:
+            jumps = [one for one in held if _is_jump(program.family, chain, one, another_modes)]
+            changes.deleted += [Placed(None, chain, one) for one in jumps]
 
 
 def _gone(found: Found, stale: Iterable[ChainName], referred_to: set[ChainName]) -> list[Gone]:
@@ -277,13 +291,15 @@ def _gone(found: Found, stale: Iterable[ChainName], referred_to: set[ChainName])
     ]
 
 
-def _foreign_targets(found: Found) -> set[ChainName]:
-    """The chains that rules of others jump to."""
+def _foreign_targets(found: Found, changes: Changes) -> set[ChainName]:
+    """The chains that rules of others jump to, once the changes are made."""
+    deleted = {(placed.chain, placed.spec) for placed in changes.deleted}
     return {
         ChainName(chain.table, _target(one))
         for chain, specs in found.items()
         if not is_ours(chain)
         for one in specs
+        if (chain, one) not in deleted
     }
 
 

@@ -27,6 +27,14 @@ FIREWALL = ChainName(Table.FILTER, names.FIREWALL)
 ROUTE_LOCALNET_WAS_OFF = ChainName(Table.FILTER, names.ROUTE_LOCALNET_WAS_OFF)
 MARK_MASQ = ChainName(Table.NAT, names.MARK_MASQ)
 POSTROUTING = ChainName(Table.NAT, names.POSTROUTING)
+NODE_PORT = ChainName(Table.FILTER, names.NODE_PORT)
+SOURCE_RANGES_FIREWALL = ChainName(Table.FILTER, names.SOURCE_RANGES_FIREWALL)
+IPVS_FILTER = ChainName(Table.FILTER, names.IPVS_FILTER)
+IPVS_OUT_FILTER = ChainName(Table.FILTER, names.IPVS_OUT_FILTER)
+NAT_NODE_PORT = ChainName(Table.NAT, names.NODE_PORT)
+NAT_LOAD_BALANCER = ChainName(Table.NAT, names.LOAD_BALANCER)
+LOCAL_POLICY = ChainName(Table.MANGLE, names.LOCAL_POLICY)
+LOCAL_POLICY_POST = ChainName(Table.MANGLE, names.LOCAL_POLICY_POST)
 
 LOOPBACK = {Family.IPV4: "127.0.0.0/8", Family.IPV6: "::1/128"}
 MARTIANS = "block incoming localnet connections"

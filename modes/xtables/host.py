@@ -57,7 +57,7 @@ def _count(kernel: Kernel, families: Sequence[Family]) -> Seen:
     """What only all the rules of a variant tell."""
     looked = Seen()
     for family in families:
-        looked += seen(_saved(kernel, family, tuple(Table)))
+        looked += seen(_saved(kernel, family, (Table.FILTER, Table.NAT)))
     return looked
 
 

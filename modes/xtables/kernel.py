@@ -25,6 +25,7 @@ from endpoints.names import Family
 from modes.base import EnvironmentFault, KernelFault, Tell
 from modes.xtables import counters, trials
 from modes.xtables.answers import Answer, Progress
+from modes.xtables.names import Table
 from modes.xtables.variant import Variant
 
 T = TypeVar("T")
@@ -92,6 +93,7 @@ class Kernel:
         self._tell = tell
         self._lock = lock or Path(os.environ.get("XTABLES_LOCKFILE", _LOCK_FILE))
         self._programs: dict[Family, Programs] = {}
+        self._passed_over: set[Programs] = set()
 
     def restore(self, family: Family, text: str) -> float:
         """Give a text to `iptables-restore --noflush`; what it does not mention stays.
@@ -121,10 +123,11 @@ class Kernel:
         self._require(answer, progress.original_line(answer.line))
         return time.monotonic() - began if waited else 0.0
 
-    def save(self, family: Family, tables: Sequence[str] = ("filter", "nat")) -> str:
+    def save(self, family: Family, tables: Sequence[str] = tuple(Table)) -> str:
         """What these tables hold, as `iptables-save` writes it; makes no table.
 
-        Raises KernelFault for a table of nf_tables whose rules iptables cannot say.
+        Raises KernelFault for a table of nf_tables whose rules iptables cannot say. A mangle table
+        like that is told of and passed over: the iptables mode needs none.
         """
         programs = self._installed(family)
         if self.variant is Variant.LEGACY:
@@ -135,9 +138,15 @@ class Kernel:
     def _save(self, programs: Programs, table: str) -> str:
         answer = _run([programs.save, "-t", table])
         self._require(answer)
-        if f"# Table `{table}' is incompatible" in answer.output:
-            raise KernelFault(f"table {table} holds rules of nft that {programs.save} cannot read")
-        return answer.output
+        if f"# Table `{table}' is incompatible" not in answer.output:
+            return answer.output
+        reason = f"table {table} holds rules of nft that {programs.save} cannot read"
+        if table != Table.MANGLE:
+            raise KernelFault(reason)
+        if programs not in self._passed_over:
+            self._passed_over.add(programs)
+            self._tell("Not looked at", variant=self.variant, table=table, reason=reason)
+        return ""
 
     def holds(self, family: Family, table: str, chain: str) -> bool:
         """Whether a chain exists. Makes no table; with nft reads none but this chain."""

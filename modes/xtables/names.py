@@ -14,6 +14,7 @@ class Table(StrEnum):
     """The tables that we write, in the order in which they are written."""
 
     FILTER = "filter"
+    MANGLE = "mangle"
     NAT = "nat"
 
 
@@ -38,6 +39,21 @@ ROUTE_LOCALNET_WAS_OFF = "KUBE-ROUTE-LOCALNET-WAS-OFF"
 """filter: empty and never jumped to. Says that cleanup may forbid again what we allowed."""
 MARK_MASQ = "KUBE-MARK-MASQ"
 POSTROUTING = "KUBE-POSTROUTING"
+
+NODE_PORT = "KUBE-NODE-PORT"
+"""IPVS, nat: NodePorts to masquerade. filter: lets health checks in."""
+LOAD_BALANCER = "KUBE-LOAD-BALANCER"
+"""IPVS, nat: load balancer addresses to masquerade."""
+SOURCE_RANGES_FIREWALL = "KUBE-SOURCE-RANGES-FIREWALL"
+"""IPVS, filter: the source ranges of all load balancer addresses."""
+IPVS_FILTER = "KUBE-IPVS-FILTER"
+"""filter: keeps the node's own processes from answering on addresses of Services."""
+IPVS_OUT_FILTER = "KUBE-IPVS-OUT-FILTER"
+"""filter: the same for what the node itself sends. kube-proxy's."""
+LOCAL_POLICY = "KUBE-LOCAL-POLICY"
+"""IPVS, mangle: which packets may go to endpoints of other nodes, and which to none. Ours alone."""
+LOCAL_POLICY_POST = "KUBE-LOCAL-POLICY-POST"
+"""IPVS, mangle: takes the mark away that KUBE-LOCAL-POLICY gave. Ours alone."""
 
 SVC, SVL, EXT, FW, SEP = "KUBE-SVC-", "KUBE-SVL-", "KUBE-EXT-", "KUBE-FW-", "KUBE-SEP-"
 OF_A_SERVICE = (SVC, SVL, EXT, FW, SEP)

@@ -8,27 +8,30 @@ that rules which did not change are equal as strings.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
 import msgspec
 
-from endpoints.addresses import canonical, network, pack
+from endpoints.addresses import pack
 from endpoints.names import Family
-from modes.xtables.rules import CERTAIN, DNAT, MARK, MASQUERADE, REJECT, Mark, Rule
+from modes.xtables.options import (
+    ALL_BITS,
+    CONDITIONS,
+    CT_STATES,
+    MATCHES,
+    NOTES,
+    OPTIONS,
+    PORT_UNREACHABLE,
+    PORTS,
+    WAYS,
+    WHOLE_ADDRESS,
+    WITH_PORTS,
+    Option,
+)
+from modes.xtables.rules import CERTAIN, REJECT, Rule, SetMatch
 
-_ALL_BITS = 0xFFFFFFFF
-_HIGHEST_PORT = 0xFFFF
-_PORT_UNREACHABLE = {
-    Family.IPV4: "icmp-port-unreachable",
-    Family.IPV6: "icmp6-port-unreachable",
-}
-_WHOLE_ADDRESS = {Family.IPV4: "255.255.255.255", Family.IPV6: ":".join(["ffff"] * 8)}
-_CT_STATES = ("INVALID", "NEW", "RELATED", "ESTABLISHED", "UNTRACKED", "SNAT", "DNAT")
-"""In the order in which they are printed."""
-_PROTOCOLS = {"6": "tcp", "17": "udp", "132": "sctp", "0": "", "all": ""}
-_ANYTHING = ("0.0.0.0/0", "::/0")
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 _WORD = re.compile(r'"((?:[^"\\]|\\.)*)"(?!\S)|([^"\s]+)(?!\S)|(\S)')
 _DOTTED_WORDS = 6
@@ -53,6 +56,9 @@ def spec(rule: Rule, family: Family) -> str:
         _conditions(rule, words)
     if rule.destination_port:
         words.append(f"-m {rule.protocol} --dport {rule.destination_port}")
+    for match in rule.sets:
+        sign = "! " if match.inverted else ""
+        words.append(f"-m set {sign}--match-set {match.name} {match.directions}")
     if rule.probability:
         words.append(f"-m statistic --mode random --probability {rule.probability / CERTAIN:.11f}")
     if rule.recent:
@@ -82,7 +88,7 @@ def _not(rule: Rule, field: str) -> str:
 
 def _conditions(rule: Rule, words: list[str]) -> None:
     if rule.ct_state:
-        states = ",".join(state for state in _CT_STATES if state in rule.ct_state)
+        states = ",".join(state for state in CT_STATES if state in rule.ct_state)
         words.append(f"-m conntrack {'! ' if rule.ct_state_inverted else ''}--ctstate {states}")
     if rule.src_type or rule.dst_type:
         words.append("-m addrtype")
@@ -91,7 +97,7 @@ def _conditions(rule: Rule, words: list[str]) -> None:
         if rule.dst_type:
             words.append(f"--dst-type {rule.dst_type}")
     if rule.mark is not None:
-        mask = "" if rule.mark.mask == _ALL_BITS else f"/{rule.mark.mask:#x}"
+        mask = "" if rule.mark.mask == ALL_BITS else f"/{rule.mark.mask:#x}"
         words.append(
             f"-m mark {'! ' if rule.mark_inverted else ''}--mark {rule.mark.value:#x}{mask}"
         )
@@ -99,7 +105,7 @@ def _conditions(rule: Rule, words: list[str]) -> None:
 
 def _recent(rule: Rule, family: Family, words: list[str]) -> None:
     what = f"--rcheck --seconds {rule.recent_seconds} --reap" if rule.recent_seconds else "--set"
-    words.append(f"-m recent {what} --name {rule.recent} --mask {_WHOLE_ADDRESS[family]} --rsource")
+    words.append(f"-m recent {what} --name {rule.recent} --mask {WHOLE_ADDRESS[family]} --rsource")
 
 
 def _target(rule: Rule, family: Family, words: list[str]) -> None:
@@ -109,6 +115,8 @@ def _target(rule: Rule, family: Family, words: list[str]) -> None:
         words.append("--reject-with " + rule.reject_with)
     elif rule.set_mark is not None:
         words.append(f"--set-xmark {rule.set_mark.value:#x}/{rule.set_mark.mask:#x}")
+    elif rule.map_mark_of is not None:
+        words.append(f"--map-set {rule.map_mark_of.name} {rule.map_mark_of.directions} --map-mark")
     elif rule.random_fully:
         words.append("--random-fully")
 
@@ -176,19 +184,6 @@ def _word(found: re.Match[str]) -> str:
     return re.sub(r"\\(.)", r"\1", quoted) if bare is None else bare
 
 
-class _Option(msgspec.Struct, frozen=True):
-    """An option of iptables and where its value goes."""
-
-    extension: str
-    """The match or target that must be there; empty: none, it is of the header."""
-    field: str
-    """Of Rule; or a note that only `_Draft.rule` looks at."""
-    read: Callable[[str, Family], object] | None = None
-    """Raises ValueError; None: the option takes no value."""
-    negated: tuple[str, object] | None = None
-    """What a ! before it sets; None: Rule cannot hold that."""
-
-
 class _Draft:
     """A rule while it is read."""
 
@@ -197,24 +192,29 @@ class _Draft:
         self._loaded = {""}
         self._fields: dict[str, Any] = {}
         self._notes: set[str] = set()
+        self._sets: list[SetMatch] = []
         self._had_effect = False
 
     def load(self, extension: str) -> None:
         """`-m` and a name."""
-        if extension not in _MATCHES:
+        if extension not in MATCHES:
             raise ValueError(f"-m {extension} is not known")
-        self._loaded.add(_PORTS if extension in _WITH_PORTS else extension)
+        self._loaded.add(PORTS if extension in WITH_PORTS else extension)
 
     def take(self, word: str, words: Iterator[str], *, negated: bool) -> None:
         """One option with its value. Raises ValueError, StopIteration."""
-        option = _OPTIONS.get(word)
+        option = OPTIONS.get(word)
         if option is None or option.extension not in self._loaded:
             raise ValueError(f"{word} is not known here")
-        value = option.read(next(words), self._family) if option.read else True
+        value = option.value(words, self._family)
+        if option.field == "sets" and isinstance(value, SetMatch):
+            self._keep_order(word, option)
+            self._sets.append(msgspec.structs.replace(value, inverted=negated))
+            return
         if option.field in self._fields or option.field in self._notes:
             raise ValueError(f"{word} says a second time what a rule can hold once")
         self._keep_order(word, option)
-        if option.field in _NOTES:
+        if option.field in NOTES:
             self._notes.add(option.field)
         elif value != "":
             self._fields[option.field] = value
@@ -222,19 +222,19 @@ class _Draft:
             self._negate(word, option, value)
         if word == "-j":
             self._loaded.add(str(value))
-        elif word == "-p" and value in _WITH_PORTS:
-            self._loaded.add(_PORTS)
+        elif word == "-p" and value in WITH_PORTS:
+            self._loaded.add(PORTS)
         elif word == "-g":
             self._fields["goto"] = True
 
-    def _keep_order(self, word: str, option: _Option) -> None:
+    def _keep_order(self, word: str, option: Option) -> None:
         """A packet is counted and remembered if all matches *before* let it pass."""
         if word in {"--set", "--nfacct-name"}:
             self._had_effect = True
-        elif self._had_effect and (option.extension in _CONDITIONS or word == "--rcheck"):
+        elif self._had_effect and (option.extension in CONDITIONS or word == "--rcheck"):
             raise ValueError(f"{word} comes after a match that counts or remembers")
 
-    def _negate(self, word: str, option: _Option, value: object) -> None:
+    def _negate(self, word: str, option: Option, value: object) -> None:
         if option.negated is None or value == "" or option.negated[0] in self._fields:
             raise ValueError(f"! {word} is not known here")
         field, meaning = option.negated
@@ -243,156 +243,14 @@ class _Draft:
     def rule(self) -> Rule:
         """What was read, if a rule can hold it. Raises ValueError."""
         fields, notes = self._fields, self._notes
+        if self._sets:
+            fields["sets"] = tuple(self._sets)
         said = fields.keys() | notes
-        for extension, ways in _WAYS.items():
+        for extension, ways in WAYS.items():
             if extension in self._loaded and said & frozenset().union(*ways) not in ways:
                 raise ValueError(f"{extension} with these options is not known")
-        if "destination_port" in fields and fields.get("protocol") not in _WITH_PORTS:
+        if "destination_port" in fields and fields.get("protocol") not in WITH_PORTS:
             raise ValueError("--dport without -p")
         if fields.get("target") == REJECT:
-            fields.setdefault("reject_with", _PORT_UNREACHABLE[self._family])
+            fields.setdefault("reject_with", PORT_UNREACHABLE[self._family])
         return Rule(**fields)
-
-
-def _text(value: str, _: Family) -> str:
-    return value
-
-
-def _network(value: str, family: Family) -> str:
-    found = network(value)
-    if (found.version == 6) is not (family is Family.IPV6):  # noqa: PLR2004 (IP version)
-        raise ValueError(f"{value} is of another family")
-    return "" if (text := str(found)) in _ANYTHING else text
-
-
-def _interface(value: str, _: Family) -> str:
-    return "" if value == "+" else value
-
-
-def _protocol(value: str, _: Family) -> str:
-    return _PROTOCOLS.get(value, value)
-
-
-def _states(value: str, _: Family) -> tuple[str, ...]:
-    states = value.split(",")
-    for state in states:
-        if state not in _CT_STATES:
-            raise ValueError(f"{state} is not a state")
-    return tuple(sorted(states))
-
-
-def _type(value: str, _: Family) -> str:
-    if not value.isalpha():
-        raise ValueError(f"{value} is not one type of addresses")
-    return value
-
-
-def _port(value: str, _: Family) -> int:
-    return _between(1, int(value), _HIGHEST_PORT)
-
-
-def _seconds(value: str, _: Family) -> int:
-    return _between(1, int(value), _ALL_BITS)
-
-
-def _probability(value: str, _: Family) -> int:
-    return _between(1, round(float(value) * CERTAIN), CERTAIN)
-
-
-def _between(lowest: int, value: int, highest: int) -> int:
-    if not lowest <= value <= highest:
-        raise ValueError(f"{value} is not between {lowest} and {highest}")
-    return value
-
-
-def _destination(value: str, _: Family) -> str:
-    """`10.244.1.2:8080`, `[fd00::2]:8080`; ranges of addresses or ports are none of ours."""
-    address, colon, port = value.rpartition(":")
-    if value.startswith("["):
-        address = f"[{canonical(address[1:-1])}]"
-    else:
-        canonical(address)
-    return f"{address}{colon}{_between(1, int(port), _HIGHEST_PORT)}"
-
-
-def _expect(expected: str) -> Callable[[str, Family], object]:
-    def read(value: str, family: Family) -> object:
-        if value != (expected or _WHOLE_ADDRESS[family]):
-            raise ValueError(f"{value} is not known here")
-        return True
-
-    return read
-
-
-def _mark(value: str, _: Family) -> Mark:
-    number, _slash, mask = value.partition("/")
-    bits = _between(0, int(mask, 0) if mask else _ALL_BITS, _ALL_BITS)
-    return Mark(_between(0, int(number, 0), _ALL_BITS), bits)
-
-
-def _set_mark(value: str, family: Family) -> Mark:
-    mark = _mark(value, family)
-    return Mark(mark.value, mark.mask | mark.value)
-
-
-def _or_mark(value: str, family: Family) -> Mark:
-    bits = _mark(value, family).value
-    return Mark(bits, bits)
-
-
-def _xor_mark(value: str, family: Family) -> Mark:
-    return Mark(_mark(value, family).value, 0)
-
-
-def _and_mark(value: str, family: Family) -> Mark:
-    return Mark(0, _mark(value, family).value ^ _ALL_BITS)
-
-
-_WITH_PORTS = {"tcp", "udp", "sctp"}
-_PORTS = "ports"
-_CONDITIONS = {"addrtype", "conntrack", "mark", "statistic", _PORTS}
-_MATCHES = {"addrtype", "comment", "conntrack", "mark", "nfacct", "recent", "statistic"}
-_MATCHES |= _WITH_PORTS
-_NOTES = {"rcheck", "set", "reap", "rsource", "mask", "random"}
-_WAYS: dict[str, tuple[frozenset[str], ...]] = {
-    "recent": (
-        frozenset({"recent", "set"}),
-        frozenset({"recent", "rcheck", "recent_seconds", "reap"}),
-    ),
-    "statistic": (frozenset({"random", "probability"}),),
-    DNAT: (frozenset({"to_destination"}),),
-    MARK: (frozenset({"set_mark"}),),
-}
-"""What must be said of an extension, in one of these ways: Rule holds no other."""
-_OPTIONS = {
-    "-s": _Option("", "source", _network, ("inverted", "source")),
-    "-d": _Option("", "destination", _network, ("inverted", "destination")),
-    "-i": _Option("", "in_interface", _interface, ("inverted", "in_interface")),
-    "-p": _Option("", "protocol", _protocol),
-    "-j": _Option("", "target", _text),
-    "-g": _Option("", "target", _text),
-    "--comment": _Option("comment", "comment", _text),
-    "--ctstate": _Option("conntrack", "ct_state", _states, ("ct_state_inverted", True)),
-    "--src-type": _Option("addrtype", "src_type", _type),
-    "--dst-type": _Option("addrtype", "dst_type", _type),
-    "--mark": _Option("mark", "mark", _mark, ("mark_inverted", True)),
-    "--dport": _Option(_PORTS, "destination_port", _port),
-    "--mode": _Option("statistic", "random", _expect("random")),
-    "--probability": _Option("statistic", "probability", _probability),
-    "--name": _Option("recent", "recent", _text),
-    "--set": _Option("recent", "set"),
-    "--rcheck": _Option("recent", "rcheck"),
-    "--seconds": _Option("recent", "recent_seconds", _seconds),
-    "--reap": _Option("recent", "reap"),
-    "--mask": _Option("recent", "mask", _expect("")),
-    "--rsource": _Option("recent", "rsource"),
-    "--nfacct-name": _Option("nfacct", "counter", _text),
-    "--to-destination": _Option(DNAT, "to_destination", _destination),
-    "--reject-with": _Option(REJECT, "reject_with", _text),
-    "--set-xmark": _Option(MARK, "set_mark", _mark),
-    "--set-mark": _Option(MARK, "set_mark", _set_mark),
-    "--or-mark": _Option(MARK, "set_mark", _or_mark),
-    "--xor-mark": _Option(MARK, "set_mark", _xor_mark),
-    "--and-mark": _Option(MARK, "set_mark", _and_mark),
-    "--random-fully": _Option(MASQUERADE, "random_fully"),
-}

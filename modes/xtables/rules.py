@@ -12,6 +12,7 @@ from modes.xtables.names import Table
 
 ACCEPT, DROP, RETURN = "ACCEPT", "DROP", "RETURN"
 DNAT, MARK, MASQUERADE, REJECT = "DNAT", "MARK", "MASQUERADE", "REJECT"
+SET = "SET"
 LOCAL = "LOCAL"
 """The address type of the node's own addresses, for `src_type` and `dst_type`."""
 
@@ -24,6 +25,15 @@ class Mark(msgspec.Struct, frozen=True, gc=False):
 
     value: int
     mask: int
+
+
+class SetMatch(msgspec.Struct, frozen=True, gc=False):
+    """`--match-set name directions`: is there an element of an ipset that fits the packet?"""
+
+    name: str
+    directions: str
+    """Which end of the packet each part of an element is compared with: `dst,dst,src`."""
+    inverted: bool = False
 
 
 class Rule(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -39,7 +49,7 @@ class Rule(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     inverted: str = ""
     """`source`, `destination` or `in_interface`: that one must *not* match."""
     protocol: str = ""
-    """Lower case: `tcp`, `udp`, `sctp`."""
+    """Lower case: `tcp`, `udp`, `sctp`, `icmp`, `ipv6-icmp`."""
     comment: str = ""
     src_type: str = ""
     dst_type: str = ""
@@ -57,6 +67,8 @@ class Rule(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     counter: str = ""
     """The nfacct object that counts the packet."""
     destination_port: int = 0
+    sets: tuple[SetMatch, ...] = ()
+    """In the order in which they are looked into."""
     goto: bool = False
     """`-g` instead of `-j`: never used by us, but a rule of somebody else's may."""
     to_destination: str = ""
@@ -65,6 +77,9 @@ class Rule(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """REJECT: `tcp-reset`, or the family's port unreachable."""
     set_mark: Mark | None = None
     """MARK: bits of mask are cleared, then value is XORed."""
+    map_mark_of: SetMatch | None = None
+    """SET, in mangle only: the packet's mark becomes that of the element that fits (xt_set,
+    extension skbinfo of the set); without one it stays."""
     random_fully: bool = False
     """MASQUERADE: source ports are drawn by chance, not searched for in order."""
 

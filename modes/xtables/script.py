@@ -21,7 +21,7 @@ _TABLES = {table.value: table for table in Table}
 def read(saved: str) -> dict[ChainName, list[str]]:
     """What `iptables-save` printed: every chain of our tables with the specs of its rules.
 
-    Built-in chains too; counters are left out, and so are tables that we never write. Raises
+    Built-in chains too; counters are left out, and so are tables that no mode writes. Raises
     KernelFault for a rule of a chain that was not declared.
     """
     found: dict[ChainName, list[str]] = {}

@@ -1,7 +1,8 @@
 """In which order do changes become lines for `iptables-restore`? Pure.
 
 A block from `*table` to `COMMIT` is atomic; a packet may pass between two. What refuses comes into
-the filter table before the nat table stops to translate, and goes after it has begun again.
+the filter and mangle tables before the nat table stops to translate, and goes after it has begun
+again.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from modes.xtables.script import Script
 CHAINS_IN_A_BLOCK = 250
 """iptables-nft keeps the names of all chains of a block in a sorted list and walks it for each
 line (1.8.9): time grows with the square of the block (decision 0009)."""
+
+_AROUND_NAT = (Table.FILTER, Table.MANGLE)
 
 
 def script(program: Program, changes: Changes, *, in_blocks: bool) -> Script:
@@ -34,7 +37,8 @@ def script(program: Program, changes: Changes, *, in_blocks: bool) -> Script:
         added=changes.added,
         guests=changes.guests,
     )
-    _section(out, program, Table.FILTER, early)
+    for table in _AROUND_NAT:
+        _section(out, program, table, early)
     new = [item for item in changes.new if item.chain.table is Table.NAT and not item.owners]
     loose = sorted(new, key=lambda item: item.owner is not None)  # KUBE-MARK-MASQ before the rest
     if in_blocks and len(loose) > CHAINS_IN_A_BLOCK:
@@ -49,7 +53,8 @@ def script(program: Program, changes: Changes, *, in_blocks: bool) -> Script:
         unlinked = []
     _section(out, program, Table.NAT, changes)
     _unlinked_chains(out, unlinked)
-    _section(out, program, Table.FILTER, late)
+    for table in _AROUND_NAT:
+        _section(out, program, table, late)
     return out
 
 

@@ -18,6 +18,7 @@ from modes.base import Delta
 from modes.iptables import mode as module
 from modes.iptables.mode import IptablesMode
 from modes.iptables.rendering import LARGE_CLUSTER
+from modes.xtables.names import Table
 from modes.xtables.variant import Variant
 from tests.kernel.iptables import others, programs, tables
 from tests.lab import sandbox
@@ -54,6 +55,12 @@ COMMIT
 -A CNI-HOSTPORT-DNAT -p udp -m udp --dport 53 -j ACCEPT
 COMMIT
 """
+EMPTY = "".join(f"*{table}\n-F\n-X\nCOMMIT\n" for table in Table)
+
+
+def made(held: tables.Tables) -> tables.Tables:
+    """What is there of a program's making: the kernel's own chains come with a table."""
+    return {c: specs for c, specs in held.items() if specs or c.name not in tables.BUILT_IN}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -161,6 +168,6 @@ def test_cleanup_leaves_nothing_of_ours_and_everything_of_others(
     assert tables.everything(variant) == foreign
     assert not iptables.cleanup()
     for command in tables.COMMAND.values():
-        others.write(variant, "*filter\n-F\n-X\nCOMMIT\n*nat\n-F\n-X\nCOMMIT\n", command)
+        others.write(variant, EMPTY, command)
     for family in Family:
-        assert tables.held(variant, family) == before[family]
+        assert made(tables.held(variant, family)) == made(before[family])

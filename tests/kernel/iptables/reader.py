@@ -16,7 +16,7 @@ import msgspec
 
 from endpoints.addresses import bracketed
 from endpoints.names import Family
-from modes.xtables.rules import CERTAIN, ChainName, Mark, Rule
+from modes.xtables.rules import CERTAIN, ChainName, Mark, Rule, SetMatch
 
 Told = dict[str, Any]
 """A rule as python-iptables tells it: fields of the header, and a dictionary for each extension."""
@@ -32,7 +32,7 @@ def rules_of(family: Family, chain: ChainName) -> list[Rule]:
 
 def _rule(told: Told) -> Rule:
     """All that is told of a rule is taken out of it; nothing may be left."""
-    fields: dict[str, Any] = {"protocol": told.pop("protocol", "")}
+    fields: dict[str, Any] = {"protocol": told.pop("protocol", "").replace("icmpv6", "ipv6-icmp")}
     for key, field in (("src", "source"), ("dst", "destination"), ("in-interface", "in_interface")):
         if key in told:
             value = told.pop(key)
@@ -64,6 +64,10 @@ def _matches(told: Told, fields: dict[str, Any]) -> None:
         fields["mark"] = _mark(mark)
     if fields["protocol"] in told:
         fields["destination_port"] = int(told.pop(fields["protocol"])["dport"])
+    if "set" in told:
+        sets = told.pop("set")
+        sets = sets if isinstance(sets, list) else [sets]
+        fields["sets"] = tuple(_set(match["match-set"]) for match in sets)
     if "statistic" in told:
         statistic = told.pop("statistic")
         assert statistic["mode"] == "random"
@@ -78,18 +82,26 @@ def _sign(value: str | list[str]) -> tuple[str, bool]:
     return (value, False) if isinstance(value, str) else (value[1], True)
 
 
+def _set(words: list[str]) -> SetMatch:
+    *sign, name, directions = words
+    return SetMatch(name, directions, inverted=sign == ["!"])
+
+
 def _mark(text: str) -> Mark:
     value, _, mask = text.partition("/")
     return Mark(int(value, 0), int(mask or "0xffffffff", 0))
 
 
-def _target(options: str | dict[str, str], fields: dict[str, Any]) -> None:
+def _target(options: str | dict[str, Any], fields: dict[str, Any]) -> None:
     if isinstance(options, str):
         assert fields["target"] == "goto"
         fields |= {"target": options, "goto": True}
         return
     if "set-xmark" in options:
         fields["set_mark"] = _mark(options.pop("set-xmark"))
+    if "map-set" in options:
+        assert options.pop("map-mark") == ""
+        fields["map_mark_of"] = _set(options.pop("map-set"))
     if "random-fully" in options:
         fields["random_fully"] = options.pop("random-fully") == ""
     if "to-destination" in options:

@@ -18,11 +18,11 @@ from tests.kernel.iptables import reader
 from tests.unit.modes.xtables.examples import (
     BY_FAMILY,
     COUNTED,
-    FILTER_ONLY,
     KUBE_PROXY,
-    NAT_ONLY,
     SEP,
     SVC,
+    TABLES,
+    create_sets,
 )
 
 COMMAND = {Family.IPV4: "iptables", Family.IPV6: "ip6tables"}
@@ -30,7 +30,13 @@ EACH = pytest.mark.parametrize(("variant", "family"), [(v, f) for v in Variant f
 HELD = "HELD"
 """A chain that nothing leads to: its rules stand there and match nothing."""
 
-pytestmark = pytest.mark.usefixtures("network")
+pytestmark = pytest.mark.usefixtures("sets")
+
+
+@pytest.fixture
+def sets(network: None) -> None:  # noqa: ARG001
+    """The sets that rules look into."""
+    create_sets()
 
 
 def held_after(variant: Variant, family: Family, script: Script) -> dict[ChainName, list[str]]:
@@ -48,8 +54,8 @@ def run(*command: str, text: str = "") -> str:
 
 
 def fits(rule: Rule, table: Table) -> bool:
-    """Some targets exist in one of the tables only."""
-    return rule.target not in (NAT_ONLY if table is Table.FILTER else FILTER_ONLY)
+    """Some targets exist in some of the tables only."""
+    return table in TABLES.get(rule.target, Table)
 
 
 def fitting(family: Family, table: Table) -> list[Rule]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+
 from endpoints.names import Family
+from modes.xtables.names import Table
 from modes.xtables.rules import (
     ACCEPT,
     CERTAIN,
@@ -13,8 +16,10 @@ from modes.xtables.rules import (
     MASQUERADE,
     REJECT,
     RETURN,
+    SET,
     Mark,
     Rule,
+    SetMatch,
     share,
 )
 
@@ -73,6 +78,60 @@ EVERYWHERE: dict[str, Rule] = {
     ),
 }
 """By their text; the same in both families."""
+
+SETS = {
+    Family.IPV4: ("KUBE-CLUSTER-IP", "KUBE-LOAD-BALANCER-SOURCE-IP", "KUBE-LOCAL-BYPASS"),
+    Family.IPV6: ("KUBE-6-CLUSTER-IP", "KUBE-6-LOAD-BALANCER-SOURCE-IP", "KUBE-6-LOCAL-BYPASS"),
+}
+"""Of types hash:ip,port; hash:ip,port,ip; hash:ip,port with marks. Rules need them to be there."""
+
+
+def create_sets() -> None:
+    """Make all of SETS, in the network of the calling thread."""
+    for family, (ports, sources, marks) in SETS.items():
+        inet = ("family", "inet" if family is Family.IPV4 else "inet6")
+        for words in ((ports, "hash:ip,port", *inet), (sources, "hash:ip,port,ip", *inet)):
+            subprocess.run(["ipset", "create", *words], check=True)
+        subprocess.run(["ipset", "create", marks, "hash:ip,port", *inet, "skbinfo"], check=True)
+
+
+def _in_sets(family: Family) -> dict[str, Rule]:
+    ports, sources, marks = SETS[family]
+    icmp = "icmp" if family is Family.IPV4 else "ipv6-icmp"
+    return {
+        f"-p {icmp} -j RETURN": Rule(RETURN, protocol=icmp),
+        f"-m set --match-set {ports} dst,dst -j {SVC}": Rule(
+            SVC, sets=(SetMatch(ports, "dst,dst"),)
+        ),
+        f"-m set --match-set {ports} src -j {SVC}": Rule(SVC, sets=(SetMatch(ports, "src"),)),
+        f"-m set ! --match-set {ports} dst,dst": Rule(
+            sets=(SetMatch(ports, "dst,dst", inverted=True),)
+        ),
+        f"-i cni0 -p tcp -m comment --comment a -m conntrack --ctstate NEW -m addrtype --src-type "
+        f"LOCAL -m mark ! --mark 0x4000/0x4000 -m tcp --dport 80 -m set --match-set {ports} dst,dst "
+        f"-m set ! --match-set {sources} dst,dst,src -m set ! --match-set {ports} src,src -m "
+        f"statistic --mode random --probability 0.50000000000 -j {SVC}": Rule(
+            SVC,
+            in_interface="cni0",
+            protocol="tcp",
+            comment="a",
+            ct_state=("NEW",),
+            src_type=LOCAL,
+            mark=BIT,
+            mark_inverted=True,
+            destination_port=80,
+            sets=(
+                SetMatch(ports, "dst,dst"),
+                SetMatch(sources, "dst,dst,src", inverted=True),
+                SetMatch(ports, "src,src", inverted=True),
+            ),
+            probability=CERTAIN // 2,
+        ),
+        f"-m set --match-set {marks} dst,dst -j SET --map-set {marks} dst,dst --map-mark": Rule(
+            SET, sets=(SetMatch(marks, "dst,dst"),), map_mark_of=SetMatch(marks, "dst,dst")
+        ),
+    }
+
 
 V4: dict[str, Rule] = {
     f"-s 10.244.1.2/32 -j {SVC}": Rule(SVC, source="10.244.1.2/32"),
@@ -158,7 +217,10 @@ V6: dict[str, Rule] = {
     ),
 }
 
-BY_FAMILY = {Family.IPV4: EVERYWHERE | V4, Family.IPV6: EVERYWHERE | V6}
+BY_FAMILY = {
+    Family.IPV4: EVERYWHERE | V4 | _in_sets(Family.IPV4),
+    Family.IPV6: EVERYWHERE | V6 | _in_sets(Family.IPV6),
+}
 COUNTED = {
     "-m conntrack --ctstate INVALID -m nfacct --nfacct-name  ct_state_invalid_dropped_pkts -j DROP": Rule(
         DROP, ct_state=("INVALID",), counter="ct_state_invalid_dropped_pkts"
@@ -166,8 +228,14 @@ COUNTED = {
 }
 """What a kernel takes only where the object of the counter exists."""
 
-FILTER_ONLY = {DROP, REJECT}
-NAT_ONLY = {DNAT, MASQUERADE}
+TABLES = {
+    DROP: {Table.FILTER, Table.MANGLE},
+    REJECT: {Table.FILTER},
+    DNAT: {Table.NAT},
+    MASQUERADE: {Table.NAT},
+    SET: {Table.MANGLE},
+}
+"""Where a target is allowed that is not allowed everywhere; SET is, but not `--map-set`."""
 
 KUBE_PROXY = {
     f'-m comment --comment "ns1/svc1:p80 cluster IP" -m tcp -p tcp -d 172.30.0.41 --dport 80 -j {SVC}': f'-d 172.30.0.41/32 -p tcp -m comment --comment "ns1/svc1:p80 cluster IP" -m tcp --dport 80 -j {SVC}',

@@ -16,9 +16,10 @@ from modes.xtables.rules import ChainName
 
 BUILT_IN = {
     Table.FILTER: ("INPUT", "FORWARD", "OUTPUT"),
+    Table.MANGLE: ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"),
     Table.NAT: ("PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"),
 }
-_TARGETS = {"ACCEPT", "DROP", "RETURN", "DNAT", "MARK", "MASQUERADE", "REJECT"}
+_TARGETS = {"ACCEPT", "DROP", "RETURN", "DNAT", "MARK", "MASQUERADE", "REJECT", "SET"}
 
 Tables = dict[ChainName, list[str]]
 

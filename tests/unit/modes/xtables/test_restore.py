@@ -9,7 +9,18 @@ from hypothesis import strategies as st
 from endpoints.addresses import unpack
 from endpoints.names import Family
 from modes.xtables.restore import Unreadable, parse, spec
-from modes.xtables.rules import CERTAIN, DNAT, MARK, MASQUERADE, REJECT, Mark, Rule, share
+from modes.xtables.rules import (
+    CERTAIN,
+    DNAT,
+    MARK,
+    MASQUERADE,
+    REJECT,
+    SET,
+    Mark,
+    Rule,
+    SetMatch,
+    share,
+)
 from tests.unit.modes.xtables.examples import BY_FAMILY, COUNTED, KUBE_PROXY, SEP, SVC
 
 EACH = [
@@ -36,6 +47,10 @@ def test_kube_proxy_words_the_same_rule_differently(worded: str, ours: str) -> N
         ("-s 0.0.0.0/0 -i + -p all", ""),
         ("-d 10.1.2.3/255.255.0.0", "-d 10.1.0.0/16"),
         ("-p 6 --dport 80", "-p tcp -m tcp --dport 80"),
+        ("-p 1", "-p icmp"),
+        ("-p 58", "-p ipv6-icmp"),
+        ("-p icmpv6", "-p ipv6-icmp"),
+        ("-m set --match-set X dst -m tcp -p tcp", "-p tcp -m set --match-set X dst"),
         ("-j MARK --set-mark 0x1", "-j MARK --set-xmark 0x1/0xffffffff"),
         ("-j MARK --set-mark 0x4000/0x8000", "-j MARK --set-xmark 0x4000/0xc000"),
         ("-j MARK --and-mark 0x4000", "-j MARK --set-xmark 0x0/0xffffbfff"),
@@ -95,6 +110,23 @@ def test_spellings_of_other_people(worded: str, same: str) -> None:
         "-m nfacct --nfacct-name x -m conntrack --ctstate NEW",
         "-m nfacct --nfacct-name x -m recent --rcheck --seconds 5 --reap --name X",
         "-m comment --comment a -m comment --comment b",
+        "-m set",
+        "-m set --match-set X",
+        "-m set --match-set X dst,up",
+        "-m set --match-set X dst,",
+        "-m set --match-set X dst --return-nomatch",
+        "-m set --match-set X dst ! --update-counters",
+        "-m set --match-set X dst --packets-gt 5",
+        "--match-set X dst",
+        "-m recent --set --name X -m set --match-set Y dst",
+        "-j SET",
+        "-j SET --map-set X dst",
+        "-j SET --map-mark",
+        "-j SET ! --map-set X dst --map-mark",
+        "-j SET --map-set X dst --map-mark --map-prio",
+        "-j SET --map-set X dst --map-set Y dst --map-mark",
+        "-j SET --add-set X dst",
+        "-j ACCEPT --map-set X dst --map-mark",
         "-j DNAT",
         "-j DNAT --to-destination 10.0.0.1",
         "-j DNAT --to-destination 10.0.0.1-10.0.0.9:80",
@@ -119,6 +151,10 @@ def test_what_no_rule_can_hold(text: str) -> None:
     assert repr(text) in str(refused.value)
 
 
+directions = st.lists(st.sampled_from(["src", "dst"]), min_size=1, max_size=3).map(",".join)
+set_names = st.from_regex(r"[A-Za-z][A-Za-z0-9_.:-]{0,30}", fullmatch=True)
+set_matches = st.builds(SetMatch, set_names, directions, st.booleans())
+mapped = st.builds(SetMatch, set_names, directions)
 marks = st.builds(Mark, st.integers(0, 0xFFFFFFFF), st.integers(0, 0xFFFFFFFF))
 words = st.from_regex(r"[A-Za-z][A-Za-z0-9_.-]{0,20}", fullmatch=True)
 comments = st.text(st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp")), max_size=40)
@@ -142,9 +178,9 @@ def rules(draw: st.DrawFn, family: Family) -> Rule:
     source, destination, interface = draw(network), draw(network), draw(name)
     there = {"source": source, "destination": destination, "in_interface": interface}
     state, mark = draw(states), draw(st.none() | marks)
-    protocol = draw(st.sampled_from(["", "tcp", "udp", "sctp"]))
+    protocol = draw(st.sampled_from(["", "tcp", "udp", "sctp", "icmp", "ipv6-icmp"]))
     recent = draw(name)
-    target = draw(st.sampled_from(["", SVC, SEP, DNAT, MARK, MASQUERADE, REJECT]))
+    target = draw(st.sampled_from(["", SVC, SEP, DNAT, MARK, MASQUERADE, REJECT, SET]))
     at = draw(networks(family)).partition("/")[0]
     port = draw(st.integers(1, 65535))
     return Rule(
@@ -165,13 +201,15 @@ def rules(draw: st.DrawFn, family: Family) -> Rule:
         recent=recent,
         recent_seconds=draw(st.integers(0, 86400)) if recent else 0,
         counter=draw(name),
-        destination_port=port if protocol and draw(st.booleans()) else 0,
+        destination_port=port if protocol in {"tcp", "udp", "sctp"} and draw(st.booleans()) else 0,
         goto=target in {SVC, SEP} and draw(st.booleans()),
         to_destination=(f"[{at}]:{port}" if ":" in at else f"{at}:{port}")
         if target == DNAT
         else "",
         reject_with="tcp-reset" if target == REJECT else "",
         set_mark=draw(marks) if target == MARK else None,
+        sets=tuple(draw(st.lists(set_matches, max_size=3))),
+        map_mark_of=draw(mapped) if target == SET else None,
         random_fully=target == MASQUERADE and draw(st.booleans()),
     )
 
