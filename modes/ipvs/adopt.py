@@ -41,7 +41,7 @@ class Found(msgspec.Struct):
     """Those on the link of ours."""
 
 
-class Adopted(msgspec.Struct):
+class Ownership(msgspec.Struct):
     """What of it is ours."""
 
     held: Held
@@ -56,7 +56,7 @@ def adopt(
     node_addresses: Collection[str],
     exclude_cidrs: Collection[str],
     deadlines: tuple[float, float],
-) -> Adopted:
+) -> Ownership:
     """Tell ours from others'.
 
     `deadlines`: what time it is now, and until when a real server drains whose deadline nobody
@@ -81,7 +81,7 @@ def adopt(
         entries,
         frozenset(a for a in found.addresses if _is_our_address(a, found)),
     )
-    return Adopted(
+    return Ownership(
         held,
         frozenset(found.servers.keys() - ours.keys()),
         _marks(entries, layout),
@@ -97,7 +97,10 @@ def _is_ours(
     exclude_cidrs: Collection[str],
 ) -> bool:
     if key.mark:
-        return layout.is_ours(key.mark)
+        return layout.is_ours(key.mark) or any(
+            extra.mark == key.mark
+            for extra in _elements(found, Kind.LOCAL_BYPASS, key.family).values()
+        )
     registry, one = registered(key)
     if registry in found.sets:
         return found.sets[registry].elements.get(one, FOREIGN) != FOREIGN

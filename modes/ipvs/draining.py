@@ -6,7 +6,7 @@ deadline stands in a set of the kernel too (`ipsets.Kind.DRAINING`), so that it 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import msgspec
 
@@ -75,6 +75,11 @@ class Draining:
         drained = self._servers.get(key)
         others = drained.deadlines if drained is not None else {}
         return any(other.address == real.address and other != real for other in others)
+
+    def lingers_without(self, key: ServerKey, due: Collection[RealServer]) -> bool:
+        """Whether a virtual server has nothing left once these are gone."""
+        drained = self._servers.get(key)
+        return drained is not None and drained.lingers and len(due) == len(drained.deadlines)
 
     def due(
         self, key: ServerKey, found: Mapping[RealServer, FoundReal], now: float

@@ -53,6 +53,11 @@ class Link:
         """Give the socket back."""
         self._channel.close()
 
+    @property
+    def messages(self) -> int:
+        """Netlink messages sent so far."""
+        return self._channel.messages
+
     def ensure(self) -> None:
         """Make the link if there is none; one that is there stays as it is.
 

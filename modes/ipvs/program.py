@@ -21,6 +21,8 @@ from modes.ipvs.ipsets import PLAIN, Element, Entry, Extra, Kind, SetChange, Set
 from modes.ipvs.servers import WEIGHT, Command, RealServer, ServerKey, Verb, VirtualServer, Wanted
 
 T = TypeVar("T")
+_API_SERVER = ObjectName("default", "kubernetes")
+_DNS_PORT = 53
 Updates = Mapping[ObjectName, Fragment]
 """New fragments by Service; NOTHING for a Service that is gone."""
 
@@ -79,7 +81,13 @@ class Steps(msgspec.Struct):
 
     def __bool__(self) -> bool:
         """Whether there is anything to do."""
-        return any(getattr(self, field) for field in self.__struct_fields__)
+        return self.size > 0
+
+    @property
+    def size(self) -> int:
+        """How many messages it takes."""
+        sets = len(self.additions) + len(self.removals)
+        return sets + len(self.commands) + len(self.bind) + len(self.unbind)
 
 
 class Program:
@@ -117,6 +125,15 @@ class Program:
                 self.draining.forget(owned.command.key)
         for key in (*goal.servers, *goal.silent):
             self.draining.settle(key, lingers=key in goal.silent)
+
+    def owner_of(self, entry: Entry) -> ObjectName | None:
+        """The first Service that needs an entry, or an address, if any does."""
+        for name, fragment in self.fragments.items():
+            if entry in fragment.entries or entry in fragment.shared:
+                return name
+            if entry in map(bound, fragment.addresses):
+                return name
+        return None
 
     def change(self, updates: Updates) -> tuple[Held, Goal]:
         """What is held of the Services that change, and what shall be; costs what they do."""
@@ -302,6 +319,24 @@ class _Steps:
         ]
         self.out.removals += [SetChange(SetVerb.DELETE, one) for one in self.barred]
         self.out.removals += [SetChange(SetVerb.DELETE, bound(a)) for a in self.out.unbind]
+
+
+def urgent_first(change: Steps) -> tuple[Steps, Steps]:
+    """The virtual servers and new addresses of the API server and of DNS, then all others."""
+    urgent = [owned for owned in change.commands if _is_urgent(owned)]
+    addresses = {owned.command.key.address for owned in urgent}
+    return (
+        Steps(commands=urgent, bind=[a for a in change.bind if a in addresses]),
+        Steps(
+            commands=[owned for owned in change.commands if not _is_urgent(owned)],
+            bind=[a for a in change.bind if a not in addresses],
+            unbind=change.unbind,
+        ),
+    )
+
+
+def _is_urgent(owned: Owned) -> bool:
+    return owned.owner == _API_SERVER or owned.command.key.port == _DNS_PORT
 
 
 def registered(key: ServerKey) -> Entry:

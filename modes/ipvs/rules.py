@@ -75,7 +75,9 @@ class Rules:
                 self._abilities.pop(family, None)
                 warnings.append(f"Services have no {family} here: {fault}")
         if not all(of.random_fully for of in self._abilities.values()):
-            warnings.append("source ports are drawn in order: MASQUERADE has no --random-fully here")
+            warnings.append(
+                "source ports are drawn in order: MASQUERADE has no --random-fully here"
+            )
         return warnings
 
     def write(self, node: NodeView) -> None:

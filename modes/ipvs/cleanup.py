@@ -1,0 +1,37 @@
+"""How does what is ours leave the kernel, and nothing else?"""
+
+from __future__ import annotations
+
+from endpoints.names import Family
+from modes.base import IpvsSettings, Tell
+from modes.ipvs.adopt import adopt
+from modes.ipvs.ipsets import Kind, SetName
+from modes.ipvs.links import LINK, local_addresses
+from modes.ipvs.machine import Machine
+from modes.ipvs.marks import Layout
+from modes.ipvs.program import Owned, Steps
+from modes.ipvs.servers import Command, Verb
+from modes.xtables.cleanup import clean_up as clean_up_rules
+
+
+def clean_up(machine: Machine, layout: Layout, settings: IpvsSettings, tell: Tell) -> bool:
+    """Rules, virtual servers, addresses and sets; True if there was anything.
+
+    Raises EnvironmentFault and KernelFault.
+    """
+    had_rules = clean_up_rules(tell)
+    found = machine.observe()
+    held = adopt(found, layout, local_addresses(), settings.exclude_cidrs, (0.0, 0.0)).held
+    commands = [Owned(None, Command(Verb.DELETE_SERVER, key)) for key in held.servers]
+    change = Steps(commands=commands, unbind=sorted(held.addresses))
+    for fault in machine.serve(change):
+        tell("Not removed", what=fault.command or fault.entry, reason=fault.reason)
+    had_link = machine.link.addresses() is not None
+    if not machine.link.remove_if_empty():
+        tell("Not removed", what=LINK, reason="it has addresses that are not ours")
+        had_link = False
+    machine.ipset.destroy_temporary()
+    for name in (SetName(kind, family) for kind in Kind for family in Family):
+        if name in found.sets and not machine.ipset.destroy(name):
+            tell("Not removed", what=name, reason="rules of others ask it")
+    return had_rules or bool(change) or had_link or bool(found.sets)

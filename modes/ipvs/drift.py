@@ -1,0 +1,45 @@
+"""In which words is said how the kernel differs from what it was told? Pure."""
+
+from __future__ import annotations
+
+from modes.base import Drift
+from modes.ipvs.draining import Draining
+from modes.ipvs.program import Goal, Held, HeldServer, registered, steps
+from modes.ipvs.servers import ServerKey, Verb
+
+
+def drift(goal: Goal, held: Held, draining: Draining) -> Drift:
+    """What would have to be done.
+
+    What drains is no drift, nor is a weight other than 0 that somebody has chosen.
+    """
+    missing, extra, different = [], [], []
+    todo = steps(_without_draining(held, goal, draining), goal, Draining(), drain_seconds=0)
+    for _, command in todo.commands:
+        what = f"{command.key} -> {command.real}" if command.real else str(command.key)
+        match command.verb:
+            case Verb.NEW_SERVER | Verb.NEW_REAL:
+                missing.append(what)
+            case Verb.DELETE_SERVER | Verb.DELETE_REAL:
+                extra.append(what)
+            case Verb.SET_SERVER | Verb.SET_REAL:
+                different.append(what)
+    missing += [f"{one.entry.set} {one.entry.element}" for one in todo.additions]
+    extra += [f"{one.entry.set} {one.entry.element}" for one in todo.removals]
+    missing += [f"address {address}" for address in todo.bind]
+    extra += [f"address {address}" for address in todo.unbind]
+    return Drift(tuple(sorted(missing)), tuple(sorted(extra)), tuple(sorted(different)))
+
+
+def _without_draining(held: Held, goal: Goal, draining: Draining) -> Held:
+    """What would be held if all that drains were gone."""
+    servers: dict[ServerKey, HeldServer] = {}
+    entries = dict(held.entries)
+    for key, (server, weights) in held.servers.items():
+        drained = draining.get(key)
+        left = {r: w for r, w in weights.items() if not drained or r not in drained.deadlines}
+        if left or not weights or key in goal.servers:
+            servers[key] = HeldServer(server, left)
+        else:
+            entries.pop(registered(key), None)
+    return Held(servers, entries, held.addresses)

@@ -1,0 +1,140 @@
+"""How are steps carried out, and what does the kernel hold?
+
+IPVS, its sets and its link together; in the network namespace of the thread that makes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import ExitStack
+from typing import NamedTuple
+
+from endpoints.names import Family, ObjectName
+from modes.base import KernelFault
+from modes.ipvs import ipsets
+from modes.ipvs.adopt import Found
+from modes.ipvs.ipsets import Element, Entry, Extra, Kind, SetChange, SetName
+from modes.ipvs.kernel import Ipset, Ipvs
+from modes.ipvs.links import Link
+from modes.ipvs.program import Owned, Steps, bound
+from modes.ipvs.servers import Command, ServerKey, Verb, VirtualServer
+
+
+class Fault(NamedTuple):
+    """Something that the kernel did not do."""
+
+    errno: int
+    reason: str
+    owner: ObjectName | None = None
+    command: Command | None = None
+    entry: Entry | None = None
+    """An element that could not be put into its set, or an address that could not be bound."""
+
+
+class Machine:
+    """IPVS, ipset and the link.
+
+    Raises EnvironmentFault where the kernel lacks one of them, or we lack CAP_NET_ADMIN.
+    """
+
+    def __init__(self) -> None:
+        """Open what is needed; nothing changes yet."""
+        with ExitStack() as stack:
+            self.ipvs = Ipvs()
+            stack.callback(self.ipvs.close)
+            self.ipset = Ipset()
+            stack.callback(self.ipset.close)
+            self.link = Link()
+            stack.callback(self.link.close)
+            self._opened = stack.pop_all()
+
+    def close(self) -> None:
+        """Give the sockets back."""
+        self._opened.close()
+
+    @property
+    def messages(self) -> int:
+        """Netlink messages sent so far."""
+        return self.ipvs.messages + self.ipset.messages + self.link.messages
+
+    def observe(self) -> Found:
+        """Everything: of others too."""
+        there = self.ipset.names()
+        wanted = [SetName(kind, family) for family in Family for kind in Kind]
+        found = {name: self.ipset.find(name) for name in wanted if str(name) in there}
+        return Found(
+            self.ipvs.servers(),
+            {name: of for name, of in found.items() if of is not None},
+            self.link.addresses() or frozenset(),
+        )
+
+    def make_sets(
+        self, families: Iterable[Family], found: Found, entries: Collection[Entry]
+    ) -> None:
+        """Make the sets that are not there; what cannot be used as it is, is replaced at once.
+
+        `entries` are what they shall hold: a set is made as large as it must be. Raises
+        KernelFault.
+        """
+        members: dict[SetName, list[Element]] = {}
+        for name, element in entries:
+            members.setdefault(name, []).append(element)
+        for name in (SetName(kind, family) for family in families for kind in Kind):
+            of = found.sets.get(name)
+            spec = ipsets.spec(name, len(members.get(name, ())))
+            if of is None:
+                self.ipset.create(name, spec)
+            elif not ipsets.fits(of.spec, name):
+                # Its elements go on: what is not wanted of them is removed with all the rest.
+                kept: dict[Element, Extra] = dict(of.elements) if of.spec else {}
+                _require(self.ipset.replace(name, spec, kept))
+
+    def admit(self, change: Steps) -> list[Fault]:
+        """What must be in the sets before any virtual server changes."""
+        return self._sets(change.additions)
+
+    def serve(self, change: Steps) -> list[Fault]:
+        """Virtual servers, then addresses."""
+        faults = self._commands(change.commands)
+        for told, refusals in (
+            (change.bind, self.link.bind(change.bind) if change.bind else ()),
+            (change.unbind, self.link.unbind(change.unbind) if change.unbind else ()),
+        ):
+            faults += [Fault(r.errno, r.reason, entry=bound(told[r.index])) for r in refusals]
+        return faults
+
+    def withdraw(self, change: Steps) -> list[Fault]:
+        """What must leave the sets after that."""
+        return self._sets(change.removals)
+
+    def works(self, scheduler: str, mark: int) -> str:
+        """Why IPVS has no such scheduler, shown by a virtual server that no packet meets.
+
+        Empty: it has; its module is loaded then.
+        """
+        key = ServerKey(Family.IPV4, mark=mark)
+        new = Command(Verb.NEW_SERVER, key, VirtualServer(scheduler))
+        refusals = self.ipvs.send([new, Command(Verb.DELETE_SERVER, key)])
+        return next((refusal.reason for refusal in refusals if refusal.index == 0), "")
+
+    def _sets(self, changes: Sequence[SetChange]) -> list[Fault]:
+        if not changes:
+            return []
+        return [
+            Fault(refusal.errno, refusal.reason, entry=changes[refusal.index].entry)
+            for refusal in self.ipset.change(changes)
+        ]
+
+    def _commands(self, commands: Sequence[Owned]) -> list[Fault]:
+        if not commands:
+            return []
+        faults = []
+        for refusal in self.ipvs.send([owned.command for owned in commands]):
+            owner, command = commands[refusal.index]
+            faults.append(Fault(refusal.errno, refusal.reason, owner, command))
+        return faults
+
+
+def _require(refusals: Sequence[object]) -> None:
+    if refusals:
+        raise KernelFault(f"a set cannot be filled: {refusals[0]}")

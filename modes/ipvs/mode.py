@@ -1,0 +1,359 @@
+"""How does the IPVS mode keep the kernel equal to the plans?
+
+Steps only: what to tell the kernel is worked out in `fragment`, `program`, `adopt` and `draining`,
+and `machine` tells it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+from endpoints.names import ObjectName
+from endpoints.node import NodeView
+from endpoints.plan import ServicePlan
+from modes.base import (
+    Adopted,
+    ApplyReport,
+    Delta,
+    Drift,
+    DumpedService,
+    EnvironmentFault,
+    KernelFault,
+    ModeSettings,
+    Plans,
+    Tell,
+)
+from modes.ipvs import schedulers
+from modes.ipvs.adopt import Found, Ownership, adopt
+from modes.ipvs.cleanup import clean_up
+from modes.ipvs.draining import entry
+from modes.ipvs.drift import drift
+from modes.ipvs.dump import services_in
+from modes.ipvs.fragment import NOTHING, Choice, Fragment, render
+from modes.ipvs.ipsets import FOREIGN, SetChange, SetVerb
+from modes.ipvs.links import set_sysctls
+from modes.ipvs.machine import Fault, Machine
+from modes.ipvs.marks import Layout, Marks
+from modes.ipvs.program import (
+    Goal,
+    Held,
+    HeldServer,
+    Owned,
+    Program,
+    Steps,
+    Updates,
+    registered,
+    steps,
+    urgent_first,
+)
+from modes.ipvs.rules import Rules
+from modes.ipvs.servers import Command, ServerKey, Verb, VirtualServer
+
+_GONE = frozenset({errno.ESRCH, errno.ENOENT})
+"""What IPVS says of a virtual server, and of a real one, that is not there."""
+_DELETIONS = frozenset({Verb.DELETE_SERVER, Verb.DELETE_REAL})
+
+
+class IpvsMode:
+    """The IPVS back end; see README.md for the way of a packet. One thread uses it."""
+
+    name = "ipvs"
+
+    def __init__(
+        self, settings: ModeSettings, tell: Tell, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Nothing is asked and nothing is known yet; `clock` counts seconds."""
+        self._settings = settings.ipvs
+        self._tell = tell
+        self._clock = clock
+        self._layout = Layout(settings.masquerade_bit)
+        self._rules = Rules(settings, self._layout, tell)
+        self._opened: Machine | None = None
+        self._node: NodeView | None = None
+        self._found: Found | None = None
+        self._marks = Marks(self._layout, {})
+        self._program = Program()
+        self._unknown: set[ObjectName] = set()
+        self._foreign: set[ServerKey] = set()
+        self._works: dict[str, str] = {}
+        self._look_at = 0.0
+
+    @property
+    def _machine(self) -> Machine:
+        if self._opened is None:
+            self._opened = Machine()
+        return self._opened
+
+    @property
+    def messages(self) -> int:
+        """Netlink messages sent so far."""
+        return self._machine.messages
+
+    def close(self) -> None:
+        """Give back sockets; what IPVS was told stays."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+        self._found = None
+
+    def start(self, node: NodeView) -> Adopted:
+        """Look at what the kernel holds for this node. Writes nothing that stays: `replace` does.
+
+        Raises EnvironmentFault.
+        """
+        self._node = node
+        warnings = self._rules.look()
+        self._require_scheduler()
+        self._found = self._machine.observe()
+        ours = self._adopted(self._found).held
+        count = sum(1 + len(of.weights) for of in ours.servers.values())
+        kept = bool(ours.servers) and self._rules.are_there
+        reason = f"{len(ours.servers)} of {len(self._found.servers)} virtual servers are ours"
+        return Adopted(kept, count, reason, tuple(warnings))
+
+    def replace(self, services: Mapping[ObjectName, Plans]) -> ApplyReport:
+        """Make the kernel hold exactly these Services, writing only what differs.
+
+        Raises KernelFault.
+        """
+        found = self._found or self._machine.observe()
+        self._found = None
+        adopted = self._adopted(found)
+        self._foreign = set(adopted.foreign)
+        self._marks = Marks(self._layout, adopted.marks)
+        self._program = Program()
+        self._program.draining = adopted.draining
+        self._program.commit({name: self._rendered(plans) for name, plans in services.items()})
+        self._marks.keep({o for f in self._program.fragments.values() for o in f.marked})
+        self._unknown = set()
+        goal = self._program.goal()
+        failed = self._give_way(goal)
+        self._prepare(found, goal)
+        change = self._change(adopted.held, goal)
+        before = self._rules.take_over
+        faults = self._machine.admit(change)
+        if not before:
+            self._rules.write(self._view)
+        for part in urgent_first(change):
+            faults += self._machine.serve(part)
+        if before:
+            self._rules.write(self._view)
+        faults += self._machine.withdraw(change)
+        return self._report(change, faults, failed)
+
+    def apply(self, delta: Delta[ObjectName, Plans]) -> ApplyReport:
+        """Apply a change; its cost is that of the change.
+
+        A Service that the kernel refuses is named in the report. Raises KernelFault if somebody
+        else has changed what is ours: then only a `replace` knows what to do.
+        """
+        updates: dict[ObjectName, Fragment] = dict.fromkeys(delta.deletes, NOTHING)
+        updates |= {name: self._rendered(plans) for name, plans in delta.upserts.items()}
+        held, goal = self._program.change(updates)
+        self._look_again(updates, held, goal)
+        failed = self._give_way(goal)
+        change = self._change(held, goal)
+        old = [self._program.fragments.get(name, NOTHING).marked for name in updates]
+        self._program.commit(updates)
+        kept = {owner for fragment in updates.values() for owner in fragment.marked}
+        for owner in frozenset().union(*old) - kept:
+            self._marks.forget(owner)
+        faults = self._machine.admit(change)
+        faults += self._machine.serve(change)
+        faults += self._machine.withdraw(change)
+        return self._report(change, faults, failed)
+
+    def tend(self) -> float | None:
+        """End what has drained: who is idle, and who has had its time."""
+        draining = self._program.draining
+        now = self._clock()
+        if not draining:
+            return None
+        if now < self._look_at:
+            return self._look_at - now
+        try:
+            faults = self._end_drained(now)
+        except (KernelFault, EnvironmentFault, OSError) as error:
+            faults = [Fault(0, str(error))]
+        for fault in faults:
+            if fault.errno not in _GONE:
+                self._tell("Not ended", reason=fault.reason)
+        seconds = draining.seconds_until_look(now)
+        self._look_at = now + (seconds or 0.0)
+        return seconds
+
+    def verify(self) -> Drift:
+        """Hold the kernel against what was applied."""
+        goal = self._program.goal()
+        self._give_way(goal)
+        of_servers = drift(
+            goal, self._adopted(self._machine.observe()).held, self._program.draining
+        )
+        of_rules = self._rules.drift()
+        return Drift(
+            of_servers.missing + of_rules.missing,
+            of_servers.extra + of_rules.extra,
+            of_servers.different + of_rules.different,
+        )
+
+    def dump(self) -> tuple[DumpedService, ...]:
+        """What the kernel holds, by Service; works without `start`."""
+        return services_in(self._machine.observe(), self._layout)
+
+    def cleanup(self) -> bool:
+        """Remove what is ours and only that; True if there was anything.
+
+        Raises EnvironmentFault.
+        """
+        self._program = Program()
+        return clean_up(self._machine, self._layout, self._settings, self._tell)
+
+    @property
+    def _view(self) -> NodeView:
+        if self._node is None:
+            raise RuntimeError("start() comes first")
+        return self._node
+
+    def _adopted(self, found: Found) -> Ownership:
+        now = self._clock()
+        deadlines = (now, now + self._settings.drain_seconds)
+        return adopt(
+            found, self._layout, self._view.addresses, self._settings.exclude_cidrs, deadlines
+        )
+
+    def _rendered(self, plans: Plans) -> Fragment:
+        served = (plan for plan in plans if plan.family in self._rules.families)
+        return render(served, self._view, Choice(self._marks.of, self._server))
+
+    def _server(self, plan: ServicePlan) -> VirtualServer:
+        """How a Service port chooses; as the node does, where the kernel has no such scheduler."""
+        wanted = plan.scheduler or self._settings.scheduler
+        if reason := self._refusal(wanted):
+            self._tell("Degraded", service=plan.name, scheduler=wanted, reason=reason)
+            wanted = self._settings.scheduler
+        flags = plan.scheduler_flags or self._settings.scheduler_flags
+        return VirtualServer(wanted, schedulers.bits(wanted, flags))
+
+    def _refusal(self, scheduler: str) -> str:
+        """Why the kernel has no such scheduler; empty if it has."""
+        if scheduler not in self._works:
+            self._works[scheduler] = self._machine.works(scheduler, self._layout.mark(0))
+        return self._works[scheduler]
+
+    def _require_scheduler(self) -> None:
+        wanted = self._settings.scheduler
+        if self._refusal(wanted):
+            there = ", ".join(name for name in schedulers.KNOWN if not self._refusal(name))
+            reason = f"this kernel has no such scheduler; it has {there}"
+            raise EnvironmentFault(f"--ipvs-scheduler: {wanted}: {reason}")
+
+    def _prepare(self, found: Found, goal: Goal) -> None:
+        """What must be there before the first virtual server."""
+        major, minor = map(int, os.uname().release.split(".")[:2])
+        strict_arp = self._settings.strict_arp
+        for reason in set_sysctls(strict_arp=strict_arp, kernel_version=(major, minor)):
+            self._tell("Degraded", mode=self.name, reason=reason)
+        of = self._settings
+        self._machine.ipvs.set_timeouts(
+            of.tcp_timeout_seconds, of.tcpfin_timeout_seconds, of.udp_timeout_seconds
+        )
+        self._machine.link.ensure()
+        self._machine.make_sets(self._rules.families, found, goal.entries)
+
+    def _give_way(self, goal: Goal) -> dict[ObjectName, str]:
+        """Leave virtual servers of others alone, also where a Service wants the same."""
+        failed: dict[ObjectName, str] = {}
+        for key in self._foreign:
+            wanted = goal.servers.pop(key, None)
+            if wanted is not None:
+                failed[wanted.name.service] = f"{key} is a virtual server of somebody else"
+            if wanted is not None or key.address in goal.addresses:
+                goal.entries[registered(key)] = FOREIGN
+        return failed
+
+    def _look_again(self, updates: Updates, held: Held, goal: Goal) -> None:
+        """Ask the kernel what it holds of Services that it refused something of."""
+        for name in self._unknown & updates.keys():
+            old = self._program.fragments.get(name, NOTHING)
+            for key in {*old.servers, *old.silent, *updates[name].servers, *updates[name].silent}:
+                found = self._machine.ipvs.server(key)
+                if found is None:
+                    self._foreign.discard(key)
+                    held.servers.pop(key, None)
+                elif key not in self._foreign:
+                    weights = {real: at.weight for real, at in found.reals.items()}
+                    held.servers[key] = HeldServer(found.server, weights)
+        if self._unknown & updates.keys():
+            held.entries = {e: x for e, x in held.entries.items() if e not in goal.entries}
+            self._unknown -= updates.keys()
+
+    def _change(self, held: Held, goal: Goal) -> Steps:
+        seconds = self._settings.drain_seconds
+        change = steps(held, goal, self._program.draining, seconds)
+        self._program.remember(change, goal, self._clock() + seconds)
+        return change
+
+    def _report(
+        self, change: Steps, faults: Sequence[Fault], failed: dict[ObjectName, str]
+    ) -> ApplyReport:
+        """Name the Services that the kernel refused. Raises KernelFault where none is to blame."""
+        lost: set[ServerKey] = set()
+        for fault in faults:
+            self._judge(fault, failed, lost)
+        self._unknown |= failed.keys()
+        verbs = Counter(owned.command.verb for owned in change.commands)
+        return ApplyReport(
+            added=verbs[Verb.NEW_SERVER] + verbs[Verb.NEW_REAL],
+            deleted=verbs[Verb.DELETE_SERVER] + verbs[Verb.DELETE_REAL],
+            messages=change.size,
+            failed=failed,
+        )
+
+    def _judge(self, fault: Fault, failed: dict[ObjectName, str], lost: set[ServerKey]) -> None:
+        command = fault.command
+        if command is None:
+            owner = self._program.owner_of(fault.entry) if fault.entry else None
+            what = " ".join(map(str, fault.entry or ()))
+            if owner is None:
+                raise KernelFault(f"{what}: {fault.reason}")
+            failed[owner] = f"{what}: {fault.reason}"
+            return
+        key = command.key
+        if key in lost or (command.verb in _DELETIONS and fault.errno in _GONE):
+            return
+        what = f"{key} -> {command.real}" if command.real else str(key)
+        if command.verb is Verb.NEW_SERVER and fault.owner is not None:
+            lost.add(key)
+            failed[fault.owner] = f"{what}: {fault.reason}"
+            if fault.errno == errno.EEXIST:
+                failed[fault.owner] = f"{key} is a virtual server of somebody else"
+                self._foreign.add(key)
+                theirs = SetChange(SetVerb.ADD, registered(key), FOREIGN)
+                self._machine.withdraw(Steps(removals=[theirs]))
+        elif fault.owner is None or fault.errno in {*_GONE, errno.EEXIST}:
+            raise KernelFault(f"{what} was changed by somebody else: {fault.reason}")
+        else:
+            failed[fault.owner] = f"{what}: {fault.reason}"
+
+    def _end_drained(self, now: float) -> list[Fault]:
+        draining = self._program.draining
+        change = Steps()
+        for key in draining:
+            found = self._machine.ipvs.reals(key)
+            due = draining.due(key, found, now)
+            is_last = draining.lingers_without(key, due)
+            if is_last:
+                change.commands.append(Owned(None, Command(Verb.DELETE_SERVER, key)))
+                if key.address:
+                    change.removals.append(SetChange(SetVerb.DELETE, registered(key)))
+            for real in due:
+                draining.end(key, real)
+                if not is_last:
+                    change.commands.append(Owned(None, Command(Verb.DELETE_REAL, key, real=real)))
+                if not draining.shares_entry(key, real):
+                    change.removals.append(SetChange(SetVerb.DELETE, entry(key, real)))
+        return self._machine.serve(change) + self._machine.withdraw(change)
