@@ -20,7 +20,7 @@ from endpoints.addresses import bracketed
 from endpoints.state import ClusterState
 from modes import registry
 from proxy import log
-from proxy.config import Config, Listener, config, on_mode
+from proxy.config import Config, Listener, asks_for_localhost, config, on_mode
 from proxy.node import AddressWatch
 from proxy.schedule import Schedule
 from proxy.sources.base import Died, Message, Source, Stop
@@ -51,6 +51,9 @@ def run(wanted: Config) -> int:
         stack.callback(mode.close)
         addresses = AddressWatch()
         settings = on_mode(wanted.node, wanted.node_ports, chosen)
+        if chosen == "ipvs" and asks_for_localhost(wanted.node_ports):
+            reason = "localhost is left out: IPVS serves no loopback address"
+            log.warning("Check the configuration", flag="--nodeport-addresses", reason=reason)
         state = ClusterState(settings, addresses.addresses)
         addresses.start(messages)
         stack.callback(addresses.stop)
@@ -73,13 +76,15 @@ def collect_seldom() -> None:
 
 
 def follow(schedule: Schedule, sync: Sync, *, once: bool) -> int:
-    """Sync whenever there is news or a retry is due; the exit status."""
+    """Sync whenever there is news or a retry is due, and tend; the exit status."""
     while True:
-        batch, due = schedule.wait()
+        batch, retry, tend = schedule.wait()
         status = _end(batch)
         if status is not None:
             return status
-        outcome = sync.run(taken(batch), retry=due)
+        outcome = sync.run(taken(batch), retry=retry)
+        if tend or outcome is not None:
+            schedule.tend_in(sync.tend())
         if outcome is None:
             continue
         if once:

@@ -7,18 +7,24 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from endpoints.addresses import canonical, family, network
 from endpoints.names import Family
 from endpoints.node import DetectLocalMode, Loopback, NodeSettings
-from endpoints.nodeports import ALL, PRIMARY, selectors
-from modes.base import ModeSettings
+from endpoints.nodeports import ALL, PRIMARY, resolve, selectors
+from endpoints.scheduling import flags as scheduler_flags
+from endpoints.scheduling import scheduler
+from modes.base import IpvsSettings, ModeSettings
 from modes.registry import AUTO, MODES
+from proxy.durations import whole_seconds
 from proxy.node import host_name
+
+_T = TypeVar("_T")
 
 _TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 _FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
@@ -28,6 +34,9 @@ _NODE_NAME_LENGTH = 253
 _PORT = r"([1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d{2}|655[0-2]\d|6553[0-5])"
 _VARIANTS = ("auto", "legacy", "nft")
 _MARK_BITS = range(32)
+_IPVS_TIMEOUTS = range((2**31 - 1) // 1000 + 1)
+"""In seconds: what the kernel takes (INT_MAX / HZ), whatever its HZ is."""
+_DRAIN_SECONDS = range(7 * 86400 + 1)
 _METRICS_PORT = 10249
 _LISTENER = re.compile(rf"(\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<v4>[\d.]+)):(?P<port>{_PORT})")
 _SERVER = re.compile(rf"https?://(\[[0-9A-Fa-f:.]+\]|[^\s/:@\[\]]+)(:{_PORT})?(/\S*)?")
@@ -88,7 +97,9 @@ def config(flags: argparse.Namespace) -> Config:
         mode=mode(flags.mode),
         node=node_settings(flags, "--hostname-override", flags.hostname_override),
         node_ports=node_ports(flags),
-        of_modes=ModeSettings(masquerade_bit(flags), _variant(flags.iptables_variant)),
+        of_modes=ModeSettings(
+            masquerade_bit(flags), _variant(flags.iptables_variant), ipvs_settings(flags)
+        ),
         metrics=_listener("--metrics-bind-address", flags.metrics_bind_address, _METRICS_PORT),
         manifests=manifests,
         kubeconfig=flags.kubeconfig,
@@ -125,14 +136,26 @@ def on_mode(settings: NodeSettings, said: NodePorts, mode: str) -> NodeSettings:
     """The node's settings, with what a mode makes of NodePorts (REFERENCE A.2).
 
     Of itself the nftables mode serves the node's primary addresses, as kube-proxy's does, and the
-    others serve all, which in iptables mode holds 127.0.0.1.
+    others serve all, which in iptables mode holds 127.0.0.1. The IPVS mode, as kube-proxy's, never
+    serves loopback addresses; and there the node holds the addresses of Services.
     """
     if mode == "nftables":
         chosen, loopback = said.chosen or (PRIMARY,), Loopback.BY_NAME
     else:
         chosen = said.chosen or (ALL,)
-        loopback = Loopback.IN_RANGE if said.localhost else Loopback.NEVER
-    return msgspec.structs.replace(settings, node_port_addresses=chosen, loopback=loopback)
+        in_range = said.localhost and mode == "iptables"
+        loopback = Loopback.IN_RANGE if in_range else Loopback.NEVER
+    return msgspec.structs.replace(
+        settings,
+        node_port_addresses=chosen,
+        loopback=loopback,
+        holds_addresses=mode == "ipvs",
+    )
+
+
+def asks_for_localhost(said: NodePorts) -> bool:
+    """Whether NodePorts shall answer on 127.0.0.1 by name, and not just by a range around it."""
+    return bool(said.chosen and resolve(said.chosen, Family.IPV4, (), None).addresses)
 
 
 def masquerade_bit(flags: argparse.Namespace) -> int:
@@ -141,6 +164,23 @@ def masquerade_bit(flags: argparse.Namespace) -> int:
     if not (text.isascii() and text.isdigit()) or int(text) not in _MARK_BITS:
         raise ConfigError("--iptables-masquerade-bit", text, "must be a number, 0 to 31")
     return int(text)
+
+
+def ipvs_settings(flags: argparse.Namespace) -> IpvsSettings:
+    """What the flags say about the IPVS mode. Raises ConfigError."""
+    wanted: str = flags.ipvs_scheduler
+    return IpvsSettings(
+        scheduler=_parsed("--ipvs-scheduler", wanted, scheduler) if wanted else "rr",
+        scheduler_flags=_parsed(
+            "--ipvs-scheduler-flags", flags.ipvs_scheduler_flags, scheduler_flags
+        ),
+        exclude_cidrs=_exclude_cidrs(flags.ipvs_exclude_cidrs),
+        strict_arp=boolean("--ipvs-strict-arp", flags.ipvs_strict_arp),
+        tcp_timeout_seconds=_ipvs_timeout("--ipvs-tcp-timeout", flags.ipvs_tcp_timeout),
+        tcpfin_timeout_seconds=_ipvs_timeout("--ipvs-tcpfin-timeout", flags.ipvs_tcpfin_timeout),
+        udp_timeout_seconds=_ipvs_timeout("--ipvs-udp-timeout", flags.ipvs_udp_timeout),
+        drain_seconds=_drain_seconds(flags.ipvs_drain_seconds),
+    )
 
 
 def mode(name: str) -> str:
@@ -230,6 +270,35 @@ def _variant(text: str) -> str:
     if text not in _VARIANTS:
         raise ConfigError("--iptables-variant", text, f"must be one of {', '.join(_VARIANTS)}")
     return text
+
+
+def _parsed(flag: str, text: str, parse: Callable[[str], _T]) -> _T:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise ConfigError(flag, text, str(error)) from error
+
+
+def _exclude_cidrs(texts: Iterable[str]) -> tuple[str, ...]:
+    cidrs = [part.strip() for text in texts for part in text.split(",") if part]
+    for cidr in cidrs:
+        if not _is_cidr(cidr):
+            raise ConfigError("--ipvs-exclude-cidrs", cidr or '""', "is no CIDR")
+    return tuple(dict.fromkeys(str(network(cidr)) for cidr in cidrs))
+
+
+def _ipvs_timeout(flag: str, text: str) -> int:
+    seconds = _parsed(flag, text, whole_seconds)
+    if seconds not in _IPVS_TIMEOUTS:
+        raise ConfigError(flag, text, f"must be {_IPVS_TIMEOUTS[-1]}s or less")
+    return seconds
+
+
+def _drain_seconds(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or int(text) not in _DRAIN_SECONDS:
+        reason = f"must be a number of seconds, 0 to {_DRAIN_SECONDS[-1]}"
+        raise ConfigError("--ipvs-drain-seconds", text, reason)
+    return int(text)
 
 
 def _listener(flag: str, text: str, port: int) -> Listener | None:

@@ -17,12 +17,11 @@ _KUBE_PROXY = """
     cleanup-iptables config config-sync-period conntrack-max-per-core conntrack-min
     conntrack-tcp-be-liberal conntrack-tcp-timeout-close-wait conntrack-tcp-timeout-established
     conntrack-udp-timeout conntrack-udp-timeout-stream feature-gates healthz-bind-address
-    healthz-port init-only iptables-min-sync-period iptables-sync-period ipvs-exclude-cidrs
-    ipvs-min-sync-period ipvs-scheduler ipvs-strict-arp ipvs-sync-period ipvs-tcp-timeout
-    ipvs-tcpfin-timeout ipvs-udp-timeout kube-api-burst kube-api-content-type kube-api-qps
-    log-dir log-file log-flush-frequency logging-format logtostderr machine-id-file metrics-port
-    oom-score-adj profiling proxy-port-range show-hidden-metrics-for-version skip-headers
-    stderrthreshold udp-timeout vmodule write-config-to
+    healthz-port init-only iptables-min-sync-period iptables-sync-period ipvs-min-sync-period
+    ipvs-sync-period kube-api-burst kube-api-content-type kube-api-qps log-dir log-file
+    log-flush-frequency logging-format logtostderr machine-id-file metrics-port oom-score-adj
+    profiling proxy-port-range show-hidden-metrics-for-version skip-headers stderrthreshold
+    udp-timeout vmodule write-config-to
 """
 KUBE_PROXY_FLAGS = frozenset(f"--{name}" for name in _KUBE_PROXY.split())
 """What kube-proxy takes (REFERENCE B) and we do not yet: refused, but not as a mistake."""
@@ -90,9 +89,11 @@ def _run(flags: Flags) -> None:
     flags.text(
         "--iptables-variant",
         metavar="VARIANT",
-        text="iptables: whose rules to write, legacy or nft [auto: those that this host uses]",
+        text="iptables, ipvs: whose rules to write, legacy or nft [auto: those that this host"
+        " uses]",
         default="auto",
     )
+    _ipvs(flags)
     flags.text(
         "--metrics-bind-address",
         metavar="IP:PORT",
@@ -137,8 +138,8 @@ def _node(flags: Flags) -> None:
         metavar="LIST",
         action="append",
         default=[],
-        help="where NodePorts answer: CIDRs, primary, localhost, all [nftables: primary; iptables:"
-        " all]",
+        help="where NodePorts answer: CIDRs, primary, localhost, all [nftables: primary; iptables,"
+        " ipvs: all]",
     )
     flags.boolean("--masquerade-all", "masquerade everything that goes to a cluster IP")
     flags.boolean(
@@ -149,8 +150,44 @@ def _node(flags: Flags) -> None:
     flags.text(
         "--iptables-masquerade-bit",
         metavar="N",
-        text="iptables: the bit of the packet mark that asks for masquerade, 0 to 31 [14]",
+        text="iptables, ipvs: the bit of the packet mark that asks for masquerade, 0 to 31 [14]",
         default="14",
+    )
+
+
+def _ipvs(flags: Flags) -> None:
+    flags.text(
+        "--ipvs-scheduler",
+        metavar="NAME",
+        text="rr, wrr, lc, wlc, sh, dh, sed, nq, mh and what else this kernel has [rr]",
+    )
+    flags.text(
+        "--ipvs-scheduler-flags",
+        metavar="FLAG[,FLAG]",
+        text="sh-port, sh-fallback, mh-port, mh-fallback [mh: mh-port]",
+    )
+    flags.add_argument(
+        "--ipvs-exclude-cidrs",
+        metavar="CIDR[,CIDR]",
+        action="append",
+        default=[],
+        help="virtual servers with these addresses are never ours; repeatable",
+    )
+    flags.boolean(
+        "--ipvs-strict-arp", "answer ARP for an address only on the link that has it (MetalLB)"
+    )
+    for name, what in (
+        ("--ipvs-tcp-timeout", "an idle TCP connection is forgotten"),
+        ("--ipvs-tcpfin-timeout", "one that was closed is forgotten"),
+        ("--ipvs-udp-timeout", "an idle UDP flow is forgotten"),
+    ):
+        text = f"when {what}: 15m, 120s; 0 leaves the kernel's own [0]"
+        flags.text(name, metavar="DURATION", text=text, default="0")
+    flags.text(
+        "--ipvs-drain-seconds",
+        metavar="N",
+        text="how long an endpoint that is gone keeps the connections that it has [900]",
+        default="900",
     )
 
 
@@ -167,6 +204,7 @@ def _render(flags: Flags) -> None:
         help="nftables, iptables or ipvs",
     )
     _offline(flags)
+    _ipvs(flags)
 
 
 def _offline(flags: Flags) -> None:
@@ -191,7 +229,7 @@ def _explain(flags: Flags) -> None:
         "--mode",
         "--proxy-mode",
         metavar="MODE",
-        text="whose chains are named and whose defaults hold: nftables, iptables [nftables]",
+        text="whose chains are named and whose defaults hold: nftables, iptables, ipvs [nftables]",
         default="nftables",
     )
     flags.text("--interface", metavar="NAME", text="where it arrives, for BridgeInterface and such")

@@ -65,7 +65,7 @@ class Metrics:
             self._durations.labels(family)
             self._last.labels(family)
         self._registry.register(_Packets(counted))
-        self._iptables = _Iptables(self._registry) if mode == "iptables" else None
+        self._iptables = _Iptables(self._registry) if mode in ("iptables", "ipvs") else None
 
     def synced(self, seconds: float, report: ApplyReport) -> None:
         """A sync took so long and did this."""
@@ -98,12 +98,12 @@ class _Packets(Collector):
 
 
 class _Iptables:
-    """What only the iptables mode has."""
+    """What the modes have that write rules of iptables."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._failures = Counter(
             "kubeproxy_sync_proxy_rules_iptables_restore_failures_total",
-            "Syncs that iptables-restore refused, as a whole or in some Services",
+            "Syncs that the kernel refused, as a whole or in some Services",
             _FAMILY,
             registry=registry,
         )

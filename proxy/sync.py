@@ -138,6 +138,14 @@ class Sync:
         )
         return Outcome("", dict(self._refused), self._problems)
 
+    def tend(self) -> float | None:
+        """Do what only the passing of time asks for; the seconds until that is wanted again.
+
+        None: not before the next sync that succeeds. While it is not known what the kernel holds,
+        nothing is done.
+        """
+        return None if self._unknown else self._mode.tend()
+
     def _fold(self, messages: Iterable[Message]) -> tuple[set[ObjectName], bool]:
         dirty: set[ObjectName] = set()
         node_changed = False

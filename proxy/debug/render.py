@@ -6,7 +6,7 @@ import argparse
 
 from modes.base import ModeSettings, Rendered
 from modes.registry import render
-from proxy.config import masquerade_bit
+from proxy.config import ipvs_settings, masquerade_bit
 from proxy.debug.offline import named_mode, offline
 from proxy.debug.table import as_json, wants_json
 
@@ -18,7 +18,7 @@ def main(flags: argparse.Namespace) -> int:
     """
     json = wants_json(flags.output)
     mode = named_mode(flags)
-    settings = ModeSettings(masquerade_bit=masquerade_bit(flags))
+    settings = ModeSettings(masquerade_bit=masquerade_bit(flags), ipvs=ipvs_settings(flags))
     cluster = offline(flags, mode)
     state = cluster.state
     plans = {of: state.plans(of) for of in state.services()}

@@ -84,6 +84,8 @@ class MemoryMode:
         self.warnings: tuple[str, ...] = ()
         self.waits = 0.0
         self.closed = False
+        self.tending: list[float | None] = []
+        """What `tend` answers, in turn; None when there is nothing more."""
 
     def start(self, node: NodeView) -> Adopted:
         self.calls.append("start")
@@ -115,6 +117,11 @@ class MemoryMode:
         return ApplyReport(
             added=len(added), deleted=len(gone), waited_seconds=self.waits, failed=failed
         )
+
+    def tend(self) -> float | None:
+        assert self.node is not None
+        self.calls.append("tend")
+        return self.tending.pop(0) if self.tending else None
 
     def verify(self) -> Drift:
         return Drift()

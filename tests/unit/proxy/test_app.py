@@ -353,7 +353,29 @@ def test_what_failed_is_tried_until_it_works() -> None:
 
     loop.mode.replace = replace  # type: ignore[assignment,method-assign]
     assert loop.run(once=False) == 0
-    assert loop.mode.calls == ["start", "replace shop/pay"] * 3
+    assert loop.mode.calls == [*["start", "replace shop/pay"] * 3, "tend"]
+
+
+def test_the_mode_is_called_for_as_long_as_it_wants() -> None:
+    loop = Loop(listed())
+    loop.mode.tending = [5.0, 0.0, 50.0]
+    tend = loop.mode.tend
+
+    def tended() -> float | None:
+        if not loop.mode.tending:
+            loop.queue.put(Stop("done"))
+        return tend()
+
+    loop.mode.tend = tended  # type: ignore[method-assign]
+    assert loop.run(once=False) == 0
+    assert loop.mode.calls == ["start", "replace shop/pay", *["tend"] * 4]
+
+
+def test_once_calls_the_mode_once_before_the_end() -> None:
+    loop = Loop(listed())
+    loop.mode.tending = [5.0, 5.0]
+    assert loop.run(once=True) == 0
+    assert loop.mode.calls == ["start", "replace shop/pay", "tend"]
 
 
 def test_a_stop_is_not_kept_waiting_by_news() -> None:

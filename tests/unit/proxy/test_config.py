@@ -8,8 +8,17 @@ from pathlib import Path
 import pytest
 
 from endpoints.node import DetectLocalMode, Loopback, NodeSettings
-from modes.base import ModeSettings
-from proxy.config import Config, ConfigError, Listener, NodePorts, boolean, config, on_mode
+from modes.base import IpvsSettings, ModeSettings
+from proxy.config import (
+    Config,
+    ConfigError,
+    Listener,
+    NodePorts,
+    asks_for_localhost,
+    boolean,
+    config,
+    on_mode,
+)
 from proxy.flags import COMMANDS, Flags
 
 
@@ -87,6 +96,64 @@ def test_where_node_ports_answer_depends_on_the_mode(
     for mode, (chosen, loopback) in (("nftables", nftables), ("iptables", iptables)):
         settings = on_mode(found.node, found.node_ports, mode)
         assert (settings.node_port_addresses, settings.loopback) == (chosen, loopback)
+
+
+def test_the_ipvs_mode_holds_addresses_and_serves_no_loopback_address() -> None:
+    found = configured()
+    for said in ([], ["--iptables-localhost-nodeports=true"]):
+        found = configured(*said)
+        settings = on_mode(found.node, found.node_ports, "ipvs")
+        assert settings == NodeSettings(
+            "node-a",
+            node_port_addresses=("all",),
+            loopback=Loopback.NEVER,
+            holds_addresses=True,
+        )
+    for mode in ("nftables", "iptables"):
+        assert not on_mode(found.node, found.node_ports, mode).holds_addresses
+
+
+@pytest.mark.parametrize(
+    ("text", "asks"),
+    [
+        ("", False),
+        ("all", False),
+        ("primary,10.0.0.0/8,fd00::/8", False),
+        ("0.0.0.0/0", False),
+        ("localhost", True),
+        ("all,localhost", True),
+        ("127.0.0.0/8", True),
+        ("::1/128", False),
+    ],
+)
+def test_who_asks_for_localhost_by_name(text: str, *, asks: bool) -> None:
+    assert asks_for_localhost(configured(f"--nodeport-addresses={text}").node_ports) is asks
+
+
+def test_what_ipvs_users_say() -> None:
+    found = configured(
+        "--ipvs-scheduler=mh",
+        "--ipvs-scheduler-flags=mh-port,mh-fallback",
+        "--ipvs-exclude-cidrs=192.0.2.1/24,2001:db8::/32",
+        "--ipvs-exclude-cidrs",
+        "192.0.2.0/24",
+        "--ipvs-strict-arp",
+        "--ipvs-tcp-timeout=15m",
+        "--ipvs-tcpfin-timeout=1m30s",
+        "--ipvs-udp-timeout=1.5m",
+        "--ipvs-drain-seconds=0",
+    )
+    assert found.of_modes.ipvs == IpvsSettings(
+        scheduler="mh",
+        scheduler_flags=("mh-fallback", "mh-port"),
+        exclude_cidrs=("192.0.2.0/24", "2001:db8::/32"),
+        strict_arp=True,
+        tcp_timeout_seconds=900,
+        tcpfin_timeout_seconds=90,
+        udp_timeout_seconds=90,
+        drain_seconds=0,
+    )
+    assert configured("--ipvs-scheduler=").of_modes.ipvs == IpvsSettings()
 
 
 @pytest.mark.parametrize(
@@ -201,6 +268,29 @@ def test_false_as_go_spells_it(text: str) -> None:
                 "fd00::1:x",
                 "10.0.0.256:1",
             )
+        ),
+        (
+            ["--ipvs-scheduler=Round Robin"],
+            "--ipvs-scheduler: Round Robin: is no name of a scheduler (1 to 15 of a-z, 0-9, _ and -)",
+        ),
+        (
+            ["--ipvs-scheduler-flags=sh-port,sh"],
+            "--ipvs-scheduler-flags: sh-port,sh: 'sh' is no flag; known: mh-fallback, mh-port, sh-fallback, sh-port",
+        ),
+        (["--ipvs-exclude-cidrs=10.0.0.0"], "--ipvs-exclude-cidrs: 10.0.0.0: is no CIDR"),
+        (["--ipvs-strict-arp=on"], "--ipvs-strict-arp: on: must be true or false"),
+        (
+            ["--ipvs-tcp-timeout=900"],
+            "--ipvs-tcp-timeout: 900: must be a duration, like 90s, 15m or 1h30m",
+        ),
+        (["--ipvs-tcpfin-timeout=1500ms"], "--ipvs-tcpfin-timeout: 1500ms: must be whole seconds"),
+        (["--ipvs-udp-timeout=597h"], "--ipvs-udp-timeout: 597h: must be 2147483s or less"),
+        *(
+            (
+                [f"--ipvs-drain-seconds={text}"],
+                f"--ipvs-drain-seconds: {text}: must be a number of seconds, 0 to 604800",
+            )
+            for text in ("604801", "15m", "-1", "²")
         ),
         (["--once=maybe"], "--once: maybe: must be true or false"),
         (["-v=-1"], "-v: -1: must be a number, 0 or more"),

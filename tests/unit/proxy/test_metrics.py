@@ -114,3 +114,14 @@ def test_what_the_kernel_counts_is_asked_when_it_is_read() -> None:
     packets["kubeproxy_iptables_ct_state_invalid_dropped_packets"] = 7
     line = b"kubeproxy_iptables_ct_state_invalid_dropped_packets_total 7.0"
     assert line in counting.text().splitlines()
+
+
+def test_the_ipvs_mode_writes_rules_of_iptables_too(iptables: Metrics) -> None:
+    ipvs = Metrics("ipvs", now=lambda: NOON)
+    assert samples(ipvs).keys() == samples(iptables).keys()
+    ipvs.synced(0.1, ApplyReport(waited_seconds=0.5))
+    ipvs.failed()
+    found = samples(ipvs)
+    assert found["headgate_xtables_lock_wait_seconds_total"] == 0.5
+    failures = "kubeproxy_sync_proxy_rules_iptables_restore_failures_total"
+    assert found[f'{failures}{{ip_family="IPv4"}}'] == 1

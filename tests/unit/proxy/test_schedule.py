@@ -5,7 +5,9 @@ from __future__ import annotations
 import queue
 import threading
 
-from proxy.schedule import FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS, Schedule
+import pytest
+
+from proxy.schedule import FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS, Due, Schedule
 from proxy.sources.base import Message, Stop
 
 ONE, TWO = Stop("one"), Stop("two")
@@ -29,28 +31,28 @@ def test_all_that_is_queued_is_one_batch() -> None:
     schedule, messages, _ = scheduled()
     messages.put(ONE)
     messages.put(TWO)
-    assert schedule.wait() == ([ONE, TWO], False)
+    assert schedule.wait() == Due([ONE, TWO])
     messages.put(ONE)
-    assert schedule.wait() == ([ONE], False)
+    assert schedule.wait() == Due([ONE])
 
 
 def test_a_wait_ends_when_something_comes() -> None:
     schedule, messages, _ = scheduled()
-    found: list[tuple[list[Message], bool]] = []
+    found: list[Due] = []
     waiting = threading.Thread(target=lambda: found.append(schedule.wait()))
     waiting.start()
     messages.put(ONE)
     waiting.join(timeout=10)
-    assert found == [([ONE], False)]
+    assert found == [Due([ONE])]
 
 
 def test_a_retry_comes_due_by_itself_and_once() -> None:
     schedule, messages, clock = scheduled()
     schedule.retry()
     clock.now += FIRST_DELAY_SECONDS
-    assert schedule.wait() == ([], True)
+    assert schedule.wait() == Due([], retry=True)
     messages.put(ONE)
-    assert schedule.wait() == ([ONE], False)
+    assert schedule.wait() == Due([ONE])
 
 
 def test_news_does_not_wait_for_a_retry_nor_hasten_it() -> None:
@@ -58,11 +60,11 @@ def test_news_does_not_wait_for_a_retry_nor_hasten_it() -> None:
     schedule.retry()
     clock.now += FIRST_DELAY_SECONDS / 2
     messages.put(ONE)
-    assert schedule.wait() == ([ONE], False)
+    assert schedule.wait() == Due([ONE])
     schedule.retry()
     clock.now += FIRST_DELAY_SECONDS / 2
     messages.put(TWO)
-    assert schedule.wait() == ([TWO], True)
+    assert schedule.wait() == Due([TWO], retry=True)
 
 
 def delays(schedule: Schedule, clock: Clock, times: int) -> list[float]:
@@ -73,7 +75,7 @@ def delays(schedule: Schedule, clock: Clock, times: int) -> list[float]:
         patience = schedule._patience()
         assert patience is not None
         clock.now += patience
-        assert schedule.wait() == ([], True)
+        assert schedule.wait() == Due([], retry=True)
         found.append(round(patience, 6))
     return found
 
@@ -92,5 +94,59 @@ def test_after_success_the_delays_begin_anew() -> None:
     schedule.settle()
     clock.now += LONGEST_DELAY_SECONDS
     messages.put(ONE)
-    assert schedule.wait() == ([ONE], False)
+    assert schedule.wait() == Due([ONE])
     assert delays(schedule, clock, 1) == [FIRST_DELAY_SECONDS]
+
+
+def test_the_mode_is_called_when_it_wants_and_once() -> None:
+    schedule, messages, clock = scheduled()
+    schedule.tend_in(5)
+    assert schedule._patience() == 5
+    clock.now += 5
+    assert schedule.wait() == Due([], tend=True)
+    messages.put(ONE)
+    assert schedule.wait() == Due([ONE])
+    assert schedule._patience() is None
+
+
+def test_who_wants_to_be_called_delays_neither_news_nor_a_retry() -> None:
+    schedule, messages, clock = scheduled()
+    schedule.tend_in(5)
+    messages.put(ONE)
+    assert schedule.wait() == Due([ONE])
+    schedule.retry()
+    assert schedule._patience() == pytest.approx(FIRST_DELAY_SECONDS)
+    clock.now += FIRST_DELAY_SECONDS
+    assert schedule.wait() == Due([], retry=True)
+    assert schedule._patience() == pytest.approx(5 - FIRST_DELAY_SECONDS)
+
+
+def test_a_retry_delays_nobody_who_wants_to_be_called() -> None:
+    schedule, _, clock = scheduled()
+    delays(schedule, clock, 10)
+    schedule.retry()
+    schedule.tend_in(5)
+    clock.now += 5
+    assert schedule.wait() == Due([], tend=True)
+    assert schedule._patience() == LONGEST_DELAY_SECONDS - 5
+
+
+def test_everything_may_be_due_together() -> None:
+    schedule, messages, clock = scheduled()
+    schedule.retry()
+    schedule.tend_in(0)
+    messages.put(ONE)
+    clock.now += FIRST_DELAY_SECONDS
+    assert schedule.wait() == Due([ONE], retry=True, tend=True)
+
+
+def test_the_last_word_on_when_to_be_called_counts() -> None:
+    schedule, _, clock = scheduled()
+    schedule.tend_in(5)
+    schedule.tend_in(60)
+    assert schedule._patience() == 60
+    schedule.settle()
+    clock.now += 1
+    assert schedule._patience() == 59
+    schedule.tend_in(None)
+    assert schedule._patience() is None

@@ -194,6 +194,26 @@ def test_a_machine_that_cannot_do_it_ends_the_program_at_the_start_only(rig: Rig
     assert rig.sync.run([], retry=True) == Outcome()
 
 
+def test_time_does_nothing_while_it_is_not_known_what_the_kernel_holds(rig: Rig) -> None:
+    assert rig.sync.tend() is None
+    rig.list_all()
+    rig.calls()
+    rig.mode.tending = [5.0, 7.0]
+    assert rig.sync.tend() == 5
+    rig.mode.faults = [KernelFault("table is busy")]
+    rig.say(SHOP.replace("10.244.1.2", "10.244.1.9"))
+    assert rig.sync.tend() is None
+    rig.sync.run([], retry=True)
+    assert rig.sync.tend() == 7
+    assert rig.calls() == [
+        "tend",
+        "apply shop/pay",
+        "start",
+        "replace shop/cart shop/pay",
+        "tend",
+    ]
+
+
 def test_a_refused_service_costs_no_other_and_is_tried_again(rig: Rig) -> None:
     rig.mode.refuses = {PAY: "too many endpoints"}
     assert rig.list_all() == Outcome(refused={PAY: "too many endpoints"})
