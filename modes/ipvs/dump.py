@@ -1,0 +1,308 @@
+"""What do the virtual servers and the sets that the kernel holds mean to an operator? Pure.
+
+The sets tell what a virtual server is for: ours name its Service port, kube-proxy's say of which
+kind it is. What is not ours, or kube-proxy's where our sets are not there, is passed over.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+import msgspec
+
+from endpoints.names import Family, Protocol
+from endpoints.plan import TrafficPolicy
+from modes.base import DumpedFrontend, DumpedReal, DumpedServer, DumpedService, DumpedTraffic
+from modes.ipvs.adopt import Found
+from modes.ipvs.draining import entry
+from modes.ipvs.ipsets import FOREIGN, Element, Extra, Kind, SetName, at
+from modes.ipvs.marks import Layout
+from modes.ipvs.servers import (
+    PERSISTENT,
+    SCHEDULER_1,
+    SCHEDULER_2,
+    FoundServer,
+    ServerKey,
+    Traffic,
+)
+
+_NODE = "node"
+_UNKNOWN = "?"
+_BOTH = f"{TrafficPolicy.LOCAL} (pods: {TrafficPolicy.CLUSTER})"
+_EITHER = f"{TrafficPolicy.CLUSTER} or {TrafficPolicy.LOCAL}"
+_AT_AN_ADDRESS = {
+    Kind.CLUSTER_IP: None,
+    Kind.EXTERNAL_IP: None,
+    Kind.EXTERNAL_IP_LOCAL: Kind.EXTERNAL_IP_LOCAL,
+    Kind.LOAD_BALANCER: Kind.LOAD_BALANCER_LOCAL,
+}
+"""The sets of addresses, and the one that says that the policy is Local."""
+_AT_THE_NODE = {
+    Protocol.TCP: (Kind.NODE_PORT_TCP, Kind.NODE_PORT_LOCAL_TCP),
+    Protocol.UDP: (Kind.NODE_PORT_UDP, Kind.NODE_PORT_LOCAL_UDP),
+    Protocol.SCTP: (Kind.NODE_PORT_SCTP, Kind.NODE_PORT_LOCAL_SCTP),
+}
+_REFUSING = {Kind.NO_ENDPOINTS: "KUBE-REFUSE", Kind.NO_LOCAL_ENDPOINTS: "DROP"}
+_FLAGS = {SCHEDULER_1: "flag-1", SCHEDULER_2: "flag-2"}
+"""As `ipvsadm` has them; what they mean is the scheduler's affair."""
+
+
+def services_in(found: Found, layout: Layout) -> tuple[DumpedService, ...]:
+    """All Services, sorted by name, protocol and family.
+
+    What refuses is named only where a set names it. A virtual server of a mark that is only there
+    for connections that drain belongs to no frontend any more, and is left out.
+    """
+    services: dict[tuple[str, str, str], list[_Reached]] = defaultdict(list)
+    for family in Family:
+        reader = _Reader(found, layout, family)
+        for key, name in reader.named().items():
+            services[name, key.protocol.value, family.value].append(reader.reached(key))
+    return tuple(
+        DumpedService(*service, tuple(_frontends(reached)), _affinity(reached))
+        for service, reached in sorted(services.items())
+    )
+
+
+class _Reached(msgspec.Struct):
+    """An address and port at which a Service port is reached."""
+
+    key: ServerKey
+    kind: str
+    """The set that says of which kind it is; empty: none does."""
+    is_node_port: bool
+    policy: str
+    refusal: str
+    """`KUBE-NO-ENDPOINTS -> KUBE-REFUSE`; empty: it does not refuse."""
+    found: FoundServer | None
+    bypass: tuple[ServerKey, FoundServer] | None
+    """The virtual server for whom policy Local is not, by its mark."""
+    ranges: tuple[str, ...]
+    servers: tuple[DumpedServer, ...]
+    """The one of the address, then the bypass."""
+
+    @property
+    def is_local(self) -> bool:
+        return self.policy in {TrafficPolicy.LOCAL, _BOTH}
+
+    @property
+    def local(self) -> tuple[str, ...]:
+        return _chosen(self.found) if self.is_local else ()
+
+    @property
+    def cluster(self) -> tuple[str, ...]:
+        if self.is_local:
+            return _chosen(self.bypass[1]) if self.bypass else ()
+        return _chosen(self.found)
+
+    @property
+    def shape(self) -> object:
+        """What is the same at all addresses of the node, as a rule."""
+        ways = (self.kind, self.policy, self.refusal, self.found and self.found.server)
+        return ways, self.local, self.cluster, self.ranges, self.bypass and self.bypass[0]
+
+    def frontend(
+        self, address: str, servers: tuple[DumpedServer, ...], others: int
+    ) -> DumpedFrontend:
+        """`others`: so many more addresses have a virtual server of their own."""
+        return DumpedFrontend(
+            address,
+            self.key.port,
+            self.policy,
+            self._way(others),
+            self.cluster,
+            self.local,
+            self.ranges,
+            servers,
+        )
+
+    def _way(self, others: int) -> str:
+        more = f" and {others} more" if others else ""
+        if self.refusal:
+            way = self.refusal
+        elif self.found:
+            way = f"{self.key} {_scheduler(self.found)}{more}"
+        else:
+            way = "no virtual server"
+        if self.bypass:
+            mark, server = self.bypass
+            way += f" (pods: mark {mark.mark:#x} {_scheduler(server)})"
+        return " -> ".join(filter(None, (self.kind, way)))
+
+
+class _Reader:
+    """The sets and virtual servers of one family."""
+
+    def __init__(self, found: Found, layout: Layout, family: Family) -> None:
+        self._found = found
+        self._layout = layout
+        self._family = family
+        self._ranges: dict[tuple[str, Protocol | None, int], set[str]] = defaultdict(set)
+        for kind in (Kind.LOAD_BALANCER_SOURCE_CIDR, Kind.LOAD_BALANCER_SOURCE_IP):
+            for element in self._elements(kind):
+                self._ranges[element.address, element.protocol, element.port].add(element.other)
+
+    def _elements(self, kind: Kind) -> Mapping[Element, Extra]:
+        of = self._found.sets.get(self._name(kind))
+        return of.elements if of is not None else {}
+
+    def _name(self, kind: Kind) -> SetName:
+        return SetName(kind, self._family)
+
+    def named(self) -> dict[ServerKey, str]:
+        """Every address and port where a Service is reached, with the name of its port."""
+        registry = self._elements(Kind.VIRTUAL_SERVERS)
+        named: dict[ServerKey, str] = {}
+        for kind in (Kind.VIRTUAL_SERVERS, Kind.LOCAL_BYPASS, *_REFUSING):
+            for element, extra in self._elements(kind).items():
+                if element.protocol and registry.get(element) != FOREIGN:
+                    key = ServerKey(self._family, element.protocol, element.address, element.port)
+                    named[key] = named.get(key) or extra.comment
+        if self._name(Kind.VIRTUAL_SERVERS) not in self._found.sets:
+            named |= dict.fromkeys(self._left_by_kube_proxy(), _UNKNOWN)
+        return {key: name or _UNKNOWN for key, name in named.items()}
+
+    def _left_by_kube_proxy(self) -> Iterator[ServerKey]:
+        for key in self._found.servers:
+            if key.family is self._family and not key.mark:
+                kind, _ = self._kind(key)
+                # On an address that is held for Services, the port of a node port means nothing.
+                if kind in _AT_AN_ADDRESS or (kind and key.address not in self._found.addresses):
+                    yield key
+
+    def _kind(self, key: ServerKey) -> tuple[Kind | None, TrafficPolicy]:
+        """The set that says what a virtual server is for, and what sets say of its policy."""
+        here = at(key.address, key.port, key.protocol)
+        for kind, local in _AT_AN_ADDRESS.items():
+            if here in self._elements(kind):
+                return kind, self._said(here, local)
+        kind, local = _AT_THE_NODE[key.protocol]
+        if key.protocol is not Protocol.SCTP:
+            here = Element(port=key.port)
+        if here in self._elements(kind):
+            return kind, self._said(here, local)
+        return None, TrafficPolicy.CLUSTER
+
+    def _said(self, here: Element, local: Kind | None) -> TrafficPolicy:
+        is_local = local is not None and here in self._elements(local)
+        return TrafficPolicy.LOCAL if is_local else TrafficPolicy.CLUSTER
+
+    def reached(self, key: ServerKey) -> _Reached:
+        """An address and port with all that belongs to it."""
+        here = at(key.address, key.port, key.protocol)
+        kind, said = self._kind(key)
+        refusal = next((of for of in _REFUSING if here in self._elements(of)), None)
+        server = self._found.servers.get(key)
+        bypass = self._bypass(here)
+        servers = [self._dumped(key, server)] if server else []
+        servers += [self._dumped(*bypass)] if bypass else []
+        return _Reached(
+            key,
+            str(self._name(kind)) if kind else "",
+            kind in _AT_THE_NODE[key.protocol],
+            self._policy(key, kind, said, refusal),
+            f"{self._name(refusal)} -> {_REFUSING[refusal]}" if refusal else "",
+            server,
+            bypass,
+            tuple(sorted(self._ranges.get((key.address, key.protocol, key.port), ()))),
+            tuple(servers),
+        )
+
+    def _bypass(self, here: Element) -> tuple[ServerKey, FoundServer] | None:
+        extra = self._elements(Kind.LOCAL_BYPASS).get(here)
+        if extra is None or not self._layout.is_ours(extra.mark):
+            return None
+        key = ServerKey(self._family, mark=extra.mark)
+        server = self._found.servers.get(key)
+        return (key, server) if server else None
+
+    def _policy(
+        self, key: ServerKey, kind: Kind | None, said: TrafficPolicy, refusal: Kind | None
+    ) -> str:
+        if at(key.address, key.port, key.protocol) in self._elements(Kind.LOCAL_BYPASS):
+            return _BOTH
+        if refusal is Kind.NO_LOCAL_ENDPOINTS:
+            return TrafficPolicy.LOCAL.value
+        return self._internal_policy(key) if kind is Kind.CLUSTER_IP else said.value
+
+    def _internal_policy(self, key: ServerKey) -> str:
+        """No set tells it; but whoever is not on this node is in no Local list."""
+        server = self._found.servers.get(key)
+        reals = [real for real, of in server.reals.items() if of.weight] if server else []
+        local = self._elements(Kind.LOOP_BACK)
+        if reals and all(at(r.address, r.port, key.protocol, r.address) in local for r in reals):
+            return _EITHER
+        return TrafficPolicy.CLUSTER.value
+
+    def _dumped(self, key: ServerKey, server: FoundServer) -> DumpedServer:
+        deadlines = self._elements(Kind.DRAINING)
+        reals = []
+        for real, of in sorted(server.reals.items()):
+            left = None if of.weight else deadlines.get(entry(key, real).element)
+            reals.append(
+                DumpedReal(
+                    str(real),
+                    of.weight,
+                    of.active,
+                    of.inactive,
+                    _traffic(of.traffic),
+                    left.timeout_seconds if left else None,
+                )
+            )
+        return DumpedServer(str(key), _scheduler(server), tuple(reals), _traffic(server.traffic))
+
+
+def _frontends(reached: Collection[_Reached]) -> list[DumpedFrontend]:
+    """Node ports that are the same on all addresses of the node are one."""
+    frontends = []
+    at_the_node: dict[int, list[_Reached]] = defaultdict(list)
+    for of in sorted(reached, key=lambda of: of.key):
+        if of.is_node_port:
+            at_the_node[of.key.port].append(of)
+        else:
+            frontends.append(of.frontend(of.key.address, of.servers, 0))
+    for _, same in sorted(at_the_node.items()):
+        frontends += _node_port(same)
+    return frontends
+
+
+def _node_port(reached: Sequence[_Reached]) -> list[DumpedFrontend]:
+    first = reached[0]
+    if any(of.shape != first.shape for of in reached):
+        return [of.frontend(of.key.address, of.servers, 0) for of in reached]
+    servers = {server.name: server for of in reached for server in of.servers}
+    if first.bypass:
+        bypass = str(first.bypass[0])
+        servers[bypass] = servers.pop(bypass)  # comes last
+    return [first.frontend(_NODE, tuple(servers.values()), len(reached) - 1)]
+
+
+def _affinity(reached: Collection[_Reached]) -> int | None:
+    """The affinity timeout, which all virtual servers of a Service port share."""
+    servers = (of.found or (of.bypass and of.bypass[1]) for of in reached)
+    return next(
+        (
+            server.server.persistence_seconds
+            for server in servers
+            if server and server.server.flags & PERSISTENT
+        ),
+        None,
+    )
+
+
+def _chosen(server: FoundServer | None) -> tuple[str, ...]:
+    """Whoever takes new connections."""
+    if server is None:
+        return ()
+    return tuple(str(real) for real, of in sorted(server.reals.items()) if of.weight)
+
+
+def _scheduler(found: FoundServer) -> str:
+    """`rr`, `mh flag-2`."""
+    flags = (text for bit, text in _FLAGS.items() if found.server.flags & bit)
+    return " ".join((found.server.scheduler, *flags))
+
+
+def _traffic(of: Traffic) -> DumpedTraffic:
+    return DumpedTraffic(of.connections, of.packets_in, of.packets_out, of.bytes_in, of.bytes_out)
