@@ -1,21 +1,22 @@
 """How are steps carried out, and what does the kernel hold?
 
-IPVS, its sets and its link together; in the network namespace of the thread that makes it.
+IPVS, its sets and its link together.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack
 from typing import NamedTuple
 
 from endpoints.names import Family, ObjectName
-from modes.base import KernelFault
+from modes.base import IpvsSettings, KernelFault
 from modes.ipvs import ipsets
 from modes.ipvs.adopt import Found
 from modes.ipvs.ipsets import Element, Entry, Extra, Kind, SetChange, SetName
 from modes.ipvs.kernel import Ipset, Ipvs
-from modes.ipvs.links import Link
+from modes.ipvs.links import Link, set_sysctls
 from modes.ipvs.program import Owned, Steps, bound
 from modes.ipvs.servers import Command, ServerKey, Verb, VirtualServer
 
@@ -32,25 +33,34 @@ class Fault(NamedTuple):
 
 
 class Machine:
-    """IPVS, ipset and the link.
+    """IPVS, ipset and the link, in the network namespace of the thread that opened them."""
 
-    Raises EnvironmentFault where the kernel lacks one of them, or we lack CAP_NET_ADMIN.
-    """
+    def __init__(self, ipvs: Ipvs, ipset: Ipset, link: Link) -> None:
+        """They are this one's to close."""
+        self.ipvs = ipvs
+        self.ipset = ipset
+        self.link = link
 
-    def __init__(self) -> None:
-        """Open what is needed; nothing changes yet."""
+    @classmethod
+    def open(cls) -> Machine:
+        """Open what is needed; nothing changes yet.
+
+        Raises EnvironmentFault where the kernel lacks one of them, or we lack CAP_NET_ADMIN.
+        """
         with ExitStack() as stack:
-            self.ipvs = Ipvs()
-            stack.callback(self.ipvs.close)
-            self.ipset = Ipset()
-            stack.callback(self.ipset.close)
-            self.link = Link()
-            stack.callback(self.link.close)
-            self._opened = stack.pop_all()
+            ipvs = Ipvs()
+            stack.callback(ipvs.close)
+            ipset = Ipset()
+            stack.callback(ipset.close)
+            link = Link()
+            stack.pop_all()
+        return cls(ipvs, ipset, link)
 
     def close(self) -> None:
         """Give the sockets back."""
-        self._opened.close()
+        self.ipvs.close()
+        self.ipset.close()
+        self.link.close()
 
     @property
     def messages(self) -> int:
@@ -67,6 +77,22 @@ class Machine:
             {name: of for name, of in found.items() if of is not None},
             self.link.addresses() or frozenset(),
         )
+
+    def prepare(self, settings: IpvsSettings) -> list[str]:
+        """What must be there before the first virtual server: the reply path, and the link.
+
+        Returns why a setting of the kernel could not be made, a sentence each. Raises KernelFault
+        and EnvironmentFault.
+        """
+        major, minor = map(int, os.uname().release.split(".")[:2])
+        lacking = set_sysctls(strict_arp=settings.strict_arp, kernel_version=(major, minor))
+        self.ipvs.set_timeouts(
+            settings.tcp_timeout_seconds,
+            settings.tcpfin_timeout_seconds,
+            settings.udp_timeout_seconds,
+        )
+        self.link.ensure()
+        return lacking
 
     def make_sets(
         self, families: Iterable[Family], found: Found, entries: Collection[Entry]

@@ -7,7 +7,6 @@ and `machine` tells it.
 from __future__ import annotations
 
 import errno
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -35,7 +34,6 @@ from modes.ipvs.drift import drift
 from modes.ipvs.dump import services_in
 from modes.ipvs.fragment import NOTHING, Choice, Fragment, render
 from modes.ipvs.ipsets import FOREIGN, SetChange, SetVerb
-from modes.ipvs.links import set_sysctls
 from modes.ipvs.machine import Fault, Machine
 from modes.ipvs.marks import Layout, Marks
 from modes.ipvs.program import (
@@ -64,7 +62,11 @@ class IpvsMode:
     name = "ipvs"
 
     def __init__(
-        self, settings: ModeSettings, tell: Tell, clock: Callable[[], float] = time.monotonic
+        self,
+        settings: ModeSettings,
+        tell: Tell,
+        clock: Callable[[], float] = time.monotonic,
+        opening: Callable[[], Machine] = Machine.open,
     ) -> None:
         """Nothing is asked and nothing is known yet; `clock` counts seconds."""
         self._settings = settings.ipvs
@@ -72,6 +74,7 @@ class IpvsMode:
         self._clock = clock
         self._layout = Layout(settings.masquerade_bit)
         self._rules = Rules(settings, self._layout, tell)
+        self._opening = opening
         self._opened: Machine | None = None
         self._node: NodeView | None = None
         self._found: Found | None = None
@@ -85,7 +88,7 @@ class IpvsMode:
     @property
     def _machine(self) -> Machine:
         if self._opened is None:
-            self._opened = Machine()
+            self._opened = self._opening()
         return self._opened
 
     @property
@@ -132,7 +135,9 @@ class IpvsMode:
         self._unknown = set()
         goal = self._program.goal()
         failed = self._give_way(goal)
-        self._prepare(found, goal)
+        for reason in self._machine.prepare(self._settings):
+            self._tell("Degraded", mode=self.name, reason=reason)
+        self._machine.make_sets(self._rules.families, found, goal.entries)
         change = self._change(adopted.held, goal)
         before = self._rules.take_over
         faults = self._machine.admit(change)
@@ -250,19 +255,6 @@ class IpvsMode:
             there = ", ".join(name for name in schedulers.KNOWN if not self._refusal(name))
             reason = f"this kernel has no such scheduler; it has {there}"
             raise EnvironmentFault(f"--ipvs-scheduler: {wanted}: {reason}")
-
-    def _prepare(self, found: Found, goal: Goal) -> None:
-        """What must be there before the first virtual server."""
-        major, minor = map(int, os.uname().release.split(".")[:2])
-        strict_arp = self._settings.strict_arp
-        for reason in set_sysctls(strict_arp=strict_arp, kernel_version=(major, minor)):
-            self._tell("Degraded", mode=self.name, reason=reason)
-        of = self._settings
-        self._machine.ipvs.set_timeouts(
-            of.tcp_timeout_seconds, of.tcpfin_timeout_seconds, of.udp_timeout_seconds
-        )
-        self._machine.link.ensure()
-        self._machine.make_sets(self._rules.families, found, goal.entries)
 
     def _give_way(self, goal: Goal) -> dict[ObjectName, str]:
         """Leave virtual servers of others alone, also where a Service wants the same."""
