@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import queue
+import socket
 import subprocess
 from collections.abc import Iterator
 
 import pytest
 from pyroute2 import IPRoute
 
-from proxy.node import AddressWatch, host_name, local_addresses
+from proxy.node import AddressWatch, host_name, local_addresses, look
 from proxy.sources.base import LocalAddresses, Message
 
 PATIENCE_SECONDS = 10
@@ -101,3 +102,92 @@ def test_the_same_addresses_are_not_told_again(
 def test_names_are_lower_case() -> None:
     assert host_name(" Node-A\n") == "node-a"
     assert host_name("") == host_name("").lower() != ""
+
+
+@pytest.fixture
+def services_link() -> Iterator[None]:
+    """The link of the IPVS mode, here one of another type."""
+    ip("link add kube-ipvs0 type veth peer name other")
+    yield
+    if "kube-ipvs0" in {name for _, name in socket.if_nameindex()}:
+        ip("link del kube-ipvs0")
+
+
+@pytest.mark.usefixtures("services_link")
+def test_addresses_of_services_are_not_the_nodes() -> None:
+    before = local_addresses()
+    ip("addr add 10.96.7.7/32 dev kube-ipvs0")
+    ip("addr add fd00:10:96::7/128 dev kube-ipvs0 nodad")
+    ip("addr add 192.0.2.1/32 dev left")
+    assert local_addresses() == before | {"192.0.2.1"}
+    assert look().services_link == socket.if_nametoindex("kube-ipvs0")
+
+
+@pytest.mark.usefixtures("services_link")
+def test_an_address_that_another_link_has_too_is_the_nodes() -> None:
+    ip("addr add 192.0.2.1/32 dev kube-ipvs0")
+    ip("addr add 192.0.2.1/32 dev left")
+    assert "192.0.2.1" in local_addresses()
+
+
+def test_without_the_link_nothing_is_left_out() -> None:
+    assert look().services_link == 0
+
+
+@pytest.mark.usefixtures("services_link")
+def test_a_link_by_another_name_is_the_nodes() -> None:
+    ip("addr add 10.96.7.7/32 dev kube-ipvs0")
+    ip("link set kube-ipvs0 name kube-ipvs1")
+    try:
+        assert "10.96.7.7" in local_addresses()
+    finally:
+        ip("link del kube-ipvs1")
+
+
+def addresses_of_services(count: int, verb: str) -> None:
+    lines = "".join(
+        f"addr {verb} 10.96.{n >> 8}.{n & 255}/32 dev kube-ipvs0\n" for n in range(count)
+    )
+    subprocess.run(["ip", "-batch", "-"], input=lines, text=True, check=True)
+
+
+def told(messages: queue.SimpleQueue[Message], address: str) -> frozenset[str]:
+    """The addresses, as soon as they hold this one."""
+    while True:
+        message = messages.get(timeout=PATIENCE_SECONDS)
+        assert isinstance(message, LocalAddresses)
+        if address in message.addresses:
+            return message.addresses
+
+
+@pytest.mark.usefixtures("services_link")
+def test_what_happens_to_addresses_of_services_costs_no_look() -> None:
+    watch = AddressWatch()
+    try:
+        assert not watch._is_news()
+        addresses_of_services(100, "add")
+        addresses_of_services(100, "del")
+        assert not watch._is_news()
+        addresses_of_services(1, "add")
+        ip("addr add 192.0.2.1/32 dev left")
+        addresses_of_services(1, "del")
+        assert watch._is_news()
+        assert not watch._is_news()
+    finally:
+        watch.start(queue.SimpleQueue())
+        watch.stop()
+
+
+def test_a_link_that_comes_later_is_left_out_as_well() -> None:
+    watch = AddressWatch()
+    messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
+    watch.start(messages)
+    try:
+        ip("link add kube-ipvs0 type veth peer name other")
+        addresses_of_services(20, "add")
+        ip("addr add 192.0.2.1/32 dev left")
+        found = told(messages, "192.0.2.1")
+        assert not any(address.startswith("10.96.") for address in found)
+    finally:
+        watch.stop()
+        ip("link del kube-ipvs0")
