@@ -49,6 +49,7 @@ def world(mode: str) -> Iterator[World]:
 def test_the_kernel_does_what_explain_says(
     world: World, settings: NodeSettings, first: Objects, then: Objects, seed: int
 ) -> None:
+    settings = world.settings(settings)
     node, before = compiled(Cluster(settings, first))
     _, after = compiled(Cluster(settings, then))
     world.on_node(lambda: world.mode.start(node))
@@ -75,6 +76,7 @@ def test_an_external_ip_that_is_the_cluster_ip_of_another(world: World) -> None:
         for of in ("other", "claims")
     ]
     settings = NodeSettings(HERE, DetectLocalMode.BRIDGE_INTERFACE, pod_bridge_interface="cali1")
+    settings = world.settings(settings)
     node, clustered = compiled(Cluster(settings, (other, claims, *slices)))
     world.on_node(lambda: world.mode.start(node))
     world.on_node(lambda: world.mode.replace(clustered))
@@ -103,7 +105,9 @@ def test_such_an_external_ip_without_endpoints_here(world: World) -> None:
         build.endpoint_slice(build.endpoint("10.244.2.2", "node-b"), name=of, of=of)
         for of in ("other", "claims")
     ]
-    node, clustered = compiled(Cluster(NodeSettings(HERE), (other, claims, *slices)))
+    node, clustered = compiled(
+        Cluster(world.settings(NodeSettings(HERE)), (other, claims, *slices))
+    )
     world.on_node(lambda: world.mode.start(node))
     world.on_node(lambda: world.mode.replace(clustered))
     sent = [

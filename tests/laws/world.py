@@ -14,8 +14,11 @@ from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
+
 from endpoints.explain import Hook, Packet
 from endpoints.names import Family
+from endpoints.node import Loopback, NodeSettings
 from modes.base import Mode
 from modes.nftables import netlink as nl
 from tests.lab import modes, namespaces
@@ -72,6 +75,12 @@ class World:
         """Let everything go."""
         self._closing.close()
 
+    def settings(self, given: NodeSettings) -> NodeSettings:
+        """Settings as this mode's nodes have them: with IPVS they hold the Services' addresses."""
+        if self.mode.name != "ipvs":
+            return given
+        return msgspec.structs.replace(given, loopback=Loopback.NEVER, holds_addresses=True)
+
     def on_node(self, action: Callable[[], _Result]) -> _Result:
         """Do something in the network of node-a."""
         with namespaces.inside(self._network[HERE]):
@@ -114,7 +123,8 @@ class World:
                 write_sysctls(_FORWARDING)
         self._network.configure(HERE, _node_lines(self._network))
         self._network.configure(SINK, _sink_lines())
-        self._network.run(SINK, ["nft", "-f", "-"], _NOBODY)
+        for command in _NOBODY:
+            self._network.run(SINK, command.split())
         for place in CABLED:
             self._network.configure(place.name, _leaf_lines(place))
 
@@ -154,9 +164,10 @@ def _leaf_lines(place: Place) -> Iterator[str]:
 
 # Who comes here is told that there is nobody: neither an answer, nor a refusal, nor silence. A
 # route of type unreachable would tell it once a second only.
-_NOBODY = """
-table inet sink { chain nobody { type filter hook forward priority 0; reject with icmpx no-route; }; }
-"""
+_NOBODY = (
+    "iptables-legacy -A FORWARD -j REJECT --reject-with icmp-net-unreachable",
+    "ip6tables-legacy -A FORWARD -j REJECT --reject-with icmp6-no-route",
+)
 
 
 def _sink_lines() -> Iterator[str]:

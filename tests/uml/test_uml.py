@@ -1,7 +1,7 @@
 """Do the tests pass that need another kernel than this machine's?
 
-The kernel boots once. Then pytest runs in it, once for each line of RUNS, and each line is a test
-here, which shows what failed there.
+A kernel boots for each part of BOOTS. Then pytest runs in it, once for each line, and each line is a
+test here, which shows what failed there.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import shlex
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,17 +20,26 @@ import pytest
 
 from tests.uml import inner, kernel
 
-RUNS = {
-    "SCTP in the lab": ["tests/lab/test_sctp.py"],
-    "SCTP Services": ["tests/packets/test_scenarios.py", "-k=iptables-legacy and protocols"],
+BOOTS: Mapping[str, Mapping[str, Sequence[str]]] = {
+    "stories": {
+        "IPVS: the stories": ["tests/packets/test_scenarios.py", "-k=ipvs"],
+    },
+    "all else": {
+        "SCTP in the lab": ["tests/lab/test_sctp.py"],
+        "SCTP Services": ["tests/packets/test_scenarios.py", "-k=iptables-legacy and protocols"],
+    },
 }
-"""What runs inside: the arguments of pytest, by what they are about."""
+"""What runs inside: the arguments of pytest, by what they are about. Two kernels at the same time,
+for a kernel of this kind has one processor."""
+
+RUNS = [name for runs in BOOTS.values() for name in runs]
 
 MODULES = (
-    "br_netfilter",  # nobody loads it by using it
+    *("br_netfilter", "ip_vs"),  # nobody loads the first by using it; by the other it is known
     *("veth", "sctp", "nf_conntrack_netlink"),
     *("iptable_nat", "iptable_filter", "ip6table_nat", "ip6table_filter"),
 )
+"""By their names. Others are loaded by whoever needs them, as on a real node."""
 
 PATIENCE_SECONDS = 300.0
 
@@ -44,19 +54,27 @@ def boot_folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def complaints(request: pytest.FixtureRequest) -> Iterator[Mapping[str, Sequence[str]]]:
+def complaints(request: pytest.FixtureRequest) -> Mapping[str, Sequence[str]]:
     """What the tests of each run that is asked for complain of."""
     chosen = {
         str(item.callspec.params["name"])
         for item in request.session.items
         if isinstance(item, pytest.Function) and "complaints" in item.fixturenames
     }
-    runs = {name: arguments for name, arguments in RUNS.items() if name in chosen}
+    boots = [{name: runs[name] for name in runs if name in chosen} for runs in BOOTS.values()]
+    with ThreadPoolExecutor() as pool:
+        return {
+            name: found for told in pool.map(_booted, filter(None, boots)) for name, found in told
+        }
+
+
+def _booted(runs: Mapping[str, Sequence[str]]) -> list[tuple[str, Sequence[str]]]:
+    """Boot a kernel for these runs; what each complains of."""
     with boot_folder() as folder:
         command = inner.command(kernel.FOLDER_INSIDE, runs.values())
         ended = kernel.run(folder, command, MODULES, PATIENCE_SECONDS)
         assert ended.status == 0, str(ended)
-        yield {name: inner.complaints(folder, number) for number, name in enumerate(runs)}
+        return [(name, inner.complaints(folder, number)) for number, name in enumerate(runs)]
 
 
 @pytest.mark.parametrize("name", RUNS)
