@@ -40,6 +40,10 @@ def create(mode: str, settings: ModeSettings = DEFAULTS, tell: Tell = _silence) 
         from modes.iptables.mode import IptablesMode  # noqa: PLC0415 (see above)
 
         return IptablesMode(settings, tell)
+    if mode == "ipvs":
+        from modes.ipvs.mode import IpvsMode  # noqa: PLC0415 (see above)
+
+        return IpvsMode(settings, tell)
     from modes.nftables.mode import NftablesMode  # noqa: PLC0415 (see above)
 
     return NftablesMode()
@@ -58,6 +62,11 @@ def render(
 
         rules = iptables.tables(services, node, settings)
         return Rendered(rules, tuple(iptables.text(rules)))
+    if mode == "ipvs":
+        from modes.ipvs import listing as ipvs  # noqa: PLC0415 (see above)
+
+        servers = ipvs.tables(services, node, settings)
+        return Rendered(servers, tuple(ipvs.text(servers)))
     from modes.nftables import listing as nftables  # noqa: PLC0415 (see above)
 
     program = nftables.tables(services, node)
@@ -69,6 +78,8 @@ def places(mode: str, explanation: Explanation) -> tuple[str, ...]:
     require(mode)
     if mode == "iptables":
         from modes.iptables.places import chain  # noqa: PLC0415 (see above)
+    elif mode == "ipvs":
+        from modes.ipvs.places import chain  # noqa: PLC0415 (see above)
     else:
         from modes.nftables.places import chain  # noqa: PLC0415 (see above)
     return tuple(chain(step.place, explanation) for step in explanation.steps)
@@ -84,6 +95,10 @@ def probe(mode: str, settings: ModeSettings = DEFAULTS) -> tuple[Feature, ...]:
         from modes.iptables.probe import features  # noqa: PLC0415 (see above)
 
         return features(settings.iptables_variant)
+    if mode == "ipvs":
+        from modes.ipvs.probe import features as ipvs  # noqa: PLC0415 (see above)
+
+        return ipvs(settings)
     from modes.nftables.probe import probe as nftables  # noqa: PLC0415 (see above)
 
     return nftables()
