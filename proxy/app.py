@@ -20,7 +20,7 @@ from endpoints.addresses import bracketed
 from endpoints.state import ClusterState
 from modes import registry
 from proxy import log
-from proxy.config import Config, Listener, asks_for_localhost, config, on_mode
+from proxy.config import Config, Listener, NodePorts, asks_for_localhost, config, on_mode
 from proxy.node import AddressWatch
 from proxy.schedule import Schedule
 from proxy.sources.base import Died, Message, Source, Stop
@@ -51,9 +51,7 @@ def run(wanted: Config) -> int:
         stack.callback(mode.close)
         addresses = AddressWatch()
         settings = on_mode(wanted.node, wanted.node_ports, chosen)
-        if chosen == "ipvs" and asks_for_localhost(wanted.node_ports):
-            reason = "localhost is left out: IPVS serves no loopback address"
-            log.warning("Check the configuration", flag="--nodeport-addresses", reason=reason)
+        warn_of_localhost(chosen, wanted.node_ports)
         state = ClusterState(settings, addresses.addresses)
         addresses.start(messages)
         stack.callback(addresses.stop)
@@ -64,6 +62,13 @@ def run(wanted: Config) -> int:
         observer = _metrics(wanted.metrics, chosen, stack) if not wanted.once else None
         sync = Sync(state, mode, source.kinds, time.monotonic, observer)
         return follow(Schedule(messages, time.monotonic), sync, once=wanted.once)
+
+
+def warn_of_localhost(mode: str, said: NodePorts) -> None:
+    """Say so if NodePorts on localhost are asked for by name where they cannot be."""
+    if mode == "ipvs" and asks_for_localhost(said):
+        reason = "localhost is left out: the IPVS mode serves no loopback address"
+        log.warning("Check the configuration", flag="--nodeport-addresses", reason=reason)
 
 
 def collect_seldom() -> None:
