@@ -10,12 +10,15 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 
 from endpoints.addresses import bracketed
-from modes.base import DumpedFrontend, DumpedService
+from modes.base import DumpedFrontend, DumpedReal, DumpedServer, DumpedService, DumpedTraffic
 from modes.registry import AUTO, BUILT, create
 from proxy.config import ConfigError, mode
 from proxy.debug.table import aligned, as_json, percent, wants_json
 from proxy.every import aside, of_every
 
+_BY_WEIGHT = ("rr", "wrr")
+"""Schedulers that give a share to each; others look at the client, or at who is busy."""
+_COUNTED = ("CONNECTIONS", "PACKETS IN", "OUT", "BYTES IN", "OUT")
 _NAME = re.compile(r"[^/:\s]+/[^/:\s]+(:[^/:\s]+)?")
 
 
@@ -71,7 +74,7 @@ def text(mode_name: str, service: DumpedService) -> list[str]:
     if service.affinity_seconds is not None:
         words.append(f"affinity {service.affinity_seconds} s")
     rows = [("FRONTEND", "POLICY", "RULE"), *map(_frontend, service.frontends)]
-    lines = ["  ".join(words), *aligned(rows, "  ")]
+    lines = ["  ".join(words), *aligned(rows, "  "), *_servers(service.frontends)]
     for title, frontends in _groups(service.frontends):
         lines += _endpoints(title, frontends)
     return lines
@@ -99,19 +102,73 @@ def _groups(
         yield f"ENDPOINT OF {_place(frontend)}", (frontend,)
 
 
-def _endpoints(title: str, frontends: Iterable[DumpedFrontend]) -> list[str]:
+def _servers(frontends: Iterable[DumpedFrontend]) -> list[str]:
+    """The virtual servers of IPVS, each once."""
+    servers = {server.name: server for frontend in frontends for server in frontend.servers}
+    if not servers:
+        return []
+    rows: list[tuple[str, ...]] = [("VIRTUAL SERVER", "SCHEDULER", *_COUNTED)]
+    rows += [(name, of.scheduler, *_counted([of.traffic])) for name, of in servers.items()]
+    return aligned(rows, "  ", frozenset(range(2, len(rows[0]))))
+
+
+def _counted(of: Iterable[DumpedTraffic]) -> tuple[str, ...]:
+    """The cells of _COUNTED: sums."""
+    sums = (sum(numbers) for numbers in zip(*map(msgspec.structs.astuple, of), strict=True))
+    return tuple(f"{number:,}" for number in sums)
+
+
+def _endpoints(title: str, frontends: Sequence[DumpedFrontend]) -> list[str]:
     cluster: dict[str, str] = {}
     local: dict[str, str] = {}
     for frontend in frontends:
-        cluster |= dict.fromkeys(frontend.endpoints, percent(len(frontend.endpoints) or 1))
-        count = len(frontend.local_endpoints) or 1
-        local |= dict.fromkeys(frontend.local_endpoints, percent(count))
-    if not cluster and not local:
+        cluster |= _shares(frontend, frontend.endpoints)
+        local |= _shares(frontend, frontend.local_endpoints)
+    reals = _reals(frontends)
+    if not cluster and not local and not reals:
         return ["  no endpoints"]
     columns = {"SHARE": cluster, "LOCAL SHARE": local} if local else {"SHARE": cluster}
-    rows = [[title, *columns]]
+    of_reals = ("WEIGHT", "ACTIVE", "INACTIVE", *_COUNTED, "STATE") if reals else ()
+    rows = [[title, *columns, *of_reals]]
     rows += [
-        [endpoint, *(shares.get(endpoint, "-") for shares in columns.values())]
-        for endpoint in dict.fromkeys((*cluster, *local))
+        [
+            endpoint,
+            *(shares.get(endpoint, "-") for shares in columns.values()),
+            *(_real(reals[endpoint]) if endpoint in reals else ()),
+        ]
+        for endpoint in dict.fromkeys((*cluster, *local, *reals))
     ]
-    return aligned(rows, "  ", frozenset({1, 2}))
+    numbers = range(1, 1 + len(columns) + len(of_reals[:-1]))
+    return aligned(rows, "  ", frozenset(numbers))
+
+
+def _shares(frontend: DumpedFrontend, endpoints: Sequence[str]) -> dict[str, str]:
+    """What each gets of new connections, or who decides that."""
+    schedulers = {server.scheduler.partition(" ")[0] for server in frontend.servers}
+    others = sorted(schedulers.difference(_BY_WEIGHT))
+    share = f"by {' or '.join(others)}" if others else percent(len(endpoints) or 1)
+    return dict.fromkeys(endpoints, share)
+
+
+def _reals(frontends: Iterable[DumpedFrontend]) -> dict[str, list[DumpedReal]]:
+    """The real servers of all virtual servers, by endpoint."""
+    servers: dict[str, DumpedServer] = {of.name: of for f in frontends for of in f.servers}
+    found: dict[str, list[DumpedReal]] = {}
+    for server in servers.values():
+        for real in server.reals:
+            found.setdefault(real.endpoint, []).append(real)
+    return found
+
+
+def _real(of: Sequence[DumpedReal]) -> tuple[str, ...]:
+    """The cells of an endpoint of IPVS: what it is to all virtual servers together."""
+    weights = sorted({real.weight for real in of})
+    left = [real.seconds_left for real in of if real.seconds_left is not None]
+    state = f"drains, {max(left)} s left" if left else "drains"
+    return (
+        "/".join(map(str, weights)),
+        f"{sum(real.active for real in of):,}",
+        f"{sum(real.inactive for real in of):,}",
+        *_counted(real.traffic for real in of),
+        "" if weights[0] else state,
+    )

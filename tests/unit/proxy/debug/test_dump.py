@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from modes.base import DumpedFrontend, DumpedService
+from modes.base import DumpedFrontend, DumpedReal, DumpedServer, DumpedService, DumpedTraffic
 from proxy.cli import main
 from proxy.debug.dump import text
 from tests.lab import sandbox
@@ -92,6 +92,85 @@ def test_frontends_that_lead_to_different_endpoints_are_told_apart() -> None:
         ["ENDPOINT", "OF", "node:30080", "SHARE"],
         ["10.244.1.3:80", "100%"],
     ]
+
+
+TEN = DumpedReal("10.244.1.2:8080", 1, 1500, 20, DumpedTraffic(1530, 9180, 7650, 1224000, 91800000))
+NINE = DumpedReal("10.244.2.9:8080", 1, 4, 0, DumpedTraffic(4, 24, 20, 3200, 240000))
+GONE = DumpedReal("10.244.2.3:8080", 0, 2, 0, DumpedTraffic(7, 42, 35, 5600, 420000), 840)
+PAY_OF_IPVS = DumpedService(
+    "shop/pay:http",
+    "TCP",
+    "IPv4",
+    (
+        DumpedFrontend(
+            "10.96.7.7",
+            80,
+            "Cluster",
+            "KUBE-CLUSTER-IP -> TCP 10.96.7.7:80 rr",
+            ("10.244.1.2:8080", "10.244.2.9:8080"),
+            servers=(
+                DumpedServer("TCP 10.96.7.7:80", "rr", (TEN, GONE, NINE), DumpedTraffic(1541, 9246, 7705, 1232800, 92460000)),
+            ),
+        ),
+        DumpedFrontend(
+            "198.51.100.20",
+            80,
+            "Local (pods: Cluster)",
+            "KUBE-LOAD-BALANCER -> TCP 198.51.100.20:80 rr (pods: mark 0x4b000001 rr)",
+            ("10.244.1.2:8080", "10.244.2.9:8080"),
+            ("10.244.1.2:8080",),
+            servers=(
+                DumpedServer("TCP 198.51.100.20:80", "rr", (TEN,), TEN.traffic),
+                DumpedServer("mark 0x4b000001 (IPv4)", "rr", (TEN, NINE)),
+            ),
+        ),
+    ),
+)  # fmt: skip
+
+
+def test_what_ipvs_counts_and_who_drains() -> None:
+    assert (
+        "\n".join(text("ipvs", PAY_OF_IPVS))
+        == """\
+shop/pay:http  TCP  ipvs  IPv4
+  FRONTEND           POLICY                  RULE
+  10.96.7.7:80       Cluster                 KUBE-CLUSTER-IP -> TCP 10.96.7.7:80 rr
+  198.51.100.20:80   Local (pods: Cluster)   KUBE-LOAD-BALANCER -> TCP 198.51.100.20:80 rr (pods: mark 0x4b000001 rr)
+  VIRTUAL SERVER           SCHEDULER   CONNECTIONS   PACKETS IN     OUT    BYTES IN          OUT
+  TCP 10.96.7.7:80         rr                1,541        9,246   7,705   1,232,800   92,460,000
+  TCP 198.51.100.20:80     rr                1,530        9,180   7,650   1,224,000   91,800,000
+  mark 0x4b000001 (IPv4)   rr                    0            0       0           0            0
+  ENDPOINT          SHARE   LOCAL SHARE   WEIGHT   ACTIVE   INACTIVE   CONNECTIONS   PACKETS IN      OUT    BYTES IN           OUT   STATE
+  10.244.1.2:8080     50%          100%        1    4,500         60         4,590       27,540   22,950   3,672,000   275,400,000
+  10.244.2.9:8080     50%             -        1        8          0             8           48       40       6,400       480,000
+  10.244.2.3:8080       -             -        0        2          0             7           42       35       5,600       420,000   drains, 840 s left"""
+    )
+
+
+def test_other_schedulers_give_no_shares() -> None:
+    real = DumpedReal("10.244.2.9:8080", 0, 2, 0)
+    server = DumpedServer("TCP 10.96.7.7:80", "mh flag-2", (NINE, real))
+    service = DumpedService(
+        "shop/pay",
+        "TCP",
+        "IPv4",
+        (
+            DumpedFrontend(
+                "10.96.7.7", 80, "Cluster", "way", ("10.244.2.9:8080",), servers=(server,)
+            ),
+        ),
+    )
+    told = text("ipvs", service)[-1].split()
+    assert told[:5] == ["10.244.2.9:8080", "by", "mh", "0/1", "6"]
+    assert told[-1] == "drains"
+
+
+def test_a_service_that_only_drains_is_shown() -> None:
+    server = DumpedServer("TCP 10.96.7.7:80", "rr", (GONE,))
+    frontend = DumpedFrontend("10.96.7.7", 80, "Cluster", "refuses", servers=(server,))
+    told = text("ipvs", DumpedService("shop/pay", "TCP", "IPv4", (frontend,)))
+    assert told[-1].split()[:3] == ["10.244.2.3:8080", "-", "0"]
+    assert told[-1].endswith("drains, 840 s left")
 
 
 @pytest.fixture
