@@ -27,6 +27,7 @@ from modes import registry
 from modes.base import KernelFault
 from proxy.app import follow, warn_of_localhost
 from proxy.config import NodePorts
+from proxy.log import KlogFormatter
 from proxy.schedule import Schedule
 from proxy.sources.base import Died, Message, Stop, Together
 from proxy.sources.files import Files, contents
@@ -393,13 +394,14 @@ def test_a_thread_that_died_ends_the_program(caplog: pytest.LogCaptureFixture) -
 
 
 def test_localhost_by_name_is_not_for_the_ipvs_mode(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.handler.setFormatter(KlogFormatter())
     by_name = NodePorts(("primary", "localhost"))
     for mode, said in (("ipvs", NodePorts(("all",))), ("iptables", by_name), ("nftables", by_name)):
         warn_of_localhost(mode, said)
     assert caplog.text == ""
     warn_of_localhost("ipvs", by_name)
-    assert "--nodeport-addresses" in caplog.text
-    assert "localhost is left out: the IPVS mode serves no loopback address" in caplog.text
+    reason = "localhost is left out: the IPVS mode serves no loopback address"
+    assert f'flag=--nodeport-addresses reason="{reason}"' in caplog.text
 
 
 def test_this_network_is_the_tests_own() -> None:
