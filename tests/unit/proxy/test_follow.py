@@ -1,0 +1,132 @@
+"""Does the main loop sync, retry, tend and end as it must? Over a mode in memory."""
+
+from __future__ import annotations
+
+import queue
+
+import pytest
+
+from endpoints.node import NodeSettings
+from endpoints.objects import Kind
+from endpoints.state import ClusterState
+from modes.base import KernelFault
+from proxy.app import follow, warn_of_localhost
+from proxy.config import NodePorts
+from proxy.log import KlogFormatter
+from proxy.schedule import Schedule
+from proxy.sources.base import Died, Message, Stop, Together
+from proxy.sources.files import Files, contents
+from proxy.sync import Sync
+from tests.unit.proxy.build import BOTH, PAY, MemoryMode, endpoints, node, service, together
+
+SHOP = together(service(), endpoints("10.244.1.2"), node())
+
+
+class Loop:
+    """The main loop over a mode in memory."""
+
+    def __init__(self, *messages: Message) -> None:
+        self.mode = MemoryMode()
+        self.queue: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        state = ClusterState(NodeSettings("node-a"), frozenset({"192.168.0.11"}))
+        self.now = 0.0
+        self.sync = Sync(state, self.mode, Kind, self.clock)
+        for message in messages:
+            self.queue.put(message)
+
+    def clock(self) -> float:
+        """Time flies: every look at the clock is a minute later, so no retry is waited for."""
+        self.now += 60
+        return self.now
+
+    def run(self, *, once: bool) -> int:
+        return follow(Schedule(self.queue, self.clock), self.sync, once=once)
+
+
+def listed(text: str = SHOP) -> Together:
+    files = Files()
+    files.put("a.yaml", contents(text.encode(), "a.yaml"))
+    return Together(files.replacements())
+
+
+def test_once_ends_after_the_first_sync() -> None:
+    loop = Loop(listed(), Stop("never read"))
+    loop.queue.get()
+    loop.queue.put(listed())
+    assert loop.queue.get() == Stop("never read")
+    assert loop.run(once=True) == 0
+    assert loop.mode.table.keys() == {PAY}
+
+
+def test_once_with_a_refused_service_fails() -> None:
+    loop = Loop(listed(together(SHOP, service("cart", "10.96.7.8"))))
+    loop.mode.refuses = {PAY: "too many endpoints"}
+    assert loop.run(once=True) == 1
+    assert loop.mode.table.keys() == BOTH - {PAY}
+
+
+def test_once_with_a_fault_fails() -> None:
+    loop = Loop(listed())
+    loop.mode.faults = [KernelFault("table is busy")]
+    assert loop.run(once=True) == 1
+
+
+def test_what_failed_is_tried_until_it_works() -> None:
+    loop = Loop(listed())
+    loop.mode.faults = [KernelFault("table is busy"), OSError("no buffer space")]
+    stopping = loop.mode.replace
+
+    def replace(services: object) -> object:
+        report = stopping(services)  # type: ignore[arg-type]
+        loop.queue.put(Stop("done"))
+        return report
+
+    loop.mode.replace = replace  # type: ignore[assignment,method-assign]
+    assert loop.run(once=False) == 0
+    assert loop.mode.calls == [*["start", "replace shop/pay"] * 3, "tend"]
+
+
+def test_the_mode_is_called_for_as_long_as_it_wants() -> None:
+    loop = Loop(listed())
+    loop.mode.tending = [5.0, 0.0, 50.0]
+    tend = loop.mode.tend
+
+    def tended() -> float | None:
+        if not loop.mode.tending:
+            loop.queue.put(Stop("done"))
+        return tend()
+
+    loop.mode.tend = tended  # type: ignore[method-assign]
+    assert loop.run(once=False) == 0
+    assert loop.mode.calls == ["start", "replace shop/pay", *["tend"] * 4]
+
+
+def test_once_calls_the_mode_once_before_the_end() -> None:
+    loop = Loop(listed())
+    loop.mode.tending = [5.0, 5.0]
+    assert loop.run(once=True) == 0
+    assert loop.mode.calls == ["start", "replace shop/pay", "tend"]
+
+
+def test_a_stop_is_not_kept_waiting_by_news() -> None:
+    loop = Loop(listed(), Stop("SIGTERM"))
+    assert loop.run(once=False) == 0
+    assert loop.mode.calls == []
+
+
+def test_a_thread_that_died_ends_the_program(caplog: pytest.LogCaptureFixture) -> None:
+    loop = Loop(Died("api", RuntimeError("on purpose")))
+    assert loop.run(once=False) == 1
+    assert "A thread died" in caplog.text
+    assert "on purpose" in caplog.text
+
+
+def test_localhost_by_name_is_not_for_the_ipvs_mode(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.handler.setFormatter(KlogFormatter())
+    by_name = NodePorts(("primary", "localhost"))
+    for mode, said in (("ipvs", NodePorts(("all",))), ("iptables", by_name), ("nftables", by_name)):
+        warn_of_localhost(mode, said)
+    assert caplog.text == ""
+    warn_of_localhost("ipvs", by_name)
+    reason = "localhost is left out: the IPVS mode serves no loopback address"
+    assert f'flag=--nodeport-addresses reason="{reason}"' in caplog.text
