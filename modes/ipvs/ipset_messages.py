@@ -37,8 +37,9 @@ _PROTOCOL, _SETNAME, _TYPENAME, _REVISION, _FAMILY, _FLAGS, _DATA, _ADT = range(
 _SETNAME2 = _TYPENAME
 _IP, _PORT, _PORT_TO, _TIMEOUT, _PROTO, _CADT_FLAGS = 1, 4, 5, 6, 7, 8
 _BITMASK, _HASHSIZE, _MAXELEM, _NETMASK = 12, 18, 19, 20  # of a set
-_IP2, _CIDR2, _COMMENT, _SKBMARK = 20, 21, 26, 27  # of an element
-_NAMEABLE = {_IP, _PORT, _PROTO, _IP2, _CIDR2, _TIMEOUT, _COMMENT, _SKBMARK}
+_IP2, _CIDR2, _COMMENT, _SKBMARK, _PAD = 20, 21, 26, 27, 30  # of an element
+_NAMEABLE = {_IP, _PORT, _PROTO, _IP2, _CIDR2, _TIMEOUT, _COMMENT, _SKBMARK, _PAD}
+"""What elements of ours have. The last is empty: it aligns a mark, on some kernels."""
 _IPADDR = {Family.IPV4: 1, Family.IPV6: 2}
 _LIST_SETNAME = 1 << 1
 _WITH_COMMENT, _WITH_SKBINFO = 1 << 4, 1 << 6

@@ -94,7 +94,8 @@ class Link:
         """Make these addresses local to the host; one that the link has already is no fault.
 
         Never a source of packets to anybody else: IPv4 by the scope "host", IPv6 because they are
-        deprecated from the start (RFC 6724, rule 3).
+        deprecated from the start (RFC 6724, rule 3). The kernel puts those to use a moment later,
+        in a thread of its own.
 
         Returns the refusals, by the places of the addresses. Raises KernelFault: there is no link.
         """
@@ -198,9 +199,9 @@ def set_sysctls(*, strict_arp: bool, kernel_version: tuple[int, int]) -> list[st
     Returns why one could not be set, a sentence each.
     """
     wanted = {
-        "ipv4/vs/conntrack": ("1", "masquerade and replies of Services"),
-        "ipv4/vs/expire_nodest_conn": ("1", "connections of an endpoint that is gone to end"),
-        "ipv4/vs/expire_quiescent_template": ("1", "affinity to leave an endpoint that drains"),
+        "ipv4/vs/conntrack": ("1", "masquerade and its replies"),
+        "ipv4/vs/expire_nodest_conn": ("1", "connections to endpoints that are gone"),
+        "ipv4/vs/expire_quiescent_template": ("1", "clients of endpoints that drain"),
         "ipv4/ip_forward": ("1", "packets to pods"),
     }
     if _REUSE_SINCE <= kernel_version < _REUSE_UNTIL:
@@ -220,5 +221,5 @@ def _set(setting: Path, value: str, reason: str) -> str:
         if setting.read_text().strip() != value:
             setting.write_text(value)
     except OSError as fault:
-        return f"{reason} need {setting} = {value}: {fault.strerror}"
+        return f"{setting} cannot be set to {value}, for {reason}: {fault.strerror}"
     return ""

@@ -206,6 +206,12 @@ def test_one_element_unlike_ours_leaves_the_others_unread(foreign: bytes) -> Non
     assert ip.decode_set(listed(INSIDE, foreign)).elements is None
 
 
+def test_what_aligns_a_mark_is_no_part_of_an_element() -> None:
+    """As user-mode Linux 6.1 answers."""
+    aligned = INSIDE + wire.attr(30, b"") + wire.be64(27 | NET, 0x4B000001_FFFFFFFF)
+    assert ip.decode_set(listed(aligned)).elements == {WEB: Extra(mark=0x4B000001)}
+
+
 def test_revisions_and_names_are_asked_for() -> None:
     asked = dict(wire.attributes(ip.get_type(Type.IP_PORT, V6), 4))
     assert asked == {1: b"\x06", 3: b"hash:ip,port\0", 5: b"\x0a"}

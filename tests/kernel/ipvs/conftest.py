@@ -1,0 +1,75 @@
+"""Where do the tests of this folder work? In a network of their own, each."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from modes.base import EnvironmentFault
+from modes.ipvs.kernel import Ipset, Ipvs
+from modes.ipvs.links import Link
+from tests.lab import namespaces, sandbox
+from tests.lab.modes import NO_IPVS
+
+_PATIENCE_SECONDS, _GLANCE_SECONDS = 20.0, 0.02
+
+
+@pytest.fixture
+def network() -> Iterator[None]:
+    """A network with nothing in it but `lo`, which is up: without any address none is local."""
+    with sandbox.own_network():
+        namespaces.loopback_up()
+        yield
+
+
+@pytest.fixture
+def ipvs(network: None) -> Iterator[Ipvs]:  # noqa: ARG001
+    """A connection to IPVS."""
+    try:
+        made = Ipvs()
+    except EnvironmentFault:
+        pytest.skip(NO_IPVS)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def ipset(network: None) -> Iterator[Ipset]:  # noqa: ARG001
+    """A connection to ipset."""
+    made = Ipset()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def link(network: None) -> Iterator[Link]:  # noqa: ARG001
+    """The link; where the kernel has no dummy links, one of another type, that is down as well."""
+    made = Link()
+    try:
+        made.ensure()
+    except EnvironmentFault:
+        command = ["ip", "link", "add", "kube-ipvs0", "type", "veth", "peer", "name", "unused"]
+        subprocess.run(command, check=True)
+    yield made
+    made.close()
+
+
+def said(*command: str) -> str:
+    """What a program prints, in the network of this thread."""
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Look again and again until something is true that the kernel does by itself.
+
+    Raises TimeoutError.
+    """
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError("the kernel did not do what was waited for")
+        threading.Event().wait(_GLANCE_SECONDS)
