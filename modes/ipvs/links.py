@@ -58,6 +58,11 @@ class Link:
         """Netlink messages sent so far."""
         return self._channel.messages
 
+    @property
+    def sends(self) -> int:
+        """System calls that it took to send them."""
+        return self._channel.sends
+
     def ensure(self) -> None:
         """Make the link if there is none; one that is there stays as it is.
 

@@ -27,6 +27,7 @@ BOOTS: Mapping[str, Mapping[str, Sequence[str]]] = {
     "all else": {
         "SCTP in the lab": ["tests/lab/test_sctp.py"],
         "SCTP Services": ["tests/packets/test_scenarios.py", "-k=iptables-legacy and protocols"],
+        "IPVS over netlink": ["tests/kernel/ipvs"],
     },
 }
 """What runs inside: the arguments of pytest, by what they are about. Two kernels at the same time,

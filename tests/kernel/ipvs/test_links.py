@@ -117,7 +117,9 @@ def test_the_addresses_of_other_links_are_the_hosts(link: Link) -> None:
 
 def test_thousands_of_addresses_are_bound(link: Link) -> None:
     addresses = [f"10.96.{n // 256}.{n % 256}" for n in range(10_000)]
+    messages, sends = link.messages, link.sends
     assert link.bind(addresses) == []
+    assert (link.messages - messages, link.sends - sends) == (10_000, 40)
     assert on(link) == set(addresses)
     assert link.unbind(addresses[1:]) == []
     assert on(link) == {addresses[0]}
