@@ -171,7 +171,7 @@ class DumpedServer(msgspec.Struct, frozen=True):
     name: str
     """`TCP 10.96.7.7:80`, `mark 0x4b000001 (IPv4)`."""
     scheduler: str
-    """With its flags: `rr`, `sh flag-2`."""
+    """With its flags: `rr`, `mh mh-port`."""
     reals: tuple[DumpedReal, ...]
     traffic: DumpedTraffic = DumpedTraffic()
 

@@ -18,10 +18,9 @@ from modes.ipvs.adopt import Found
 from modes.ipvs.draining import entry
 from modes.ipvs.ipsets import FOREIGN, Element, Extra, Kind, SetName, at
 from modes.ipvs.marks import Layout
+from modes.ipvs.schedulers import named
 from modes.ipvs.servers import (
     PERSISTENT,
-    SCHEDULER_1,
-    SCHEDULER_2,
     FoundServer,
     ServerKey,
     Traffic,
@@ -44,8 +43,6 @@ _AT_THE_NODE = {
     Protocol.SCTP: (Kind.NODE_PORT_SCTP, Kind.NODE_PORT_LOCAL_SCTP),
 }
 _REFUSING = {Kind.NO_ENDPOINTS: "KUBE-REFUSE", Kind.NO_LOCAL_ENDPOINTS: "DROP"}
-_FLAGS = {SCHEDULER_1: "flag-1", SCHEDULER_2: "flag-2"}
-"""As `ipvsadm` has them; what they mean is the scheduler's affair."""
 
 
 def services_in(found: Found, layout: Layout) -> tuple[DumpedService, ...]:
@@ -299,9 +296,8 @@ def _chosen(server: FoundServer | None) -> tuple[str, ...]:
 
 
 def _scheduler(found: FoundServer) -> str:
-    """`rr`, `mh flag-2`."""
-    flags = (text for bit, text in _FLAGS.items() if found.server.flags & bit)
-    return " ".join((found.server.scheduler, *flags))
+    """`rr`, `mh mh-port`."""
+    return " ".join((found.server.scheduler, *named(found.server)))
 
 
 def _traffic(of: Traffic) -> DumpedTraffic:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from modes.ipvs.servers import SCHEDULER_1, SCHEDULER_2
+from modes.ipvs.servers import SCHEDULER_1, SCHEDULER_2, VirtualServer
 
 KNOWN = (
     *("rr", "wrr", "lc", "wlc", "lblc", "lblcr"),
@@ -32,3 +32,10 @@ def bits(scheduler: str, flags: Iterable[str]) -> int:
     if scheduler == "mh" and not own:
         return SCHEDULER_2
     return sum({_FLAGS[flag] for flag in own})
+
+
+def named(server: VirtualServer) -> tuple[str, ...]:
+    """The flags of a virtual server's scheduler as `ipvsadm` has them: `sh-port`, or `flag-2`."""
+    own = {bit: name for name, bit in _FLAGS.items() if name.partition("-")[0] == server.scheduler}
+    bits_of_any = ((SCHEDULER_1, "flag-1"), (SCHEDULER_2, "flag-2"))
+    return tuple(own.get(bit, name) for bit, name in bits_of_any if server.flags & bit)

@@ -262,9 +262,9 @@ def test_a_scheduler_with_flags() -> None:
     (told,) = services_in(held(made, server=VirtualServer("mh", SCHEDULER_2)), LAYOUT)
     assert told.family == "IPv6"
     assert told.affinity_seconds is None
-    assert told.frontends[0].rule == "KUBE-6-CLUSTER-IP -> TCP [fd00:10:96::a]:53 mh flag-2"
+    assert told.frontends[0].rule == "KUBE-6-CLUSTER-IP -> TCP [fd00:10:96::a]:53 mh mh-port"
     assert told.frontends[0].endpoints == ("[fd00:10:244:2::2]:8080",)
-    assert told.frontends[0].servers[0].scheduler == "mh flag-2"
+    assert told.frontends[0].servers[0].scheduler == "mh mh-port"
 
 
 def test_what_is_somebody_elses_is_passed_over() -> None:

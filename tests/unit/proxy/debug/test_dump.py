@@ -149,7 +149,7 @@ shop/pay:http  TCP  ipvs  IPv4
 
 def test_other_schedulers_give_no_shares() -> None:
     real = DumpedReal("10.244.2.9:8080", 0, 2, 0)
-    server = DumpedServer("TCP 10.96.7.7:80", "mh flag-2", (NINE, real))
+    server = DumpedServer("TCP 10.96.7.7:80", "mh mh-port", (NINE, real))
     service = DumpedService(
         "shop/pay",
         "TCP",
