@@ -70,8 +70,10 @@ def adopt(
     entries = {
         Entry(name, element): extra
         for name, of in found.sets.items()
-        if ipsets.fits(of.spec, name) and name.kind not in {Kind.DRAINING, Kind.IPVS_IPS}
+        if ipsets.fits(of.spec, name) and name.kind is not Kind.DRAINING
         for element, extra in of.elements.items()
+        # Of those that are bound, their addresses speak.
+        if name.kind is not Kind.IPVS_IPS or element.address not in found.addresses
     }
     held = Held(
         {

@@ -19,6 +19,7 @@ from modes.ipvs.kernel import Ipset, Ipvs
 from modes.ipvs.links import Link, set_sysctls
 from modes.ipvs.program import Owned, Steps, bound
 from modes.ipvs.servers import Command, ServerKey, Verb, VirtualServer
+from modes.wire import Refusal
 
 
 class Fault(NamedTuple):
@@ -120,13 +121,10 @@ class Machine:
         return self._sets(change.additions)
 
     def serve(self, change: Steps) -> list[Fault]:
-        """Virtual servers, then addresses."""
-        faults = self._commands(change.commands)
-        for told, refusals in (
-            (change.bind, self.link.bind(change.bind) if change.bind else ()),
-            (change.unbind, self.link.unbind(change.unbind) if change.unbind else ()),
-        ):
-            faults += [Fault(r.errno, r.reason, entry=bound(told[r.index])) for r in refusals]
+        """Addresses that nobody needs, virtual servers, new addresses."""
+        faults = [self._not_held(change.unbind, r) for r in self._link(change.unbind, bind=False)]
+        faults += self._commands(change.commands)
+        faults += [self._not_held(change.bind, r) for r in self._link(change.bind, bind=True)]
         return faults
 
     def withdraw(self, change: Steps) -> list[Fault]:
@@ -140,8 +138,18 @@ class Machine:
         """
         key = ServerKey(Family.IPV4, mark=mark)
         new = Command(Verb.NEW_SERVER, key, VirtualServer(scheduler))
-        refusals = self.ipvs.send([new, Command(Verb.DELETE_SERVER, key)])
-        return next((refusal.reason for refusal in refusals if refusal.index == 0), "")
+        delete = Command(Verb.DELETE_SERVER, key)
+        # First what is left of a trial whose headgate was killed.
+        refusals = self.ipvs.send([delete, new, delete])
+        return next((refusal.reason for refusal in refusals if refusal.index == 1), "")
+
+    def _link(self, addresses: Sequence[str], *, bind: bool) -> Sequence[Refusal]:
+        if not addresses:
+            return ()
+        return self.link.bind(addresses) if bind else self.link.unbind(addresses)
+
+    def _not_held(self, addresses: Sequence[str], refusal: Refusal) -> Fault:
+        return Fault(refusal.errno, refusal.reason, entry=bound(addresses[refusal.index]))
 
     def _sets(self, changes: Sequence[SetChange]) -> list[Fault]:
         if not changes:

@@ -72,9 +72,9 @@ class Steps(msgspec.Struct):
 
     additions: list[SetChange] = []
     """Who is only there for a moment more, or not yet, refuses; what is served says so."""
+    unbind: list[str] = []
     commands: list[Owned] = []
     bind: list[str] = []
-    unbind: list[str] = []
     removals: list[SetChange] = []
     drains: list[Drain] = []
     resumed: list[tuple[ServerKey, RealServer]] = []
@@ -306,6 +306,7 @@ class _Steps:
 
     def _entries(self) -> None:
         goal, held = self.goal.entries, self.held.entries
+        kept = {*self.lingering, *map(bound, self.goal.addresses)}
         self.out.additions += [SetChange(SetVerb.ADD, one) for one in self.barred]
         self.out.additions += [
             SetChange(SetVerb.ADD, one, extra)
@@ -313,9 +314,7 @@ class _Steps:
             if held.get(one) != extra
         ]
         self.out.removals += [
-            SetChange(SetVerb.DELETE, one)
-            for one in held
-            if one not in goal and one not in self.lingering
+            SetChange(SetVerb.DELETE, one) for one in held if one not in goal and one not in kept
         ]
         self.out.removals += [SetChange(SetVerb.DELETE, one) for one in self.barred]
         self.out.removals += [SetChange(SetVerb.DELETE, bound(a)) for a in self.out.unbind]
@@ -326,11 +325,14 @@ def urgent_first(change: Steps) -> tuple[Steps, Steps]:
     urgent = [owned for owned in change.commands if _is_urgent(owned)]
     addresses = {owned.command.key.address for owned in urgent}
     return (
-        Steps(commands=urgent, bind=[a for a in change.bind if a in addresses]),
+        Steps(
+            unbind=change.unbind,
+            commands=urgent,
+            bind=[a for a in change.bind if a in addresses],
+        ),
         Steps(
             commands=[owned for owned in change.commands if not _is_urgent(owned)],
             bind=[a for a in change.bind if a not in addresses],
-            unbind=change.unbind,
         ),
     )
 
