@@ -90,6 +90,7 @@ NFTA_GEN_ID, NFTA_GEN_PROC_PID, NFTA_GEN_PROC_NAME = 1, 2, 3
 _GENERIC = struct.Struct("!BBH")
 _ATTRIBUTE = struct.Struct("=HH")
 HEADER_SIZE = HEADER.size + _GENERIC.size
+_pack_header, _pack_generic = HEADER.pack, _GENERIC.pack
 
 
 class Message(NamedTuple):
@@ -110,8 +111,8 @@ def message(kind: int, flags: int, nfproto: int, sequence: int, body: bytes, res
 
 def _headers(kind: int, flags: int, nfproto: int, sequence: int, size: int, res: int = 0) -> bytes:
     """What precedes a body of this size."""
-    header = HEADER.pack(HEADER_SIZE + size, kind, flags | NLM_F_REQUEST, sequence, 0)
-    return header + _GENERIC.pack(nfproto, 0, res)
+    header = _pack_header(HEADER_SIZE + size, kind, flags | NLM_F_REQUEST, sequence, 0)
+    return header + _pack_generic(nfproto, 0, res)
 
 
 def nft_message(kind: int, flags: int, nfproto: int, sequence: int, body: bytes) -> bytes:
