@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -14,8 +12,6 @@ from modes.ipvs.kernel import Ipset, Ipvs
 from modes.ipvs.links import Link
 from tests.lab import namespaces, sandbox
 from tests.lab.modes import NO_IPVS
-
-_PATIENCE_SECONDS, _GLANCE_SECONDS = 20.0, 0.02
 
 
 @pytest.fixture
@@ -56,20 +52,3 @@ def link(network: None) -> Iterator[Link]:  # noqa: ARG001
         subprocess.run(command, check=True)
     yield made
     made.close()
-
-
-def said(*command: str) -> str:
-    """What a program prints, in the network of this thread."""
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Look again and again until something is true that the kernel does by itself.
-
-    Raises TimeoutError.
-    """
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError("the kernel did not do what was waited for")
-        threading.Event().wait(_GLANCE_SECONDS)

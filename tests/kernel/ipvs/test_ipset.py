@@ -26,7 +26,7 @@ from modes.ipvs.ipsets import (
     spec,
 )
 from modes.ipvs.kernel import Ipset
-from tests.kernel.ipvs.conftest import said
+from tests.kernel.ipvs.programs import said
 
 V4, V6 = Family.IPV4, Family.IPV6
 TCP = Protocol.TCP

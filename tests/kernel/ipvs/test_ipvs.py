@@ -28,7 +28,7 @@ from modes.ipvs.servers import (
     Verb,
     VirtualServer,
 )
-from tests.kernel.ipvs.conftest import said, until
+from tests.kernel.ipvs.programs import said, until
 from tests.kernel.test_privilege import UNPRIVILEGED
 
 V4, V6 = Family.IPV4, Family.IPV6

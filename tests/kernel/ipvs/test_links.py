@@ -13,7 +13,7 @@ import pytest
 from modes.base import EnvironmentFault, KernelFault
 from modes.ipvs import links
 from modes.ipvs.links import LINK, Link, local_addresses, set_sysctls
-from tests.kernel.ipvs.conftest import said, until
+from tests.kernel.ipvs.programs import said, until
 from tests.lab.modes import NO_IPVS
 
 WEB, DNS = "10.96.7.7", "fd00:10:96::a"
