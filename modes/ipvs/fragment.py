@@ -138,7 +138,7 @@ class _Draft:
         if frontend.source_ranges:
             self._ranges(plan, frontend, here)
         if is_local and plan.has_any and not plan.local:
-            self._enter(Kind.NO_LOCAL_ENDPOINTS, plan, here)
+            self._enter(Kind.NO_LOCAL_ENDPOINTS, plan, here, Extra(str(plan.name)))
             self.silent[key] = plan.name.protocol
         else:
             endpoints = plan.local if is_local else plan.cluster
@@ -146,7 +146,7 @@ class _Draft:
             if endpoints:
                 self._enter(Kind.VIRTUAL_SERVERS, plan, here, Extra(str(plan.name)))
             else:
-                self._enter(Kind.NO_ENDPOINTS, plan, here)
+                self._enter(Kind.NO_ENDPOINTS, plan, here, Extra(str(plan.name)))
         if is_local and frontend.kind is not FrontendKind.CLUSTER_IP:
             self._bypass(plan, here, server)
 

@@ -63,7 +63,7 @@ class Kind(StrEnum):
     """Ours alone: which virtual servers we have made, each with the name of its Service port, and
     those of others at addresses that we hold (FOREIGN)."""
     NO_ENDPOINTS = "KUBE-NO-ENDPOINTS"
-    """Ours alone: new connections to these are refused."""
+    """Ours alone: new connections to these are refused; with the name of the Service port."""
     NO_LOCAL_ENDPOINTS = "KUBE-NO-LOCAL-ENDPOINTS"
     """Ours alone: new connections to these are dropped, but of who bypasses policy Local."""
     LOCAL_BYPASS = "KUBE-LOCAL-BYPASS"
@@ -179,6 +179,15 @@ _TYPES = {
 }
 
 
+_NAMED = {
+    Kind.VIRTUAL_SERVERS,
+    Kind.NO_ENDPOINTS,
+    Kind.NO_LOCAL_ENDPOINTS,
+    Kind.LOCAL_BYPASS,
+}
+"""Their elements carry the name of their Service port."""
+
+
 def spec(name: SetName, elements: int = 0) -> SetSpec:
     """How a set is made that shall hold so many elements."""
     of = _TYPES.get(name.kind, Type.IP_PORT)
@@ -189,7 +198,7 @@ def spec(name: SetName, elements: int = 0) -> SetSpec:
         name.family,
         max(LEAST_HASH_SIZE, 1 << (elements // _ELEMENTS_IN_A_BUCKET).bit_length()),
         MOST_ELEMENTS,
-        has_comments=name.kind in {Kind.VIRTUAL_SERVERS, Kind.LOCAL_BYPASS},
+        has_comments=name.kind in _NAMED,
         has_marks=name.kind is Kind.LOCAL_BYPASS,
         has_timeouts=name.kind is Kind.DRAINING,
     )
