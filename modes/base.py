@@ -25,6 +25,10 @@ class EnvironmentFault(Exception):
     """The machine cannot do what is asked: no privilege, no kernel feature. One clear line."""
 
 
+class NotPermitted(EnvironmentFault):
+    """The process lacks CAP_NET_ADMIN, or CAP_SYS_ADMIN where a namespace is asked for."""
+
+
 class KernelFault(Exception):
     """The kernel refused something and no single Service is to blame.
 

@@ -6,7 +6,7 @@ import errno
 from collections.abc import Mapping, Sequence
 
 from endpoints.names import Family
-from modes.base import EnvironmentFault, KernelFault
+from modes.base import EnvironmentFault, KernelFault, NotPermitted
 from modes.ipvs import ipset_messages as ip
 from modes.ipvs import netlink as nl
 from modes.ipvs.channel import Channel, Request, spelled
@@ -74,7 +74,7 @@ class Ipvs:
         """
         refusals = self._channel.send([self._request(nl.encode(command)) for command in commands])
         if any(refusal.errno == errno.EPERM for refusal in refusals):
-            raise EnvironmentFault(_NO_PRIVILEGE)
+            raise NotPermitted(_NO_PRIVILEGE)
         return refusals
 
     def servers(self) -> dict[ServerKey, FoundServer]:
@@ -117,7 +117,7 @@ class Ipvs:
 
     def _check(self, end: Reply) -> None:
         if end.error == errno.EPERM:
-            raise EnvironmentFault(_NO_PRIVILEGE)
+            raise NotPermitted(_NO_PRIVILEGE)
         if end.error:
             raise KernelFault(f"IPVS does not do what it is asked: {self._channel.said(end)}")
 
@@ -209,7 +209,7 @@ class Ipset:
     def _send(self, asked: Sequence[tuple[int, bytes]]) -> list[Refusal]:
         refusals = self._channel.send([Request(ip.kind(verb), 0, told) for verb, told in asked])
         if any(refusal.errno == errno.EPERM for refusal in refusals):
-            raise EnvironmentFault(_NO_PRIVILEGE)
+            raise NotPermitted(_NO_PRIVILEGE)
         return refusals
 
     def replace(
@@ -259,7 +259,7 @@ class Ipset:
 
     def _check(self, end: Reply, what: str = "ipset does not do what it is asked") -> None:
         if end.error == errno.EPERM:
-            raise EnvironmentFault(_NO_PRIVILEGE)
+            raise NotPermitted(_NO_PRIVILEGE)
         if end.error:
             raise KernelFault(f"{what}: {self._channel.said(end)}")
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from endpoints.addresses import pack, unpack
 from endpoints.names import Family
-from modes.base import EnvironmentFault, KernelFault
+from modes.base import EnvironmentFault, KernelFault, NotPermitted
 from modes.ipvs.channel import Channel, Request
 from modes.wire import (
     ADDRESS_FAMILY,
@@ -80,7 +80,7 @@ class Link:
                 routes.link("add", ifname=LINK, kind="dummy")
         except NetlinkError as fault:
             if fault.code == errno.EPERM:
-                raise EnvironmentFault(
+                raise NotPermitted(
                     f"{LINK} cannot be made: CAP_NET_ADMIN is missing (run as root)"
                 ) from fault
             if fault.code == errno.EOPNOTSUPP:
@@ -187,7 +187,7 @@ def _said(address: str, index: int) -> tuple[Family, bytes]:
 
 def _faults(refusals: Sequence[Refusal], expected: int) -> list[Refusal]:
     if any(refusal.errno == errno.EPERM for refusal in refusals):
-        raise EnvironmentFault(
+        raise NotPermitted(
             f"addresses of {LINK} cannot be changed: CAP_NET_ADMIN is missing (run as root)"
         )
     return [refusal for refusal in refusals if refusal.errno != expected]
@@ -219,6 +219,14 @@ def set_sysctls(*, strict_arp: bool, kernel_version: tuple[int, int]) -> list[st
         for name, (value, reason) in wanted.items()
         if (complaint := _set(_SETTINGS / name, value, reason))
     ]
+
+
+def keeps_conntrack() -> bool:
+    """Whether IPVS can tell conntrack what it translates (CONFIG_IP_VS_NFCT); it is there itself.
+
+    Without, nothing masquerades after IPVS, and answers find no way back.
+    """
+    return (_SETTINGS / "ipv4/vs/conntrack").exists()
 
 
 def _set(setting: Path, value: str, reason: str) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from endpoints.names import Family
-from modes.base import EnvironmentFault, Tell
+from modes.base import EnvironmentFault, NotPermitted, Tell
 from modes.xtables import adopt
 from modes.xtables.adopt import Found
 from modes.xtables.chains import Skeleton
 from modes.xtables.delta import Program
 from modes.xtables.kernel import (
     Kernel,
-    NotPermitted,
     installed,
     route_localnet,
     set_route_localnet,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from endpoints.names import Family
-from modes.base import EnvironmentFault, KernelFault
+from modes.base import EnvironmentFault, KernelFault, NotPermitted
 from modes.xtables import trials
-from modes.xtables.kernel import Kernel, NotPermitted, apart, variants
+from modes.xtables.kernel import Kernel, apart, variants
 from modes.xtables.names import SERVICES, Table
 from modes.xtables.variant import AUTO, Chosen, Seen, Variant, choose, seen
 

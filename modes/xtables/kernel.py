@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from endpoints.names import Family
-from modes.base import EnvironmentFault, KernelFault, Tell
+from modes.base import EnvironmentFault, KernelFault, NotPermitted, Tell
 from modes.xtables import counters, trials
 from modes.xtables.answers import Answer, Progress
 from modes.xtables.names import Table
@@ -62,10 +62,6 @@ class Refused(KernelFault):
         self.line = line
         """From 1; often the COMMIT of the block, where the kernel refused it as a whole."""
         self.reason = reason
-
-
-class NotPermitted(EnvironmentFault):
-    """The process lacks CAP_NET_ADMIN, or CAP_SYS_ADMIN where a namespace is asked for."""
 
 
 class Programs(NamedTuple):

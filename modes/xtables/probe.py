@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from endpoints.names import Family
-from modes.base import EnvironmentFault, Feature
+from modes.base import EnvironmentFault, Feature, NotPermitted
 from modes.xtables import trials
 from modes.xtables.abilities import Abilities
 from modes.xtables.host import host_variant
-from modes.xtables.kernel import Kernel, NotPermitted, apart
+from modes.xtables.kernel import Kernel, apart
 from modes.xtables.trials import Trial
 from modes.xtables.variant import Variant
 
@@ -43,21 +43,28 @@ def refused(kernel: Kernel, family: Family, asked: Sequence[Trial]) -> set[Trial
     return lacking
 
 
-def features(mode: str, wanted: str, optional: Sequence[Trial]) -> tuple[Feature, ...]:
+def features(
+    mode: str,
+    wanted: str,
+    optional: Sequence[Trial],
+    required: Sequence[Trial] = trials.REQUIRED,
+    prepare: Callable[[], None] = lambda: None,
+) -> tuple[Feature, ...]:
     """What this machine can do of what `mode` needs, of trials.OPTIONAL only `optional`.
 
     Everything is tried in a network namespace of its own: nothing of this machine's own network
-    changes. One feature of state `unknown` where that is not permitted, one of state `no` where no
-    iptables of the wanted variant works.
+    changes. `prepare` makes there what the trials need. One feature of state `unknown` where that
+    is not permitted, one of state `no` where no iptables of the wanted variant works.
     """
 
     def ask(kernel: Kernel) -> tuple[Feature, ...]:
-        asked = (*trials.REQUIRED, *optional)
+        prepare()
+        asked = (*required, *optional)
         lacking = refused(kernel, Family.IPV4, asked)
         return (
             Feature(f"iptables ({kernel.variant})", "yes", mode),
             *(_feature(mode, trial, works=trial not in lacking) for trial in asked),
-            _ip6tables(mode, kernel),
+            _ip6tables(mode, kernel, required),
         )
 
     try:
@@ -75,9 +82,9 @@ def _feature(mode: str, trial: Trial, *, works: bool) -> Feature:
     return Feature(trial.feature, state, needed_for, hint, trial.optional)
 
 
-def _ip6tables(mode: str, kernel: Kernel) -> Feature:
+def _ip6tables(mode: str, kernel: Kernel, required: Sequence[Trial]) -> Feature:
     try:
-        fault = kernel.try_out(Family.IPV6, trials.REQUIRED)
+        fault = kernel.try_out(Family.IPV6, required)
     except EnvironmentFault as missing:
         fault = str(missing)
     state = "no" if fault else "yes"

@@ -64,15 +64,18 @@ COUNTERS = Trial(
 )
 OPTIONAL = (RECENT, COMMENT, RANDOM_FULLY, COUNTERS)
 
+STATISTIC = Trial(
+    "xt_statistic",
+    Table.NAT,
+    "-m statistic --mode random --probability 0.5",
+    "module xt_statistic",
+)
+DNAT = Trial("DNAT", Table.NAT, "-p tcp -j DNAT --to-destination {address}", "module xt_nat")
+
 REQUIRED = (
     Trial("iptables nat table", Table.NAT, "-j RETURN", "module iptable_nat or nft_chain_nat"),
     Trial("xt_conntrack", Table.FILTER, "-m conntrack --ctstate NEW", "module xt_conntrack"),
-    Trial(
-        "xt_statistic",
-        Table.NAT,
-        "-m statistic --mode random --probability 0.5",
-        "module xt_statistic",
-    ),
+    STATISTIC,
     Trial("xt_addrtype", Table.NAT, "-m addrtype --dst-type LOCAL", "module xt_addrtype"),
     Trial(
         "REJECT",
@@ -80,7 +83,7 @@ REQUIRED = (
         "-p tcp -j REJECT --reject-with tcp-reset",
         "modules ipt_REJECT and ip6t_REJECT",
     ),
-    Trial("DNAT", Table.NAT, "-p tcp -j DNAT --to-destination {address}", "module xt_nat"),
+    DNAT,
     Trial(
         "MARK", Table.NAT, "-m mark --mark 0x1/0x1 -j MARK --set-xmark 0x1/0x1", "module xt_mark"
     ),
