@@ -48,8 +48,8 @@ _REFUSING = {Kind.NO_ENDPOINTS: "KUBE-REFUSE", Kind.NO_LOCAL_ENDPOINTS: "DROP"}
 def services_in(found: Found, layout: Layout) -> tuple[DumpedService, ...]:
     """All Services, sorted by name, protocol and family.
 
-    What refuses is named only where a set names it. A virtual server of a mark that is only there
-    for connections that drain belongs to no frontend any more, and is left out.
+    A virtual server of a mark that is only there for connections that drain belongs to no frontend
+    any more, and is left out.
     """
     services: dict[tuple[str, str, str], list[_Reached]] = defaultdict(list)
     for family in Family:

@@ -203,14 +203,10 @@ def test_who_refuses() -> None:
 
 def test_who_drops() -> None:
     frontends = (cluster_ip("10.96.7.7", policy=LOCAL), balancer("198.51.100.4", policy=LOCAL))
-    unnamed, told = services_in(held(plan_of(*frontends, cluster=BOTH[1:])), LAYOUT)
-    (inside,), (outside,) = unnamed.frontends, told.frontends
+    (told,) = services_in(held(plan_of(*frontends, cluster=BOTH[1:])), LAYOUT)
+    inside, outside = told.frontends
     drop = "KUBE-NO-LOCAL-ENDPOINTS -> DROP"
-    assert (unnamed.name, inside.policy, inside.rule) == (
-        "?",
-        "Local",
-        f"KUBE-CLUSTER-IP -> {drop}",
-    )
+    assert (inside.policy, inside.rule) == ("Local", f"KUBE-CLUSTER-IP -> {drop}")
     assert (told.name, outside.policy) == ("shop/pay:http", "Local (pods: Cluster)")
     assert outside.rule == f"KUBE-LOAD-BALANCER -> {drop} (pods: {MARK} rr)"
     assert (outside.endpoints, outside.local_endpoints) == (SHOWN[1:], ())
