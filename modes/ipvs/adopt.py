@@ -14,7 +14,6 @@ import msgspec
 
 from endpoints.addresses import contains
 from endpoints.names import Family, Protocol, ServicePortName
-from modes.ipvs import ipsets
 from modes.ipvs.draining import Draining, entry
 from modes.ipvs.ipsets import FOREIGN, Element, Entry, Extra, FoundSet, Kind, SetName
 from modes.ipvs.marks import Layout, Owner
@@ -70,7 +69,7 @@ def adopt(
     entries = {
         Entry(name, element): extra
         for name, of in found.sets.items()
-        if ipsets.fits(of.spec, name) and name.kind is not Kind.DRAINING
+        if of.spec is not None and name.kind is not Kind.DRAINING
         for element, extra in of.elements.items()
         # Of those that are bound, their addresses speak.
         if name.kind is not Kind.IPVS_IPS or element.address not in found.addresses

@@ -6,6 +6,7 @@ IPVS, its sets and its link together.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack
 from typing import NamedTuple
@@ -85,8 +86,7 @@ class Machine:
         Returns why a setting of the kernel could not be made, a sentence each. Raises KernelFault
         and EnvironmentFault.
         """
-        major, minor = map(int, os.uname().release.split(".")[:2])
-        lacking = set_sysctls(strict_arp=settings.strict_arp, kernel_version=(major, minor))
+        lacking = set_sysctls(strict_arp=settings.strict_arp, kernel_version=_kernel_version())
         self.ipvs.set_timeouts(
             settings.tcp_timeout_seconds,
             settings.tcpfin_timeout_seconds,
@@ -167,6 +167,12 @@ class Machine:
             owner, command = commands[refusal.index]
             faults.append(Fault(refusal.errno, refusal.reason, owner, command))
         return faults
+
+
+def _kernel_version() -> tuple[int, int]:
+    """Major and minor, of releases like `6.1.0-28-amd64` and `6.12-rc1`."""
+    found = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def _require(refusals: Sequence[object]) -> None:

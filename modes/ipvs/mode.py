@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
-from endpoints.names import ObjectName
+from endpoints.names import ObjectName, ServicePortName
 from endpoints.node import NodeView
 from endpoints.plan import ServicePlan
 from modes.base import (
@@ -83,6 +83,7 @@ class IpvsMode:
         self._unknown: set[ObjectName] = set()
         self._foreign: set[ServerKey] = set()
         self._works: dict[str, str] = {}
+        self._told: set[tuple[ServicePortName, str]] = set()
         self._look_at = 0.0
 
     @property
@@ -134,7 +135,7 @@ class IpvsMode:
         self._marks.keep({o for f in self._program.fragments.values() for o in f.marked})
         self._unknown = set()
         goal = self._program.goal()
-        failed = self._give_way(goal)
+        failed = self._give_way(adopted.held, goal)
         for reason in self._machine.prepare(self._settings):
             self._tell("Degraded", mode=self.name, reason=reason)
         self._machine.make_sets(self._rules.families, found, goal.entries)
@@ -160,7 +161,7 @@ class IpvsMode:
         updates |= {name: self._rendered(plans) for name, plans in delta.upserts.items()}
         held, goal = self._program.change(updates)
         self._look_again(updates, held, goal)
-        failed = self._give_way(goal)
+        failed = self._give_way(held, goal)
         change = self._change(held, goal)
         old = [self._program.fragments.get(name, NOTHING).marked for name in updates]
         self._program.commit(updates)
@@ -194,10 +195,9 @@ class IpvsMode:
     def verify(self) -> Drift:
         """Hold the kernel against what was applied."""
         goal = self._program.goal()
-        self._give_way(goal)
-        of_servers = drift(
-            goal, self._adopted(self._machine.observe()).held, self._program.draining
-        )
+        held = self._adopted(self._machine.observe()).held
+        self._give_way(held, goal)
+        of_servers = drift(goal, held, self._program.draining)
         of_rules = self._rules.drift()
         return Drift(
             of_servers.missing + of_rules.missing,
@@ -237,11 +237,18 @@ class IpvsMode:
     def _server(self, plan: ServicePlan) -> VirtualServer:
         """How a Service port chooses; as the node does, where the kernel has no such scheduler."""
         wanted = plan.scheduler or self._settings.scheduler
-        if reason := self._refusal(wanted):
-            self._tell("Degraded", service=plan.name, scheduler=wanted, reason=reason)
+        if self._refusal(wanted):
+            self._tell_once(plan, wanted)
             wanted = self._settings.scheduler
         flags = plan.scheduler_flags or self._settings.scheduler_flags
         return VirtualServer(wanted, schedulers.bits(wanted, flags))
+
+    def _tell_once(self, plan: ServicePlan, scheduler: str) -> None:
+        """That a Service wants a scheduler that there is not."""
+        if (plan.name, scheduler) not in self._told:
+            self._told.add((plan.name, scheduler))
+            reason = f"this kernel has no such scheduler; {self._settings.scheduler} serves"
+            self._tell("Degraded", service=plan.name, scheduler=scheduler, reason=reason)
 
     def _refusal(self, scheduler: str) -> str:
         """Why the kernel has no such scheduler; empty if it has."""
@@ -256,10 +263,11 @@ class IpvsMode:
             reason = f"this kernel has no such scheduler; it has {there}"
             raise EnvironmentFault(f"--ipvs-scheduler: {wanted}: {reason}")
 
-    def _give_way(self, goal: Goal) -> dict[ObjectName, str]:
+    def _give_way(self, held: Held, goal: Goal) -> dict[ObjectName, str]:
         """Leave virtual servers of others alone, also where a Service wants the same."""
         failed: dict[ObjectName, str] = {}
         for key in self._foreign:
+            held.servers.pop(key, None)
             wanted = goal.servers.pop(key, None)
             if wanted is not None:
                 failed[wanted.name.service] = f"{key} is a virtual server of somebody else"

@@ -16,7 +16,7 @@ from endpoints.node import NodeView
 from modes.base import Drift, IpvsSettings
 from modes.ipvs import ipsets
 from modes.ipvs.draining import entry
-from modes.ipvs.ipsets import FOREIGN, Element, Extra, FoundSet, Kind, SetChange, SetName, SetSpec
+from modes.ipvs.ipsets import Element, Extra, FoundSet, Kind, SetChange, SetName, SetSpec
 from modes.ipvs.ipsets import SetVerb as Say
 from modes.ipvs.kernel import Ipset, Ipvs
 from modes.ipvs.links import Link
@@ -137,7 +137,7 @@ class Opened(Machine):
     """Without the settings of the real kernel."""
 
     def prepare(self, settings: IpvsSettings) -> list[str]:
-        assert settings
+        assert isinstance(settings, IpvsSettings)
         return []
 
 
@@ -248,7 +248,7 @@ class NoRules:
         return []
 
     def write(self, node: NodeView) -> None:
-        assert node
+        assert isinstance(node, NodeView)
 
     def drift(self) -> Drift:
         return Drift()
@@ -257,6 +257,3 @@ class NoRules:
 def no_rules() -> Rules:
     """Of the type that the mode wants."""
     return cast("Rules", NoRules())
-
-
-__all__ = ["FOREIGN", "Killed", "Kernel", "no_rules"]

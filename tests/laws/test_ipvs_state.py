@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
+from random import Random
 
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from endpoints.node import Loopback, NodeSettings, NodeView
-from modes.base import IpvsSettings, ModeSettings
+from modes.base import Delta, IpvsSettings, ModeSettings
 from modes.ipvs.ipsets import Kind, SetName
 from modes.ipvs.mode import IpvsMode
+from modes.ipvs.servers import FoundReal, FoundServer, RealServer, VirtualServer
 from tests.laws.clusters import Cluster, Clustered, change, compiled, node_settings, objects
 from tests.laws.effort import effort
 from tests.unit.modes.ipvs.fake import Kernel, Killed, no_rules
@@ -86,7 +89,7 @@ def test_changes_make_what_a_start_makes(history: tuple[NodeView, Sequence[Clust
     mode = mode_on(kernel, clock, seconds=0)
     mode.start(node)
     mode.replace(clusters[0])
-    for before, after in zip(clusters, clusters[1:], strict=False):
+    for before, after in pairwise(clusters):
         assert not mode.apply(change(before, after)).failed
         assert not mode.verify()
         assert_same(kernel, fresh(node, after))
@@ -129,7 +132,7 @@ def test_what_drains_ends_as_if_it_had_never_been(
     mode = mode_on(kernel, clock)
     mode.start(node)
     mode.replace(clusters[0])
-    for before, after in zip(clusters, clusters[1:], strict=False):
+    for before, after in pairwise(clusters):
         kernel.busy = {real for of in kernel.servers.values() for real in of.reals}
         assert not mode.apply(change(before, after)).failed
         mode.tend()
@@ -147,13 +150,11 @@ def test_what_drains_ends_as_if_it_had_never_been(
 def test_a_second_start_changes_nothing(history: tuple[NodeView, Sequence[Clustered]]) -> None:
     node, clusters = history
     kernel = fresh(node, clusters[0])
-    steps = kernel.steps
+    before = essence(kernel)
     mode = mode_on(kernel)
     mode.start(node)
-    probes = kernel.steps - steps
-    report = mode.replace(clusters[0])
-    assert kernel.steps == steps + probes
-    assert report.messages == 0
+    assert mode.replace(clusters[0]).messages == 0
+    assert essence(kernel) == before
 
 
 @EXAMPLES
@@ -168,3 +169,37 @@ def test_cleared_of_everything(history: tuple[NodeView, Sequence[Clustered]]) ->
     assert not kernel.servers
     assert not any(kernel.sets.values())
     assert not kernel.link
+
+
+@EXAMPLES
+@given(histories(), st.randoms(use_true_random=False))
+def test_virtual_servers_of_others_stay_as_they_are(
+    history: tuple[NodeView, Sequence[Clustered]], random: Random
+) -> None:
+    """Also those that a Service wants: it is named, each time, and all others are served."""
+    node, clusters = history
+    theirs = FoundServer(VirtualServer("wlc"), {RealServer("10.244.9.9", 99): FoundReal(5)})
+    wanted = sorted(
+        {key for plans in clusters for key in fresh(node, plans).servers if key.address}
+    )
+    kernel = Kernel()
+    kernel.foreign = set(random.sample(wanted, min(2, len(wanted))))
+    kernel.servers = dict.fromkeys(kernel.foreign, theirs)
+    mode = mode_on(kernel)
+    mode.start(node)
+    mode.replace(clusters[0])
+    for before, after in pairwise(clusters):
+        mode.apply(change(before, after))
+        assert {key: kernel.servers[key] for key in kernel.foreign} == dict.fromkeys(
+            kernel.foreign, theirs
+        )
+        again = mode_on(kernel)
+        again.start(node)
+        failed = again.replace(after).failed
+        hit = kernel.foreign & fresh(node, after).servers.keys()
+        assert bool(failed) is bool(hit)
+        assert again.apply(Delta({name: after[name] for name in failed})).failed == failed
+        mode = again
+    kernel.watch()
+    mode.replace({})
+    assert kernel.servers == dict.fromkeys(kernel.foreign, theirs)
