@@ -14,16 +14,8 @@ from modes.base import EnvironmentFault, Feature, Mode, ModeSettings, Plans, Ren
 
 AUTO = "auto"
 MODES = ("nftables", "iptables", "ipvs")
-BUILT = ("nftables", "iptables")
 """In the order in which `auto` prefers them."""
 DEFAULTS = ModeSettings()
-
-
-class NotBuilt(Exception):
-    """A mode that is planned and not there."""
-
-    def __init__(self, mode: str) -> None:
-        super().__init__(f"mode {mode} is not built yet; built: {', '.join(BUILT)}")
 
 
 def _silence(_: str, /, **__: object) -> None:
@@ -33,7 +25,7 @@ def _silence(_: str, /, **__: object) -> None:
 def create(mode: str, settings: ModeSettings = DEFAULTS, tell: Tell = _silence) -> Mode:
     """A mode by its name; nothing is opened yet. `tell` takes what it says while it works.
 
-    Raises NotBuilt; ValueError if there is none.
+    Raises ValueError if there is none.
     """
     require(mode)
     if mode == "iptables":
@@ -126,8 +118,8 @@ def choose(wanted: str, ask: Callable[[str], Iterable[Feature]] = probe) -> str:
     """The mode to use: the wanted one, for `auto` the first that works here.
 
     `ask` tells the features of a mode; no mode is asked for that another one is preferred to.
-    Raises NotBuilt, EnvironmentFault if the machine cannot or we may not ask it, and ValueError
-    if there is no mode of that name.
+    Raises EnvironmentFault if the machine cannot or we may not ask it, and ValueError if there is
+    no mode of that name.
     """
     if wanted != AUTO:
         require(wanted)
@@ -135,7 +127,7 @@ def choose(wanted: str, ask: Callable[[str], Iterable[Feature]] = probe) -> str:
             raise EnvironmentFault(_reason(missing))
         return wanted
     reasons = []
-    for mode in BUILT:
+    for mode in MODES:
         missing = lacking(ask(mode))
         if missing is None:
             return mode
@@ -149,8 +141,6 @@ def require(mode: str) -> None:
     """Refuse what `create` refuses, before any work is done for it. Raises as `create`."""
     if mode not in MODES:
         raise ValueError(f"{mode!r} is no mode; modes: {', '.join(MODES)}")
-    if mode not in BUILT:
-        raise NotBuilt(mode)
 
 
 def _reason(missing: Feature) -> str:

@@ -30,7 +30,7 @@ from proxy.version import version
 
 
 def main(flags: argparse.Namespace) -> int:
-    """Answer `headgate run`. Raises ConfigError, NotBuilt and EnvironmentFault."""
+    """Answer `headgate run`. Raises ConfigError and EnvironmentFault."""
     return run(config(flags))
 
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from modes.base import KernelFault
-from modes.registry import BUILT, create
+from modes.registry import MODES, create
 from proxy.every import aside, of_every
 
 
@@ -15,7 +15,7 @@ def main(_: argparse.Namespace) -> int:
 
     1 if a kernel keeps rules of ours. Raises EnvironmentFault if no mode can be asked.
     """
-    return 0 if all(of_every(BUILT, _clean)) else 1
+    return 0 if all(of_every(MODES, _clean)) else 1
 
 
 def _clean(name: str) -> bool:

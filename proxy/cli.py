@@ -15,7 +15,6 @@ from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
 from modes.base import EnvironmentFault, KernelFault
-from modes.registry import NotBuilt
 from proxy.config import ConfigError
 from proxy.flags import COMMANDS, KUBE_PROXY_FLAGS, Flags, summary
 
@@ -40,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         status = _dispatch(arguments)
         sys.stdout.flush()
-    except (UsageError, ConfigError, NotBuilt, EnvironmentFault) as error:
+    except (UsageError, ConfigError, EnvironmentFault) as error:
         print(f"headgate: {error}", file=sys.stderr)
         return EXIT_USAGE
     except KernelFault as error:

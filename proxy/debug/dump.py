@@ -11,7 +11,7 @@ import msgspec
 
 from endpoints.addresses import bracketed
 from modes.base import DumpedFrontend, DumpedReal, DumpedServer, DumpedService, DumpedTraffic
-from modes.registry import AUTO, BUILT, create
+from modes.registry import AUTO, MODES, create
 from proxy.config import ConfigError, mode
 from proxy.debug.table import aligned, as_json, percent, wants_json
 from proxy.every import aside, of_every
@@ -32,13 +32,13 @@ class Dumped(msgspec.Struct, frozen=True):
 def main(flags: argparse.Namespace) -> int:
     """Answer `headgate dump`; 1 if the Service that was asked for is not there.
 
-    Raises EnvironmentFault, NotBuilt and ConfigError.
+    Raises EnvironmentFault and ConfigError.
     """
     json = wants_json(flags.output)
     wanted = mode(flags.mode)
     if flags.service and not _NAME.fullmatch(flags.service):
         raise ConfigError("SERVICE", flags.service, "must be namespace/name or namespace/name:port")
-    names = BUILT if wanted == AUTO else (wanted,)
+    names = MODES if wanted == AUTO else (wanted,)
     dumped = of_every(names, lambda name: _dump(name, flags.service))
     found = any(of.services for of in dumped)
     if flags.service and not found:

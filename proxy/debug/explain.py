@@ -60,7 +60,7 @@ class Answer(msgspec.Struct, frozen=True):
 def main(flags: argparse.Namespace) -> int:
     """Answer `headgate explain`; 0 whatever the verdict is, 1 if something was refused.
 
-    Raises ConfigError and NotBuilt.
+    Raises ConfigError.
     """
     json = wants_json(flags.output)
     aim = target(flags.target)

@@ -24,7 +24,7 @@ class Probed(msgspec.Struct, frozen=True):
 def main(flags: argparse.Namespace) -> int:
     """Answer `headgate probe`; 1 if no mode works. Raises EnvironmentFault if we may not ask."""
     json = wants_json(flags.output)
-    found = {mode: registry.probe(mode) for mode in registry.BUILT}
+    found = {mode: registry.probe(mode) for mode in registry.MODES}
     features = tuple(feature for of in found.values() for feature in of)
     for feature in features:
         if feature.state == "unknown":

@@ -14,7 +14,7 @@ from proxy.debug.table import as_json, wants_json
 def main(flags: argparse.Namespace) -> int:
     """Answer `headgate render`; 1 if something in the manifests was refused.
 
-    Raises ConfigError and NotBuilt.
+    Raises ConfigError.
     """
     json = wants_json(flags.output)
     mode = named_mode(flags)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import pytest
 
 from modes.base import EnvironmentFault, Feature
-from modes.registry import AUTO, NotBuilt, choose, create, lacking, require
+from modes.registry import AUTO, MODES, choose, create, lacking, require
 
 YES = Feature("a table", "yes", "everything")
 NO = Feature("a table", "no", "everything", "load the module")
@@ -26,28 +26,34 @@ def answers(asked: list[str], **features: Iterable[Feature]) -> Callable[[str], 
     return ask
 
 
-# features of nftables, features of iptables -> what auto takes
+# features of each mode -> what auto takes
 @pytest.mark.parametrize(
-    ("nftables", "iptables", "chosen"),
+    ("nftables", "iptables", "ipvs", "chosen"),
     [
-        ([YES], [YES], "nftables"),
-        ([YES, LESS], [YES], "nftables"),
-        ([YES, NO], [YES, LESS], "iptables"),
-        ([NO], [LESS, YES], "iptables"),
+        ([YES], [YES], [YES], "nftables"),
+        ([YES, LESS], [YES], [NO], "nftables"),
+        ([YES, NO], [YES, LESS], [YES], "iptables"),
+        ([NO], [LESS, YES], [NO], "iptables"),
+        ([NO], [NO], [LESS, YES], "ipvs"),
     ],
 )
-def test_auto(nftables: list[Feature], iptables: list[Feature], chosen: str) -> None:
-    assert choose(AUTO, answers([], nftables=nftables, iptables=iptables)) == chosen
+def test_auto(
+    nftables: list[Feature], iptables: list[Feature], ipvs: list[Feature], chosen: str
+) -> None:
+    asked = answers([], nftables=nftables, iptables=iptables, ipvs=ipvs)
+    assert choose(AUTO, asked) == chosen
 
 
 @pytest.mark.parametrize(
     ("nftables", "iptables", "reason"),
     [
-        ([NO], [NO], "no mode works here; nftables: load the module; iptables: load the module"),
         (
             [UNSAID],
             [YES, NO],
-            "no mode works here; nftables: this kernel has no a table; iptables: load the module",
+            (
+                "no mode works here; nftables: this kernel has no a table; "
+                "iptables: load the module; ipvs: load the module"
+            ),
         ),
         # Who may not ask does not know that nftables is missing.
         ([UNKNOWN], [YES], "run as root"),
@@ -56,7 +62,7 @@ def test_auto(nftables: list[Feature], iptables: list[Feature], chosen: str) -> 
 )
 def test_auto_without_any(nftables: list[Feature], iptables: list[Feature], reason: str) -> None:
     with pytest.raises(EnvironmentFault) as raised:
-        choose(AUTO, answers([], nftables=nftables, iptables=iptables))
+        choose(AUTO, answers([], nftables=nftables, iptables=iptables, ipvs=[NO]))
     assert str(raised.value) == reason
 
 
@@ -78,15 +84,13 @@ def test_what_is_optional_is_not_lacking() -> None:
 
 
 def test_a_mode_by_its_name() -> None:
-    for name in ("nftables", "iptables"):
+    for name in MODES:
         mode = create(name)
         assert mode.name == name
         mode.close()
 
 
 @pytest.mark.parametrize("ask", [create, choose, require])
-def test_what_is_no_mode_or_not_there_yet(ask: Callable[[str], object]) -> None:
+def test_what_is_no_mode(ask: Callable[[str], object]) -> None:
     with pytest.raises(ValueError, match="'nft' is no mode; modes: nftables, iptables, ipvs"):
         ask("nft")
-    with pytest.raises(NotBuilt, match="mode ipvs is not built yet; built: nftables, iptables"):
-        ask("ipvs")

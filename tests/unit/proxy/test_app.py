@@ -119,7 +119,7 @@ def headgate(start: Start, manifests: Path) -> Headgate:
 @pytest.fixture(autouse=True)
 def clean_kernel() -> Iterator[None]:
     yield
-    for name in registry.BUILT:
+    for name in registry.MODES:
         mode = registry.create(name)
         mode.cleanup()
         mode.close()
