@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import msgspec
 
-from endpoints.addresses import contains, family, network
+from endpoints.addresses import contains, network
 from endpoints.exposure import Claim, ExposedPort, Exposure
 from endpoints.node import NodeView
 from endpoints.plan import (
@@ -147,12 +147,15 @@ def effective(ranges: tuple[str, ...], balancer: str, addresses: frozenset[str])
     balancer that binds its address to the node makes it the source of the node's packets to it
     (REFERENCE A.2, dispatch priority).
     """
-    of = family(balancer)
-    own = [address for address in addresses if family(address) is of]
     merged = _merged(ranges)
-    if any(contains(cidr, address) for cidr in merged for address in own):
+    if allow_node(merged, addresses):
         merged = _merged((*merged, balancer))
     return () if merged[0].endswith("/0") else merged
+
+
+def allow_node(ranges: Iterable[str], addresses: AbstractSet[str]) -> bool:
+    """Whether source ranges hold an address of the node."""
+    return any(contains(cidr, address) for cidr in ranges for address in addresses)
 
 
 def _merged(cidrs: Iterable[str]) -> tuple[str, ...]:

@@ -99,15 +99,14 @@ class _Builder:
 
     def local_policy(self) -> Iterator[Rule]:
         """Source ranges; and who bypasses policy Local is marked, before all others may drop."""
-        yield Rule(
-            DROP,
-            comment=self._note("outside of loadBalancerSourceRanges"),
-            sets=(
-                self._in(Kind.LOAD_BALANCER_FW),
-                self._not_in(Kind.LOAD_BALANCER_SOURCE_CIDR, "dst,dst,src"),
-                self._not_in(Kind.LOAD_BALANCER_SOURCE_IP, "dst,dst,src"),
-            ),
-        )
+        firewall = self._in(Kind.LOAD_BALANCER_FW)
+        not_itself = self._not_in(Kind.LOAD_BALANCER_SOURCE_IP, "dst,dst,src")
+        not_inside = self._not_in(Kind.LOAD_BALANCER_SOURCE_CIDR, "dst,dst,src")
+        note = self._note("outside of loadBalancerSourceRanges")
+        yield Rule(DROP, comment=note, sets=(firewall, not_inside, not_itself))
+        note = self._note("the node itself is outside of loadBalancerSourceRanges")
+        held = self._in(Kind.IPVS_IPS, "src")
+        yield Rule(DROP, comment=note, sets=(firewall, held, not_itself))
         bypass = self._in(Kind.LOCAL_BYPASS)
         source, interface = self.pods
         if source or interface:

@@ -136,9 +136,8 @@ class _Reader:
         self._layout = layout
         self._family = family
         self._ranges: dict[tuple[str, Protocol | None, int], set[str]] = defaultdict(set)
-        for kind in (Kind.LOAD_BALANCER_SOURCE_CIDR, Kind.LOAD_BALANCER_SOURCE_IP):
-            for element in self._elements(kind):
-                self._ranges[element.address, element.protocol, element.port].add(element.other)
+        for element in self._elements(Kind.LOAD_BALANCER_SOURCE_CIDR):
+            self._ranges[element.address, element.protocol, element.port].add(element.other)
 
     def _elements(self, kind: Kind) -> Mapping[Element, Extra]:
         of = self._found.sets.get(self._name(kind))

@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+import msgspec
+
 from endpoints.addresses import family as family_of
 from endpoints.names import Family, Protocol
 from endpoints.node import NodeView
 from endpoints.nodeports import is_loopback
 from endpoints.plan import Endpoint, Frontend, FrontendKind, ServicePlan, TrafficPolicy
+from endpoints.planning import allow_node
 from modes.ipvs.ipsets import PLAIN, Element, Entry, Extra, Kind, SetName, at
 from modes.ipvs.marks import Owner
 from modes.ipvs.servers import PERSISTENT, RealServer, ServerKey, VirtualServer, Wanted
@@ -23,7 +26,6 @@ _NODE_PORTS = {
     Protocol.UDP: (Kind.NODE_PORT_UDP, Kind.NODE_PORT_LOCAL_UDP),
     Protocol.SCTP: (Kind.NODE_PORT_SCTP, Kind.NODE_PORT_LOCAL_SCTP),
 }
-_WHOLE = {Family.IPV4: "/32", Family.IPV6: "/128"}
 _LINK_LOCAL = ("fe8", "fe9", "fea", "feb")
 
 
@@ -155,6 +157,11 @@ class _Draft:
         owner = (plan.family, plan.name)
         self.marked.add(owner)
         mark = self.choice.mark(owner)
+        if plan.affinity_seconds:
+            # A persistent virtual server of a mark keeps the port that the packet had, whatever the
+            # real server's is (ip_vs_sched_persist, all kernels to 6.18).
+            by_source = {"scheduler": "sh", "scheduler_flags": ("sh-fallback",)}
+            server = self.choice.server(msgspec.structs.replace(plan, **by_source))
         self._serve(plan, ServerKey(plan.family, mark=mark), server, plan.cluster)
         if plan.cluster:
             self._enter(Kind.LOCAL_BYPASS, plan, here, Extra(str(plan.name), mark))
@@ -194,13 +201,14 @@ class _Draft:
                     self._enter(local, plan, port)
 
     def _ranges(self, plan: ServicePlan, frontend: Frontend, here: Element) -> None:
+        """Packets of the node to an address that it holds have that address as their source."""
         self._enter(Kind.LOAD_BALANCER_FW, plan, here)
         for cidr in frontend.source_ranges:
-            itself = f"{here.address}{_WHOLE[plan.family]}"
-            is_itself = cidr == itself
-            kind = Kind.LOAD_BALANCER_SOURCE_IP if is_itself else Kind.LOAD_BALANCER_SOURCE_CIDR
-            other = here.address if is_itself else cidr
-            self._enter(kind, plan, at(here.address, here.port, plan.name.protocol, other))
+            outside = at(here.address, here.port, plan.name.protocol, cidr)
+            self._enter(Kind.LOAD_BALANCER_SOURCE_CIDR, plan, outside)
+        if allow_node(frontend.source_ranges, self.node.addresses):
+            itself = at(here.address, here.port, plan.name.protocol, here.address)
+            self._enter(Kind.LOAD_BALANCER_SOURCE_IP, plan, itself)
 
     def _enter(self, kind: Kind, plan: ServicePlan, element: Element, extra: Extra = PLAIN) -> None:
         self.entries[Entry(SetName(kind, plan.family), element)] = extra

@@ -137,7 +137,7 @@ def test_a_service_with_all_frontends() -> None:
                 f"KUBE-LOAD-BALANCER -> TCP 198.51.100.4:80 {bypass}",
                 SHOWN,
                 SHOWN[:1],
-                ("198.18.0.0/25", "198.51.100.4"),
+                ("198.18.0.0/25", "198.51.100.4/32"),
                 (virtual("TCP 198.51.100.4:80", HERE), marked),
             ),
             DumpedFrontend(
