@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tests.lab import namespaces
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 _SYNCED = re.compile(r'\] "Synced" ')
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 import signal
@@ -14,7 +15,6 @@ import pytest
 
 from tests.lab.lab import Lab
 from tests.lab.objects import Endpoint, Port, nodes, service, slices
-from tests.lab.probes import Outcome
 from tests.packets import ipvs
 
 NODE, POD, CLIENT = "node-a", "pod-a2", "client"
@@ -22,7 +22,8 @@ VIPS = {"pay": ("10.96.7.7", "fd00:10:96::7"), "taken": ("10.96.7.8", "fd00:10:9
 BALANCER = ("198.51.100.20", "2001:db8:198::20")
 TAKEN = ("192.0.2.50", "2001:db8:192::50")
 """External IPs of a Service of ours, at which somebody else has virtual servers."""
-EXCLUDED = "198.51.100.0/24,2001:db8:198::/64"
+EXCLUDED, STALE = "192.0.2.70", "192.0.2.80"
+HEADGATE = str(Path(sys.executable).with_name("headgate"))
 PORTS = [Port(80)]
 _TABLES = ("nat", "mangle", "filter")
 
@@ -102,6 +103,14 @@ def lab() -> Iterator[Lab]:
         yield built
 
 
+@pytest.fixture(autouse=True)
+def nobody_stays(lab: Lab) -> Iterator[None]:
+    """Whatever a test has come to."""
+    yield
+    with contextlib.suppress(KeyError):
+        lab.stop_headgate(NODE)
+
+
 def test_nothing_of_others_changes(lab: Lab) -> None:
     before = snapshot(lab)
     for number in (signal.SIGKILL, signal.SIGTERM):
@@ -112,7 +121,7 @@ def test_nothing_of_others_changes(lab: Lab) -> None:
         lab.stop_headgate(NODE, number)
         assert_theirs_is_there(lab, before)
         _assert_ours_is_served(lab)
-    lab.exec(NODE, [str(Path(sys.executable).with_name("headgate")), "cleanup"])
+    lab.exec(NODE, [HEADGATE, "cleanup"])
     assert snapshot(lab) == before
 
 
@@ -133,9 +142,10 @@ def test_a_place_that_is_taken_is_told_and_left_alone(lab: Lab) -> None:
     held = ipvs.servers(lab, NODE)
     assert held[f"-t {TAKEN[0]}:80"].weights == {"10.244.2.2:8080": 5}
     assert held[f"-t [{TAKEN[1]}]:80"].weights == {}
-    for address in TAKEN:
-        told = [line.text for line in lab.headgate(NODE).lines if address in line.text]
-        assert any("shop/taken" in line and line.startswith(("W", "E")) for line in told), told
+    lines = [line.text for line in lab.headgate(NODE).lines]
+    told = [line for line in lines if "shop/taken" in line]
+    assert told, "\n".join(lines)
+    assert all(line.startswith("W") and any(a in line for a in TAKEN) for line in told), told
     _assert_ours_is_served(lab)
     # It is ours as soon as nobody else has it.
     lab.exec(NODE, ["ipvsadm", "-D", "-t", f"{TAKEN[0]}:80"])
@@ -143,20 +153,24 @@ def test_a_place_that_is_taken_is_told_and_left_alone(lab: Lab) -> None:
     lab.start_headgate(NODE, mode="ipvs")
     lab.wait_synced()
     assert len(ipvs.servers(lab, NODE)[f"-t {TAKEN[0]}:80"].weights) == 2
-    lab.stop_headgate(NODE)
 
 
-def test_what_is_excluded_is_never_ours(lab: Lab) -> None:
-    """Not even where our own notes say so."""
-    lab.start_headgate(NODE, mode="ipvs")
-    lab.wait_synced()
-    lab.stop_headgate(NODE, signal.SIGKILL)
-    mine = {name: held for name, held in ipvs.servers(lab, NODE).items() if "198.51.100.20" in name}
-    assert mine
-    lab.apply(service("shop/pay", VIPS["pay"], PORTS))
-    lab.start_headgate(NODE, f"--ipvs-exclude-cidrs={EXCLUDED}", mode="ipvs")
+def test_what_is_excluded_is_not_taken_over(lab: Lab) -> None:
+    """What kube-proxy's sets name is taken over, and deleted if nobody wants it; not this."""
+    lab.exec(NODE, [HEADGATE, "cleanup"])
+    commands = [
+        "ipset create KUBE-LOAD-BALANCER hash:ip,port family inet hashsize 1024 maxelem 65536",
+        *(f"ipset add KUBE-LOAD-BALANCER {address},tcp:80" for address in (EXCLUDED, STALE)),
+        *(f"ipvsadm -A -t {address}:80 -s rr" for address in (EXCLUDED, STALE)),
+        f"ipvsadm -a -t {EXCLUDED}:80 -r 10.244.2.2:8080 -m -w 4",
+    ]
+    for command in commands:
+        lab.exec(NODE, command.split())
+    before = ipvs.servers(lab, NODE)
+    lab.start_headgate(NODE, f"--ipvs-exclude-cidrs=203.0.113.0/24,{EXCLUDED}/31", mode="ipvs")
     lab.wait_synced()
     now = ipvs.servers(lab, NODE)
-    assert {name: now.get(name) for name in mine} == mine
-    assert lab.connect(POD, VIPS["pay"][0], 80).kind is Outcome.ANSWERED
-    lab.stop_headgate(NODE)
+    assert now[f"-t {EXCLUDED}:80"] == before[f"-t {EXCLUDED}:80"]
+    assert f"-t {STALE}:80" not in now
+    lab.exec(NODE, [HEADGATE, "cleanup"])
+    assert ipvs.servers(lab, NODE)[f"-t {EXCLUDED}:80"] == before[f"-t {EXCLUDED}:80"]

@@ -23,6 +23,13 @@ STALE = ("10.96.7.66", "fd00:10:96::66")
 NODE_PORT = 30080
 PORTS = [Port(80, node_port=NODE_PORT)]
 PODS = ("pod-a2", "pod-b1", "pod-c1")
+KUBE_PROXYS_OWN = {
+    "KUBE-LOAD-BALANCER",
+    "KUBE-PROXY-FIREWALL",
+    "KUBE-SOURCE-RANGES-FIREWALL",
+    "KUBE-IPVS-OUT-FILTER",
+}
+"""Chains that we have no use for."""
 COMMANDS = ("iptables-legacy", "ip6tables-legacy")
 
 
@@ -84,7 +91,7 @@ def test_kube_proxys_ipvs_mode(lab: Lab) -> None:
     assert not {f"{STALE[0]}/32", f"{STALE[1]}/128"} & ipvs.addresses(lab, NODE.name)
     for command in COMMANDS:
         rules = lab.exec(NODE.name, [f"{command}-save"])
-        assert "kubernetes service portals" not in rules or "KUBE-LOAD-BALANCER" not in rules
+        assert not set(re.findall(r"^:(\S+)", rules, re.MULTILINE)) & KUBE_PROXYS_OWN
     limits = re.findall(
         r"^create KUBE-(?:6-)?CLUSTER-IP .* maxelem (\d+)",
         lab.exec(NODE.name, ["ipset", "save"]),
@@ -94,23 +101,24 @@ def test_kube_proxys_ipvs_mode(lab: Lab) -> None:
     assert all(int(limit) > 65536 for limit in limits)
 
 
-def test_our_own_iptables_mode(lab: Lab) -> None:
-    lab.start_headgate(NODE.name, mode="iptables-legacy")
+@pytest.mark.parametrize(
+    ("before", "after"), [("iptables-legacy", "ipvs"), ("ipvs", "iptables-legacy")]
+)
+def test_our_own_modes(lab: Lab, before: str, after: str) -> None:
+    lab.start_headgate(NODE.name, mode=before)
     lab.wait_synced()
     with load(lab) as going:
         going.wait_for(40)
-        for mode in ("ipvs", "iptables-legacy"):
-            lab.stop_headgate(NODE.name)
-            going.wait_for(20)
-            lab.start_headgate(NODE.name, mode=mode)
-            lab.wait_synced()
-            going.wait_for(40)
-            if mode == "ipvs":
-                _assert_no_rule_of_iptables_mode_is_left(lab)
+        lab.stop_headgate(NODE.name)
+        going.wait_for(40)
+        lab.start_headgate(NODE.name, mode=after)
+        lab.wait_synced()
+        going.wait_for(40)
     assert not going.failures, "\n".join(map(str, going.failures))
     assert set(going.answered_by) == set(PODS)
-
-
-def _assert_no_rule_of_iptables_mode_is_left(lab: Lab) -> None:
-    for command in COMMANDS:
-        assert "KUBE-SVC-" not in lab.exec(NODE.name, [f"{command}-save"])
+    rules = [lab.exec(NODE.name, [f"{command}-save"]) for command in COMMANDS]
+    if after == "ipvs":
+        assert not any("KUBE-SVC-" in text for text in rules)
+    else:
+        assert not ipvs.servers(lab, NODE.name)
+        assert not any("KUBE-IPVS" in text for text in rules)
