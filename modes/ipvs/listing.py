@@ -139,7 +139,7 @@ def _spec(of: SetSpec) -> str:
 
 
 def _element(element: Element, extra: Extra) -> str:
-    words = [str(element)]
+    words = [str(element).removesuffix("/32" if "." in element.address else "/128")]
     words += [f'comment "{extra.comment}"'] if extra.comment else []
     words += [f"skbmark {extra.mark:#x}"] if extra.mark else []
     return " ".join(words)
