@@ -75,6 +75,8 @@ class NodeView(msgspec.Struct, frozen=True):
     zone: str | None = None
     addresses: frozenset[str] = frozenset()
     """Every address that the kernel calls local, loopback included, both families."""
+    primary: frozenset[str] = frozenset()
+    """The one of each family that others know the node by."""
     node_ports_v4: NodePortAddresses = NodePortAddresses()
     node_ports_v6: NodePortAddresses = NodePortAddresses()
     local_traffic: LocalTraffic = LocalTraffic(DetectLocalMode.CLUSTER_CIDR)

@@ -154,7 +154,7 @@ def effective(ranges: tuple[str, ...], balancer: str, addresses: frozenset[str])
 
 
 def allow_node(ranges: Iterable[str], addresses: AbstractSet[str]) -> bool:
-    """Whether source ranges hold an address of the node."""
+    """Whether source ranges hold one of these addresses of the node."""
     return any(contains(cidr, address) for cidr in ranges for address in addresses)
 
 

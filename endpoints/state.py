@@ -192,14 +192,9 @@ def view(settings: NodeSettings, node: Node | None, local_addresses: frozenset[s
     addresses = local_addresses or internal | {"127.0.0.1", "::1"}
     addresses = frozenset(a for a in addresses if not a.startswith("fe80:"))
     pods = (*pod_cidrs(node), *settings.cluster_cidrs)
+    primary = {of: primary_address(of, node, addresses, pods) for of in Family}
     node_ports = {
-        of: resolve(
-            settings.node_port_addresses,
-            of,
-            addresses,
-            primary_address(of, node, addresses, pods),
-            settings.loopback,
-        )
+        of: resolve(settings.node_port_addresses, of, addresses, primary[of], settings.loopback)
         for of in Family
     }
     labels = (node.metadata.labels if node else None) or {}
@@ -207,6 +202,7 @@ def view(settings: NodeSettings, node: Node | None, local_addresses: frozenset[s
         name=settings.name,
         zone=labels.get(ZONE_LABEL) or None,
         addresses=addresses,
+        primary=frozenset(filter(None, primary.values())),
         node_ports_v4=node_ports[Family.IPV4],
         node_ports_v6=node_ports[Family.IPV6],
         local_traffic=detector(settings, node),

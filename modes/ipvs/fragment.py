@@ -26,7 +26,6 @@ _NODE_PORTS = {
     Protocol.UDP: (Kind.NODE_PORT_UDP, Kind.NODE_PORT_LOCAL_UDP),
     Protocol.SCTP: (Kind.NODE_PORT_SCTP, Kind.NODE_PORT_LOCAL_SCTP),
 }
-_LINK_LOCAL = ("fe8", "fe9", "fea", "feb")
 
 
 class Fragment(NamedTuple):
@@ -74,8 +73,7 @@ def render(plans: Iterable[ServicePlan], node: NodeView, choice: Choice) -> Frag
 def node_port_addresses(node: NodeView, family: Family) -> tuple[str, ...]:
     """Where NodePorts have virtual servers in one family, sorted.
 
-    Never on loopback addresses, which IPVS cannot translate from (REFERENCE D), and never on
-    link-local ones of IPv6: every pod that comes brings one of these.
+    Never on loopback addresses, which IPVS cannot translate from (REFERENCE D).
     """
     node_ports = node.node_ports(family)
     among = node.addresses if node_ports.match_all else node_ports.addresses
@@ -83,9 +81,7 @@ def node_port_addresses(node: NodeView, family: Family) -> tuple[str, ...]:
         sorted(
             address
             for address in among
-            if family_of(address) is family
-            and not is_loopback(address)
-            and not address.startswith(_LINK_LOCAL)
+            if family_of(address) is family and not is_loopback(address)
         )
     )
 
@@ -201,12 +197,15 @@ class _Draft:
                     self._enter(local, plan, port)
 
     def _ranges(self, plan: ServicePlan, frontend: Frontend, here: Element) -> None:
-        """Packets of the node to an address that it holds have that address as their source."""
+        """Packets of the node to an address that it holds have that address as their source.
+
+        Elsewhere they would have its primary address, so that is what the ranges are asked for.
+        """
         self._enter(Kind.LOAD_BALANCER_FW, plan, here)
         for cidr in frontend.source_ranges:
             outside = at(here.address, here.port, plan.name.protocol, cidr)
             self._enter(Kind.LOAD_BALANCER_SOURCE_CIDR, plan, outside)
-        if allow_node(frontend.source_ranges, self.node.addresses):
+        if allow_node(frontend.source_ranges, self.node.primary):
             itself = at(here.address, here.port, plan.name.protocol, here.address)
             self._enter(Kind.LOAD_BALANCER_SOURCE_IP, plan, itself)
 
