@@ -42,7 +42,7 @@ demo: packages venv ## a virtual cluster, step by step (MODE=nftables, HOLD=1 le
 	$(PY) -m tests.lab.demo
 
 .PHONY: bench
-bench: packages venv ## measure (MODE=nftables, or iptables: both of its variants)
+bench: packages venv ## measure (MODE=nftables, iptables: both of its variants, or ipvs)
 	$(PY) -m tests.bench
 
 .PHONY: format

@@ -4,7 +4,8 @@
 
 Progress goes to standard error, the report to standard output. Environment: SIZES, OUTPUT and FULL
 stand for the flags, MODE for the mode; `iptables` is both of its variants, `iptables-nft` and
-`iptables-legacy` are one. Everything runs in a sandbox: this machine's own rules are not touched.
+`iptables-legacy` are one; `ipvs` runs in user-mode Linux where this kernel has no IPVS. Everything
+runs in a sandbox: this machine's own rules are not touched.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ import argparse
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
 
-from tests.bench import cluster, measure, program, report
+from tests.bench import cluster, elsewhere, measure, program, report
 from tests.bench.cluster import Size
 from tests.bench.program import Ran
 from tests.bench.results import Measured, Report
@@ -26,6 +27,8 @@ from tests.bench.targets import targets
 from tests.lab import modes, sandbox
 
 STAND_IN_CHANGES = 20
+ROUNDS = 3
+"""Beside `ipvsadm`."""
 MINUTES = ("iptables-nft", 10_000)
 """With more endpoints than that, kube-proxy's layout takes this back end minutes."""
 
@@ -43,6 +46,7 @@ NFTABLES = Defaults(
     "100x10,1000x10,10000x10,100x1000,50000x1", 200, (Size(1_000, 10), Size(10_000, 10))
 )
 IPTABLES = Defaults("1000x10,5000x10", 60, (Size(1_000, 10), Size(5_000, 10)))
+IPVS = Defaults("200x10,2000x10", 60, (Size(2_000, 10),))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,12 +57,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         known = ", ".join(dict.fromkeys([*modes.BACK_ENDS, "iptables"]))
         print(f"bench: MODE={flags.mode}: must be one of {known}", file=sys.stderr)
         return 2
+    if not set(back_ends) <= {*modes.offered()}:
+        return elsewhere.run([*_words(flags)])
     if not sandbox.is_inside():
         sandbox.reexecute()
     sizes: list[Measured] = []
     runs: list[Ran] = []
     for back_end in back_ends:
-        defaults = IPTABLES if measure.variant(back_end) else NFTABLES
+        defaults = _defaults(back_end)
         for of in flags.sizes or _sizes(defaults.sizes):
             sizes.append(
                 _measured(back_end, of, flags.changes or defaults.changes, full=flags.full)
@@ -80,11 +86,27 @@ def tell(progress: str) -> None:
     print(f"bench: {progress}", file=sys.stderr, flush=True)
 
 
+def _defaults(back_end: str) -> Defaults:
+    if back_end == "ipvs":
+        return IPVS
+    return IPTABLES if measure.variant(back_end) else NFTABLES
+
+
+def _words(flags: argparse.Namespace) -> Iterator[str]:
+    """The arguments that mean these flags."""
+    yield from ("--mode", flags.mode, "--output", flags.output, "--changes", str(flags.changes))
+    yield from ("--sizes", ",".join(f"{of.services}x{of.endpoints}" for of in flags.sizes))
+    if flags.full:
+        yield "--full"
+
+
 def _measured(back_end: str, of: Size, changes: int, *, full: bool) -> Measured:
     found = measure.measured(back_end, of, changes, tell)
     takes_minutes = back_end == MINUTES[0] and of.services * of.endpoints > MINUTES[1]
     if measure.variant(back_end) and (full or not takes_minutes):
         found.stand_in = measure.stand_in(back_end, of, STAND_IN_CHANGES, tell)
+    if back_end == "ipvs":
+        found.beside = measure.beside(of, ROUNDS, tell)
     return found
 
 

@@ -17,6 +17,7 @@ import msgspec
 from endpoints.names import Family, Protocol, ServicePortName
 from endpoints.node import DetectLocalMode, NodeSettings
 from endpoints.objects import Kind
+from proxy.config import NodePorts, on_mode
 
 PORT, TARGET_PORT = 80, 8080
 PAGE = 500
@@ -32,6 +33,7 @@ _FIRST_CLUSTER_IP = int(ipaddress.IPv4Address("10.96.0.10"))
 _VERSIONS = {Kind.SERVICE: "v1", Kind.ENDPOINT_SLICE: "discovery.k8s.io/v1"}
 
 SETTINGS = NodeSettings("node-0", DetectLocalMode.CLUSTER_CIDR, cluster_cidrs=(POD_NETWORK,))
+"""Without what depends on the mode."""
 LOCAL_ADDRESSES = frozenset({"127.0.0.1", "192.168.0.11"})
 
 Json = dict[str, object]
@@ -46,6 +48,11 @@ class Size(NamedTuple):
     def __str__(self) -> str:
         """`10,000 x 10`."""
         return f"{self.services:,} x {self.endpoints:,}"
+
+
+def settings(mode: str) -> NodeSettings:
+    """The node's, as the real process has them in this mode."""
+    return on_mode(SETTINGS, NodePorts(), mode)
 
 
 def size(text: str) -> Size:

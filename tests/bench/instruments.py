@@ -16,18 +16,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
+
 from endpoints.events import Event, Folded
 from endpoints.names import ObjectName
 from endpoints.node import NodeView
 from endpoints.plan import ServicePlan
 from endpoints.state import ClusterState
 from modes.base import Adopted, ApplyReport, Delta, Drift, DumpedService, Mode, Plans
+from modes.ipvs.machine import Machine
+from modes.ipvs.mode import IpvsMode
 from modes.nftables.kernel import Kernel
 from modes.nftables.mode import NftablesMode
 from modes.xtables import kernel as iptables
 from modes.xtables.answers import Answer
 from tests.bench import program
-from tests.bench.cluster import LOCAL_ADDRESSES, SETTINGS
+from tests.bench.cluster import LOCAL_ADDRESSES, settings
 from tests.lab import modes
 
 _CHILD_EVENTS = frozenset(
@@ -74,6 +78,8 @@ class MeasuredSocket:
         self._real.sendall(data)
         self._watch.add("kernel", began)
         self._watch.counts["system calls"] += 1
+        self._watch.counts["sends"] += 1
+        self._watch.counts["bytes"] += len(data)
 
     def recv(self, size: int, flags: int = 0) -> bytes:
         """Receive, and add the time to `kernel read`."""
@@ -142,6 +148,16 @@ class MeasuredMode:
             self._mode._open = kernel
         else:
             iptables._run = self.programs.run
+        if isinstance(self._mode, IpvsMode):
+            self._mode._opening = self._machine
+
+    def _machine(self) -> Machine:
+        """IPVS, ipset and the link, measured."""
+        machine = Machine.open()
+        for connection in (machine.ipvs, machine.ipset, machine.link):
+            channel = connection._channel
+            channel._socket = MeasuredSocket(channel._socket, self._watch)  # type: ignore[assignment]
+        return machine
 
     def start(self, node: NodeView) -> Adopted:
         """Start, measured; what it writes it takes back: it tries what the kernel can do."""
@@ -159,9 +175,17 @@ class MeasuredMode:
 
     def apply(self, delta: Delta[ObjectName, Plans]) -> ApplyReport:
         """Apply, measured."""
+        before = self._watch.counts["bytes"]
         with self._watch.measure("apply"):
             self.report = self._mode.apply(delta)
+        sent = self._watch.counts["bytes"] - before
+        if sent and not self.report.bytes_sent:
+            self.report = msgspec.structs.replace(self.report, bytes_sent=sent)
         return self.report
+
+    def tend(self) -> float | None:
+        """Tend."""
+        return self._mode.tend()
 
     def verify(self) -> Drift:
         """Hold the kernel against what was applied."""
@@ -184,8 +208,8 @@ class MeasuredMode:
 class MeasuredState(ClusterState):
     """The cluster's state."""
 
-    def __init__(self, watch: Stopwatch) -> None:
-        super().__init__(SETTINGS, LOCAL_ADDRESSES)
+    def __init__(self, watch: Stopwatch, mode: str) -> None:
+        super().__init__(settings(mode), LOCAL_ADDRESSES)
         self._watch = watch
 
     def fold(self, event: Event) -> Folded:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from statistics import mean
 from typing import TypeVar
 
@@ -15,12 +15,15 @@ from endpoints.names import Family
 from modes.xtables.kernel import installed
 from modes.xtables.variant import Variant
 from tests.bench import cluster, feed, kube_proxy, program
+from tests.bench.beside import Beside
 from tests.bench.cluster import Size
 from tests.bench.results import Measured, StandIn
 from tests.bench.worker import Loaded, Restarted, Weighed, percentile
 from tests.lab import modes, sandbox
 
 T = TypeVar("T")
+REAL_SERVERS = 60_000
+"""In all rounds of one size beside `ipvsadm`, at most."""
 
 
 def measured(back_end: str, of: Size, changes: int, tell: Callable[[str], None]) -> Measured:
@@ -77,6 +80,17 @@ def stand_in(back_end: str, of: Size, changes: int, tell: Callable[[str], None])
     )
 
 
+def beside(of: Size, rounds: int, tell: Callable[[str], None]) -> Beside:
+    """Give IPVS the same by other ways; raises as `measured`.
+
+    Fewer rounds of large sizes: the kernel has to have room for all of them. The network of the
+    caller stays: clearing one away would take the time of what is measured.
+    """
+    rounds = max(1, min(rounds, REAL_SERVERS // (of.services * of.endpoints)))
+    tell(f"ipvs, {of}: beside ipvsadm, {rounds} rounds")
+    return _answer(["beside", f"{of.services}x{of.endpoints}", str(rounds)], Beside)
+
+
 def variant(back_end: str) -> str:
     """Which iptables writes; empty for a back end that starts no program."""
     return modes.BACK_ENDS[back_end][1]
@@ -91,6 +105,12 @@ def _frames(of: Size, changes: int) -> Iterator[tuple[str, bytes]]:
 
 
 def _worker(part: str, back_end: str, descriptor: int, answer: type[T]) -> T:
-    command = [sys.executable, "-m", "tests.bench.worker", part, back_end, str(descriptor)]
-    done = subprocess.run(command, pass_fds=[descriptor], stdout=subprocess.PIPE, check=True)
+    return _answer(["worker", part, back_end, str(descriptor)], answer, [descriptor])
+
+
+def _answer(words: Sequence[str], answer: type[T], descriptors: Collection[int] = ()) -> T:
+    """What a module of the bench prints, with these arguments."""
+    module, *arguments = words
+    command = [sys.executable, "-m", f"tests.bench.{module}", *arguments]
+    done = subprocess.run(command, pass_fds=descriptors, stdout=subprocess.PIPE, check=True)
     return msgspec.json.decode(done.stdout, type=answer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from tests.bench.beside import Beside
 from tests.bench.results import Measured, Report, StandIn
 from tests.bench.worker import Changes
 
@@ -25,6 +26,8 @@ def text(report: Report) -> str:
         rows = [*_rows(back_end)]
         if any(m.stand_in for m in sizes):
             rows += _STAND_IN
+        if any(m.beside for m in sizes):
+            rows += _BESIDE
         head = [f"{back_end}, Services x endpoints", *(str(m.size) for m in sizes)]
         parts.append(
             _table([head, *([name, *map(cell, sizes)] for name, cell in rows)], right=True)
@@ -68,32 +71,38 @@ def slopes(sizes: Sequence[Measured]) -> list[str]:
 
 
 def _writer(back_end: str) -> str:
-    return "kernel" if back_end == "nftables" else "iptables"
+    return "iptables" if back_end.startswith("iptables") else "kernel"
+
+
+_UNITS = {"nftables": ("elements", "messages"), "ipvs": ("servers", "messages")}
+"""What is counted; rules and lines in iptables mode."""
 
 
 def _rows(back_end: str) -> Iterator[_Row]:
-    is_nftables = back_end == "nftables"
-    element, message = ("elements", "messages") if is_nftables else ("rules", "lines")
+    element, message = _UNITS.get(back_end, ("rules", "lines"))
     writer = _writer(back_end)
+    is_iptables = writer == "iptables"
     yield "load: decode s", lambda m: f"{m.loaded.load.decode:.2f}"
     yield "  fold + plan s", lambda m: f"{m.loaded.load.fold_and_plan:.2f}"
     yield "  encode + commit s", lambda m: f"{m.loaded.load.encode_and_commit:.2f}"
     yield f"    of that the {writer} s", lambda m: f"{m.loaded.load.kernel:.2f}"
-    if not is_nftables:
+    if is_iptables:
         yield "      its user, system s", lambda m: _pair(m.loaded.load.user, m.loaded.load.system)
     yield "  bytes -> kernel, whole s", lambda m: f"{m.loaded.load.whole:.2f}"
     yield "    processor's time s", lambda m: f"{m.loaded.load.cpu:.2f}"
     yield "  peak RSS MB", lambda m: f"{m.loaded.load.peak_megabytes:.0f}"
-    if not is_nftables:
+    if is_iptables:
         yield "  peak RSS of iptables MB", lambda m: f"{m.weighed.load:.0f}" if m.weighed else "-"
+    if back_end != "nftables":
         yield "  child processes", lambda m: str(m.loaded.load.child_processes)
     yield f"  {element}", lambda m: f"{m.loaded.load.elements:,}"
     yield f"  {message}", lambda m: f"{m.loaded.load.messages:,}"
-    yield "  bytes", lambda m: f"{m.loaded.load.bytes_sent:,}"
+    if back_end != "ipvs":
+        yield "  bytes", lambda m: f"{m.loaded.load.bytes_sent:,}"
     for title, kind in _KINDS:
         for name, cell in _changes(title, writer, f"{message}, {element}"):
             yield name, lambda m, cell=cell, kind=kind: cell(kind(m))  # type: ignore[misc]
-    if not is_nftables:
+    if is_iptables:
         yield (
             "peak RSS of iptables, change MB",
             lambda m: f"{m.weighed.change:.0f}" if m.weighed else "-",
@@ -118,7 +127,11 @@ def _changes(title: str, writer: str, units: str) -> Iterator[tuple[str, Callabl
     if writer == "iptables":
         yield "  bytes", lambda c: f"{c.bytes_sent:,.0f}"
     else:
-        yield "  bytes, system calls", lambda c: f"{c.bytes_sent:.0f}, {c.system_calls:.1f}"
+        yield "  most messages of one", lambda c: str(c.most_messages)
+        yield (
+            "  bytes, sends, system calls",
+            lambda c: f"{c.bytes_sent:.0f}, {c.sends:.1f}, {c.system_calls:.1f}",
+        )
     yield "  child processes", lambda c: f"{c.child_processes / c.count:g}"
 
 
@@ -154,6 +167,33 @@ _STAND_IN: tuple[_Row, ...] = (
         "  it / endpoint removed, added",
         _ratio(lambda m: m.loaded.resized.p50, lambda s: s.change_p50),
     ),
+)
+
+
+def _beside(cell: Callable[[Beside], str]) -> Callable[[Measured], str]:
+    return lambda m: cell(m.beside) if m.beside else "-"
+
+
+def _against(seconds: Callable[[Beside], float]) -> Callable[[Measured], str]:
+    return _beside(lambda b: f"{b.ipvsadm.seconds / seconds(b):.1f} x")
+
+
+_BESIDE: tuple[_Row, ...] = (
+    ("side by side: ipvsadm --restore s", _beside(lambda b: f"{b.ipvsadm.seconds:.2f}")),
+    ("  its user, system s", _beside(lambda b: _pair(b.ipvsadm.user, b.ipvsadm.system))),
+    ("  lines, bytes", _beside(lambda b: f"{b.lines:,}, {b.bytes_sent:,}")),
+    ("  our commands, one by one s", _beside(lambda b: f"{b.one_by_one:.2f}")),
+    ("  our commands s", _beside(lambda b: f"{b.commands:.2f}")),
+    ("    sends", _beside(lambda b: f"{b.sends:,}")),
+    ("  the whole mode s", _beside(lambda b: f"{b.mode:.2f}")),
+    ("    of that programs of iptables s", _beside(lambda b: f"{b.mode_programs:.2f}")),
+    ("    how many", _beside(lambda b: f"{b.mode_processes:,}")),
+    ("    netlink messages", _beside(lambda b: f"{b.mode_messages:,}")),
+    ("  pure: plans to bytes s", _beside(lambda b: f"{b.pure:.2f}")),
+    ("    of that encoding s", _beside(lambda b: f"{b.encode:.2f}")),
+    ("  peak RSS MB", _beside(lambda b: f"{b.peak_megabytes:.0f}")),
+    ("  ipvsadm / our commands", _against(lambda b: b.commands)),
+    ("  ipvsadm / the whole mode", _against(lambda b: b.mode)),
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from tests.bench.beside import Beside
 from tests.bench.cluster import Size
 from tests.bench.program import Launched, Ran
 from tests.bench.worker import Loaded, Restarted, Weighed
@@ -20,6 +21,8 @@ class Measured(msgspec.Struct):
     weighed: Weighed | None = None
     """Where the back end starts programs."""
     stand_in: StandIn | None = None
+    beside: Beside | None = None
+    """In IPVS mode."""
 
     @property
     def size(self) -> Size:

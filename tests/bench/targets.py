@@ -11,6 +11,8 @@ from tests.bench.results import Measured, Target
 
 TARGET_SIZE = Size(10_000, 10)
 """Of the nftables mode."""
+IPVS_SIZE, SMALL_IPVS_SIZE = Size(2_000, 10), Size(200, 10)
+FASTER_THAN_IPVSADM = 4
 
 
 class Peer(NamedTuple):
@@ -44,7 +46,7 @@ PEERS = {
 
 def targets(sizes: Sequence[Measured], runs: Sequence[Ran]) -> list[Target]:
     """The promises that these measurements can judge."""
-    return [*_of_nftables(sizes, runs), *_of_iptables(sizes, runs)]
+    return [*_of_nftables(sizes, runs), *_of_iptables(sizes, runs), *_of_ipvs(sizes)]
 
 
 def _of_nftables(sizes: Sequence[Measured], runs: Sequence[Ran]) -> Iterator[Target]:
@@ -81,6 +83,29 @@ def _of_iptables(sizes: Sequence[Measured], runs: Sequence[Ran]) -> Iterator[Tar
             name, change = (of.back_end, of.size), of.endpoint_change
             yield _below(*name, "one endpoint changed, p50", change, peer.change_limit, "ms")
             yield _exactly(*name, "rules written by a restart", of.restarted.load.elements)
+
+
+def _of_ipvs(sizes: Sequence[Measured]) -> Iterator[Target]:
+    found = {m.size: m for m in sizes if m.back_end == "ipvs"}
+    full, small = found.get(IPVS_SIZE), found.get(SMALL_IPVS_SIZE)
+    if full is None:
+        return
+    name = (full.back_end, full.size)
+    if full.beside:
+        ratio = full.beside.ipvsadm.seconds / full.beside.mode
+        what = "the whole mode against ipvsadm --restore"
+        limit, figure = f">= {FASTER_THAN_IPVSADM:g} times as fast", f"{ratio:.1f} times"
+        met = ratio >= FASTER_THAN_IPVSADM
+        yield Target(full.back_end, str(full.size), what, limit, figure, met=met)
+    loaded = full.loaded
+    kinds = (loaded.replaced, loaded.resized, loaded.arrived, loaded.departed)
+    yield _exactly(*name, "child processes of changes", sum(of.child_processes for of in kinds))
+    yield _exactly(*name, "written by a restart", full.restarted.load.messages)
+    if small:
+        yield _flat(full, small)
+        most = small.loaded.most_messages
+        grown = max(0, loaded.most_messages - most)
+        yield _exactly(*name, f"messages of a change more than at {small.size}", grown)
 
 
 def _flat(large: Measured, small: Measured) -> Target:

@@ -235,8 +235,8 @@ def test_a_start_with_nft_has_a_limit(size: Size, limit: float) -> None:
 
 
 def test_a_mode_that_nobody_knows_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert bench.main(["--mode", "ipvs"]) == 2
-    assert "iptables-legacy, iptables" in capsys.readouterr().err
+    assert bench.main(["--mode", "ebpf"]) == 2
+    assert "iptables-legacy, ipvs, iptables" in capsys.readouterr().err
 
 
 def test_pages_follow_the_limit_and_are_accepted_whole() -> None:

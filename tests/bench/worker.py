@@ -29,7 +29,7 @@ from tests.bench.instruments import (
     peak_megabytes,
     processor_seconds,
 )
-from tests.lab import sandbox
+from tests.lab import modes, sandbox
 
 LISTED = (Kind.SERVICE, Kind.ENDPOINT_SLICE)
 
@@ -76,12 +76,16 @@ class Changes(msgspec.Struct):
     """The whole without the kernel's part."""
     kernel_p50: float
     user: float
-    """Per change, as the next five; of the programs that write."""
+    """Per change, as those that follow; of the programs that write."""
     system: float
     messages: float
+    most_messages: int
+    """Of any one."""
     bytes_sent: float
     elements: float
     system_calls: float
+    sends: float
+    """Of these: that tell the kernel something."""
     child_processes: int
     """All together."""
 
@@ -96,6 +100,11 @@ class Loaded(msgspec.Struct):
     departed: Changes
     peak_megabytes: float
     """After the changes."""
+
+    @property
+    def most_messages(self) -> int:
+        """Of any change of one endpoint."""
+        return max(self.replaced.most_messages, self.resized.most_messages)
 
 
 class Restarted(msgspec.Struct):
@@ -133,7 +142,7 @@ class Program:
 
     def __init__(self, back_end: str, *, weighed: bool = False) -> None:
         self.watch = Stopwatch()
-        self.state = MeasuredState(self.watch)
+        self.state = MeasuredState(self.watch, modes.BACK_ENDS[back_end][0])
         self.mode = MeasuredMode(back_end, self.watch, weighed=weighed)
         self.sync = Sync(self.state, self.mode, LISTED, time.monotonic)
 
@@ -202,7 +211,7 @@ def changed(program: Program, frames: Iterable[bytes]) -> Changes:
     watch.reset()
     wholes: list[float] = []
     kernels: list[float] = []
-    messages = size = elements = 0
+    messages = most = size = elements = 0
     for frame in frames:
         lines = [(_LINE.decode(line).object.kind, line) for line in frame.splitlines()]
         before = watch.seconds["kernel"]
@@ -212,6 +221,7 @@ def changed(program: Program, frames: Iterable[bytes]) -> Changes:
         kernels.append(watch.seconds["kernel"] - before)
         report = program.mode.report
         messages += report.messages
+        most = max(most, report.messages)
         size += report.bytes_sent
         elements += report.added + report.deleted
     count = len(wholes)
@@ -226,9 +236,11 @@ def changed(program: Program, frames: Iterable[bytes]) -> Changes:
         user=watch.seconds["user"] / count * 1000,
         system=watch.seconds["system"] / count * 1000,
         messages=messages / count,
+        most_messages=most,
         bytes_sent=size / count,
         elements=elements / count,
         system_calls=watch.counts["system calls"] / count,
+        sends=watch.counts["sends"] / count,
         child_processes=watch.counts["child processes"],
     )
 
