@@ -100,9 +100,9 @@ def encode(command: Command) -> bytes:
         return head + service
     if command.real is None:
         raise ValueError(f"{command.verb.name} {command.key} has no real server")
-    real = _real(command.real)
-    if command.verb is not Verb.DELETE_REAL:
-        real += _BY_TRANSLATION + u32(_WEIGHT, command.weight) + _NO_THRESHOLDS
+    weight = None if command.verb is Verb.DELETE_REAL else command.weight
+    address, port = pack(command.real.address), command.real.port
+    real = attr(_DEST_ADDR, address) + _real(len(address), port, weight)
     return head + service + attr(_DEST | NLA_F_NESTED, real)
 
 
@@ -146,15 +146,14 @@ def _settings(command: Command) -> bytes:
     )
 
 
-@lru_cache(maxsize=65536)
-def _real(real: RealServer) -> bytes:
-    address = pack(real.address)
-    family = Family.IPV6 if len(address) == _SIZES[Family.IPV6] else Family.IPV4
-    return (
-        attr(_DEST_ADDR, address)
-        + attr(_DEST_PORT, real.port.to_bytes(2, "big"))
-        + u16(_DEST_FAMILY, ADDRESS_FAMILY[family])
-    )
+@lru_cache(maxsize=1024)
+def _real(size: int, port: int, weight: int | None) -> bytes:
+    """What is said of a real server besides its address; without a weight, only who is meant."""
+    family = Family.IPV6 if size == _SIZES[Family.IPV6] else Family.IPV4
+    said = attr(_DEST_PORT, port.to_bytes(2, "big")) + u16(_DEST_FAMILY, ADDRESS_FAMILY[family])
+    if weight is None:
+        return said
+    return said + _BY_TRANSLATION + u32(_WEIGHT, weight) + _NO_THRESHOLDS
 
 
 def decode_server(payload: bytes) -> DecodedServer | None:

@@ -220,9 +220,11 @@ class _Steps:
 
     def _make(self, key: ServerKey, wanted: Wanted) -> None:
         self._bar(key)
-        self._tell(wanted, Command(Verb.NEW_SERVER, key, wanted.server))
-        for real in wanted.reals:
-            self._tell(wanted, Command(Verb.NEW_REAL, key, real=real))
+        owner = wanted.name.service
+        self.out.commands.append(Owned(owner, Command(Verb.NEW_SERVER, key, wanted.server)))
+        self.out.commands += [
+            Owned(owner, Command(Verb.NEW_REAL, key, None, real)) for real in wanted.reals
+        ]
 
     def _alter(self, key: ServerKey, wanted: Wanted, have: HeldServer) -> None:
         if have.server != wanted.server:
