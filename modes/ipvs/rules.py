@@ -89,7 +89,9 @@ class Rules:
         kernel = self._asked()
         for family in self._abilities:
             program = self._program(node, family)
-            found = self._found.pop(family, None) or read(kernel.save(family))
+            found = self._found.pop(family, None)
+            if found is None:
+                found = read(kernel.save(family))
             changes = adopt.difference(program, found)
             if changes:
                 in_blocks = kernel.variant is Variant.NFT
