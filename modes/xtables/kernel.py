@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import functools
 import os
 import re
 import shutil
@@ -242,7 +243,12 @@ def installed(family: Family, variant: Variant) -> Programs | None:
     command = _COMMAND[family]
     for name in (f"{command}-{variant}", command):
         names = Programs(name, f"{name}-restore", f"{name}-save")
-        if all(shutil.which(program) for program in names) and _kind(names.restore) is variant:
+        where = shutil.which(names.restore)
+        if where is None or not all(shutil.which(program) for program in names):
+            continue
+        at = Path(where).stat()
+        file = (at.st_dev, at.st_ino, at.st_size, at.st_mtime_ns)
+        if _kind(names.restore, file) is variant:
             return names
     return None
 
@@ -279,8 +285,9 @@ def drops_invalid() -> bool:
         return True
 
 
-def _kind(program: str) -> Variant:
-    """Up to 1.6 there was one iptables, and it did not say which."""
+@functools.lru_cache(maxsize=32)
+def _kind(program: str, _file: tuple[int, ...]) -> Variant:
+    """Up to 1.6 there was one iptables, and it did not say which; one file says the same again."""
     said = _run([program, "--version"]).output
     return Variant.NFT if "(nf_tables)" in said else Variant.LEGACY
 

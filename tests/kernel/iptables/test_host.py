@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from endpoints.names import Family
 from modes.xtables.host import host_variant
+from modes.xtables.kernel import Programs, installed
 from modes.xtables.variant import AUTO, Variant
 from tests.kernel.iptables import others
 
@@ -55,6 +57,22 @@ def test_what_is_configured_wins() -> None:
     assert "iptables (nft) holds Service rules" in chosen.both
     with pytest.raises(ValueError, match=r"'xtables' is none of auto, legacy, nft"):
         host_variant("xtables")
+
+
+def test_each_program_is_asked_once_until_it_is_another(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked = tmp_path / "asked"
+    bare = Programs("iptables", "iptables-restore", "iptables-save")
+    for program in bare:
+        others.program(tmp_path, program, f"echo once >> {asked}; echo 'v1.8.9 (nf_tables)'\n")
+    monkeypatch.setenv("PATH", f"{tmp_path}:/nonexistent")
+    for _ in range(2):
+        assert installed(Family.IPV4, Variant.NFT) == bare
+        assert installed(Family.IPV4, Variant.LEGACY) is None
+    assert asked.read_text().split() == ["once"]
+    others.program(tmp_path, bare.restore, "echo 'v1.8.9 (legacy)'\n")
+    assert installed(Family.IPV4, Variant.LEGACY) == bare
 
 
 CANNOT = """\
