@@ -101,6 +101,9 @@ class Target:
     address: str
     port: int
     protocol: Protocol = Protocol.TCP
+    source: str = ""
+    """The address to come from; empty: whichever the kernel chooses. An SCTP socket without one
+    tells its peer all addresses of the host: with IPVS also those of all Services."""
 
     def open(self) -> socket.socket:
         """A socket of the calling thread's namespace that has begun to connect.
@@ -117,7 +120,9 @@ class Target:
             one.setsockopt(*_SCTP_TIMEOUTS, _SCTP_SOON)
         one.setsockopt(*_RECEIVE_ERRORS[topology.family_index(self.address)], 1)
         try:
-            if self.protocol is Protocol.UDP:
+            if self.source:
+                one.bind((self.source, 0))
+            elif self.protocol is Protocol.UDP:
                 _bind_to_fresh_port(one)
             with contextlib.suppress(BlockingIOError):
                 one.connect((self.address, self.port))

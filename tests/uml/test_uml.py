@@ -23,11 +23,21 @@ from tests.uml import inner, kernel
 BOOTS: Mapping[str, Mapping[str, Sequence[str]]] = {
     "stories": {
         "IPVS: the stories": ["tests/packets/test_scenarios.py", "-k=ipvs"],
+        "IPVS: chance and number": [
+            *("tests/packets/test_uniform.py", "tests/packets/test_affinity.py", "-k=ipvs"),
+        ],
+        "IPVS: everything is replaced": ["tests/packets/test_churn.py", "-k=ipvs"],
+        "IPVS: restarts": ["tests/packets/test_restart.py", "-k=ipvs and (killed or IPv4)"],
+        "IPVS: schedulers": ["tests/packets/test_ipvs_schedulers.py"],
     },
     "all else": {
         "SCTP in the lab": ["tests/lab/test_sctp.py"],
         "SCTP Services": ["tests/packets/test_scenarios.py", "-k=iptables-legacy and protocols"],
         "IPVS over netlink": ["tests/kernel/ipvs"],
+        "IPVS: what it has otherwise": ["tests/packets/test_ipvs_only.py"],
+        "IPVS: draining": ["tests/packets/test_ipvs_draining.py"],
+        "IPVS: others": ["tests/packets/test_ipvs_foreign.py"],
+        "IPVS: takeover": ["tests/packets/test_ipvs_takeover.py"],
     },
 }
 """What runs inside: the arguments of pytest, by what they are about. Two kernels at the same time,
@@ -42,7 +52,7 @@ MODULES = (
 )
 """By their names. Others are loaded by whoever needs them, as on a real node."""
 
-PATIENCE_SECONDS = 300.0
+PATIENCE_SECONDS = 500.0
 
 pytestmark = pytest.mark.skipif(bool(kernel.why_not()), reason=kernel.why_not())
 
