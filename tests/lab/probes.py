@@ -120,10 +120,8 @@ class Target:
             one.setsockopt(*_SCTP_TIMEOUTS, _SCTP_SOON)
         one.setsockopt(*_RECEIVE_ERRORS[topology.family_index(self.address)], 1)
         try:
-            if self.source:
-                one.bind((self.source, 0))
-            elif self.protocol is Protocol.UDP:
-                _bind_to_fresh_port(one)
+            if self.protocol is Protocol.UDP or self.source or _IS_USER_MODE_LINUX:
+                _bind_to_fresh_port(one, self.source)
             with contextlib.suppress(BlockingIOError):
                 one.connect((self.address, self.port))
             if self.protocol is Protocol.UDP:
@@ -137,15 +135,17 @@ class Target:
         return one
 
 
-def _bind_to_fresh_port(datagrams: socket.socket) -> None:
+def _bind_to_fresh_port(one: socket.socket, source: str) -> None:
     """Take the port that was used longest ago.
 
     Conntrack remembers a UDP flow for 30 s: a port that is used again by chance would go where the
-    rules of an earlier test sent it.
+    rules of an earlier test sent it. IPVS, which is only met in user-mode Linux, tells answers apart
+    by client and real server (ip_vs_conn_out_get): two connections from one port to two virtual
+    servers with the same real server get in each other's way, and Linux gives a port to both.
     """
     while True:
         try:
-            datagrams.bind(("", next(_FRESH_PORTS)))
+            one.bind((source, next(_FRESH_PORTS)))
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise
