@@ -152,6 +152,7 @@ def test_a_mode_that_cannot_be_cleaned_keeps_no_other_from_it(
     out: str,
     err: str,
 ) -> None:
+    modes: dict[str, type[Cleaned]]
     modes = {"nftables": Cleaned, "iptables": iptables, "ipvs": Absent}
     monkeypatch.setattr("proxy.cleanup.create", lambda name, **_: modes[name]())
     assert main(["cleanup"]) == status
