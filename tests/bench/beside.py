@@ -239,7 +239,8 @@ def _pure(node: NodeView, plans: Clustered) -> tuple[float, float]:
 
 def _timed(work: Callable[[], object]) -> float:
     """Seconds of it, with nothing remembered of the rounds before."""
-    for cache in (netlink._service, netlink._real, ipset_messages._address):
+    remembered = (netlink._service, netlink._real, ipset_messages._address, iptables._kind)
+    for cache in remembered:
         cache.cache_clear()
     began = time.perf_counter()
     work()
