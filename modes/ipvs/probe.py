@@ -83,7 +83,8 @@ def _servers(settings: ModeSettings) -> Iterator[Feature]:
 def _schedulers(ipvs: Ipvs, wanted: str) -> Feature:
     names = dict.fromkeys((*schedulers.KNOWN, wanted))
     works = [name for name in names if _works(ipvs, name)]
-    hint = "" if wanted in works else f"{wanted}: module ip_vs_{wanted}"
+    reason = f"this kernel has no such scheduler (module ip_vs_{wanted}); it has {', '.join(works)}"
+    hint = "" if wanted in works else f"--ipvs-scheduler: {wanted}: {reason}"
     return _feature("schedulers", " ".join(works) or "none", hint)
 
 
