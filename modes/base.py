@@ -29,6 +29,10 @@ class NotPermitted(EnvironmentFault):
     """The process lacks CAP_NET_ADMIN, or CAP_SYS_ADMIN where a namespace is asked for."""
 
 
+class Missing(EnvironmentFault):
+    """The kernel lacks what a mode is made of: then it holds nothing of that mode either."""
+
+
 class KernelFault(Exception):
     """The kernel refused something and no single Service is to blame.
 

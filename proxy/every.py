@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from modes.base import EnvironmentFault
+from modes.base import EnvironmentFault, Missing
 
 _T = TypeVar("_T")
 
@@ -14,7 +14,8 @@ _T = TypeVar("_T")
 def of_every(modes: Iterable[str], ask: Callable[[str], _T]) -> list[_T]:
     """What the modes answer; who cannot answer here is named on standard error.
 
-    Raises the first EnvironmentFault if none can.
+    But for those that the kernel lacks altogether: nothing of theirs is there to be told. Raises
+    the first EnvironmentFault if none can answer.
     """
     answers: list[_T] = []
     faults: dict[str, EnvironmentFault] = {}
@@ -26,7 +27,8 @@ def of_every(modes: Iterable[str], ask: Callable[[str], _T]) -> list[_T]:
     if faults and not answers:
         raise next(iter(faults.values()))
     for mode, reason in faults.items():
-        aside(f"{mode}: {reason}")
+        if not isinstance(reason, Missing):
+            aside(f"{mode}: {reason}")
     return answers
 
 

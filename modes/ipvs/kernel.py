@@ -6,7 +6,7 @@ import errno
 from collections.abc import Mapping, Sequence
 
 from endpoints.names import Family
-from modes.base import EnvironmentFault, KernelFault, NotPermitted
+from modes.base import EnvironmentFault, KernelFault, Missing, NotPermitted
 from modes.ipvs import ipset_messages as ip
 from modes.ipvs import netlink as nl
 from modes.ipvs.channel import Channel, Request, spelled
@@ -32,7 +32,8 @@ _NO_PRIVILEGE = "the kernel does not answer us: CAP_NET_ADMIN is missing (run as
 class Ipvs:
     """A connection to IPVS in the network namespace of the thread that makes it.
 
-    Raises EnvironmentFault where the kernel has no IPVS or the process no CAP_NET_ADMIN.
+    Raises Missing where the kernel has no IPVS, EnvironmentFault where the process has no
+    CAP_NET_ADMIN.
     """
 
     def __init__(self) -> None:
@@ -49,7 +50,7 @@ class Ipvs:
     def _resolve(self) -> int:
         found, end = self._channel.ask(Request(nl.GENL_ID_CTRL, 0, nl.get_family()))
         if end.error == errno.ENOENT:
-            raise EnvironmentFault(_NO_IPVS)
+            raise Missing(_NO_IPVS)
         self._check(end)
         return nl.decode_family(found[0].payload)
 

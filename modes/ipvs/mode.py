@@ -266,11 +266,12 @@ class IpvsMode:
     def _give_way(self, held: Held, goal: Goal) -> dict[ObjectName, str]:
         """Leave virtual servers of others alone, also where a Service wants the same."""
         failed: dict[ObjectName, str] = {}
-        for key in self._foreign:
+        for key in sorted(self._foreign):
             held.servers.pop(key, None)
             wanted = goal.servers.pop(key, None)
             if wanted is not None:
-                failed[wanted.name.service] = f"{key} is a virtual server of somebody else"
+                name, reason = wanted.name.service, f"{key} is a virtual server of somebody else"
+                failed[name] = "; ".join(filter(None, (failed.get(name), reason)))
             if wanted is not None or key.address in goal.addresses:
                 goal.entries[registered(key)] = FOREIGN
         return failed

@@ -14,12 +14,14 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 import pytest
 
 from modes import registry
+from modes.base import Missing
 from tests.unit.proxy.build import endpoints, node, service, together
 
 SHOP = together(service(), endpoints("10.244.1.2"), node())
@@ -121,7 +123,8 @@ def clean_kernel() -> Iterator[None]:
     yield
     for name in registry.MODES:
         mode = registry.create(name)
-        mode.cleanup()
+        with suppress(Missing):
+            mode.cleanup()
         mode.close()
 
 
