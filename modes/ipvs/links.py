@@ -9,9 +9,12 @@ thousand.
 from __future__ import annotations
 
 import errno
+import select
 import socket
 import struct
+import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from endpoints.addresses import pack, unpack
@@ -31,7 +34,16 @@ from modes.wire import (
 
 LINK = "kube-ipvs0"
 
-_NEWADDR, _DELADDR, _GETADDR = 20, 21, 22
+PATIENCE_SECONDS = 2.0
+"""For addresses of IPv6 to be of use."""
+
+_NEWADDR, _DELADDR, _GETADDR, _GETROUTE = 20, 21, 22, 26
+_IPV6_ROUTES = 0x400  # RTMGRP_IPV6_ROUTE
+_DATAGRAM = 1 << 16
+_ROUTE = struct.Struct(
+    "=BBBBBBBBI"
+)  # family, two lengths, TOS, table, protocol, scope, type, flags
+_TYPE, _LOCAL_TYPE = 7, 2
 _ADDRESS, _LOCAL, _CACHEINFO, _FLAGS = 1, 2, 6, 8
 _NODAD, _NOPREFIXROUTE = 0x02, 0x200
 _LINK_SCOPE, _HOST_SCOPE = 253, 254
@@ -99,16 +111,39 @@ class Link:
         """Make these addresses local to the host; one that the link has already is no fault.
 
         Never a source of packets to anybody else: IPv4 by the scope "host", IPv6 because they are
-        deprecated from the start (RFC 6724, rule 3). The kernel puts those to use a moment later,
-        in a thread of its own.
+        deprecated from the start (RFC 6724, rule 3). Those are put to use by a thread of the
+        kernel, which is waited for: rules that lead past IPVS must not go before.
 
         Returns the refusals, by the places of the addresses. Raises KernelFault: there is no link.
         """
         index = _index()
         if index is None:
             raise KernelFault(f"there is no link {LINK}")
+        addresses = list(addresses)
         told = [_binding(address, index) for address in addresses]
-        return _faults(self._channel.send(told), errno.EEXIST)
+        refusals = _faults(self._channel.send(told), errno.EEXIST)
+        refused = {refusal.index for refusal in refusals}
+        in_use = [a for number, a in enumerate(addresses) if ":" in a and number not in refused]
+        if in_use:
+            self._await(in_use[-1])
+        return refusals
+
+    def _await(self, address: str) -> None:
+        """Until packets to an IPv6 address stay on this host, PATIENCE_SECONDS at the most."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as news:
+            news.bind((0, _IPV6_ROUTES))
+            while not self._is_local(address):
+                if not select.select([news], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                    return
+                with suppress(OSError):  # ENOBUFS: more news than there is room for
+                    news.recv(_DATAGRAM)
+
+    def _is_local(self, address: str) -> bool:
+        packed = pack(address)
+        where = _ROUTE.pack(socket.AF_INET6, len(packed) * 8, 0, 0, 0, 0, 0, 0, 0)
+        found, _ = self._channel.ask(Request(_GETROUTE, 0, where + attr(_ADDRESS, packed)))
+        return any(_ROUTE.unpack_from(answer.payload)[_TYPE] == _LOCAL_TYPE for answer in found)
 
     def unbind(self, addresses: Iterable[str]) -> list[Refusal]:
         """Take these addresses away; one that the link does not have is no fault."""

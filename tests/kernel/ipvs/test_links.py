@@ -13,7 +13,7 @@ import pytest
 from modes.base import EnvironmentFault, KernelFault
 from modes.ipvs import links
 from modes.ipvs.links import LINK, Link, local_addresses, set_sysctls
-from tests.kernel.ipvs.programs import said, until
+from tests.kernel.ipvs.programs import said
 from tests.lab.modes import NO_IPVS
 
 WEB, DNS = "10.96.7.7", "fd00:10:96::a"
@@ -63,12 +63,20 @@ def test_addresses_are_local_although_the_link_is_down(link: Link) -> None:
     assert link.addresses() == frozenset()
     assert link.bind([WEB, DNS]) == []
     assert on(link) == {WEB, DNS}
-    until(lambda: DNS in said("ip", "-6", "route", "show", "table", "local"))
     for family, address in ((socket.AF_INET, WEB), (socket.AF_INET6, DNS)):
         with socket.create_server((address, 8080), family=family) as server:
             with socket.create_connection((address, 8080), 5) as client:
                 assert client.getsockname()[0] == address
             server.accept()[0].close()
+
+
+def test_an_address_is_of_use_as_soon_as_it_is_bound(link: Link) -> None:
+    for number in range(1, 101):
+        address = f"fd00:10:96::{number:x}"
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as one:
+            assert link.bind([address]) == []
+            one.connect((address, 53))
+            assert one.getsockname()[0] == address
 
 
 def test_addresses_are_those_of_hosts_and_no_source(link: Link) -> None:
