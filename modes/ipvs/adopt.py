@@ -2,7 +2,8 @@
 
 Our own sets say it: they were written before a virtual server was made or an address bound, and
 are cleared after it is gone, so that the answer is right whenever a headgate was killed. Where
-those sets are not there, kube-proxy's say what it left, and only that is taken over.
+those sets are not there, or kube-proxy ran after us, its own say what it left, and only that is
+taken over.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ _SERVED = (
 _SERVED_PORTS = {Protocol.TCP: Kind.NODE_PORT_TCP, Protocol.UDP: Kind.NODE_PORT_UDP}
 
 
+OURS, KUBE_PROXY = "ours", "kube-proxy's"
+
+
 class Found(msgspec.Struct):
     """Everything that the kernel holds, ours and others'."""
 
@@ -38,6 +42,17 @@ class Found(msgspec.Struct):
     sets: Mapping[SetName, FoundSet]
     addresses: AbstractSet[str]
     """Those on the link of ours."""
+    rules_of: str = ""
+    """Whose the rules are that ask the sets: OURS, KUBE_PROXY, or nobody's."""
+
+    @property
+    def is_flushed(self) -> bool:
+        """Whether somebody has emptied our sets: our rules and addresses are there."""
+        return (
+            self.rules_of == OURS
+            and bool(self.addresses)
+            and not any(of.elements for of in self.sets.values())
+        )
 
 
 class Ownership(msgspec.Struct):
@@ -55,16 +70,19 @@ def adopt(
     node_addresses: Collection[str],
     exclude_cidrs: Collection[str],
     deadlines: tuple[float, float],
+    wanted: Collection[ServerKey] = (),
 ) -> Ownership:
     """Tell ours from others'.
 
     `deadlines`: what time it is now, and until when a real server drains whose deadline nobody
-    knows, because kube-proxy made it so.
+    knows, because kube-proxy made it so. `wanted` is what Services want: ours, if the sets that
+    would say so are flushed.
     """
+    flushed = frozenset(wanted) if found.is_flushed else frozenset()
     ours = {
         key: server
         for key, server in found.servers.items()
-        if _is_ours(key, found, layout, node_addresses, exclude_cidrs)
+        if key in flushed or _is_ours(key, found, layout, node_addresses, exclude_cidrs)
     }
     entries = {
         Entry(name, element): extra
@@ -102,13 +120,16 @@ def _is_ours(
             extra.mark == key.mark
             for extra in _elements(found, Kind.LOCAL_BYPASS, key.family).values()
         )
-    registry, one = registered(key)
-    if registry in found.sets:
-        return found.sets[registry].elements.get(one, FOREIGN) != FOREIGN
+    name, one = registered(key)
+    registry = _elements(found, name.kind, key.family)
+    if one in registry or (name in found.sets and found.rules_of != KUBE_PROXY):
+        return registry.get(one, FOREIGN) != FOREIGN
     if any(contains(cidr, key.address) for cidr in exclude_cidrs):
         return False
     if any(one in _elements(found, kind, key.family) for kind in _SERVED):
         return True
+    if registry:
+        return False
     ports = _SERVED_PORTS.get(key.protocol)
     served = _elements(found, ports, key.family) if ports else {}
     return key.address in node_addresses and Element(port=key.port) in served

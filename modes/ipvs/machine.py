@@ -160,6 +160,14 @@ class Machine:
         ]
 
     def _commands(self, commands: Sequence[Owned]) -> list[Fault]:
+        """Virtual servers before the real ones of new ones: one that is refused is another's."""
+        made = {of.command.key for of in commands if of.command.verb is Verb.NEW_SERVER}
+        filling = [of for of in commands if _fills(of.command, made)]
+        faults = self._send([of for of in commands if not _fills(of.command, made)])
+        refused = {f.command.key for f in faults if f.command and f.command.key in made}
+        return faults + self._send([of for of in filling if of.command.key not in refused])
+
+    def _send(self, commands: Sequence[Owned]) -> list[Fault]:
         if not commands:
             return []
         faults = []
@@ -167,6 +175,11 @@ class Machine:
             owner, command = commands[refusal.index]
             faults.append(Fault(refusal.errno, refusal.reason, owner, command))
         return faults
+
+
+def _fills(command: Command, made: Collection[ServerKey]) -> bool:
+    """Whether it gives a new virtual server its real ones."""
+    return command.verb is Verb.NEW_REAL and command.key in made
 
 
 def _kernel_version() -> tuple[int, int]:

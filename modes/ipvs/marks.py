@@ -15,6 +15,7 @@ from endpoints.names import Family, ServicePortName
 _TAG = 0x4B
 """What the first byte of all our marks is."""
 _NUMBER_BITS = 23
+_MOST = (1 << _NUMBER_BITS) - 1
 Owner = tuple[Family, ServicePortName]
 
 
@@ -55,13 +56,18 @@ class Marks:
         """The mark of a Service port, a new one if it has none yet."""
         if owner in self._marks:
             return self._marks[owner]
-        mark = self.layout.mark(self._next)
-        while mark in self._used:
-            self._next += 1
-            mark = self.layout.mark(self._next)
+        mark = self._free()
         self._marks[owner] = mark
         self._used.add(mark)
         return mark
+
+    def _free(self) -> int:
+        """The next mark that nobody has."""
+        while True:
+            mark = self.layout.mark(self._next)
+            self._next = self._next % _MOST + 1
+            if mark not in self._used:
+                return mark
 
     def keep(self, owners: set[Owner]) -> None:
         """Forget all others."""
@@ -69,11 +75,13 @@ class Marks:
             self.forget(owner)
 
     def forget(self, owner: Owner) -> None:
-        """The Service port needs no mark any more; one that has none needs none either."""
+        """The Service port needs no mark any more; one that has none needs none either.
+
+        The mark comes back when all others have been used: connections may still go by it.
+        """
         mark = self._marks.pop(owner, None)
         if mark is not None:
             self._used.discard(mark)
-            self._next = 1
 
 
 def as_address(mark: int, family: Family) -> str:

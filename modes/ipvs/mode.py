@@ -9,9 +9,9 @@ from __future__ import annotations
 import errno
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
-from endpoints.names import ObjectName, ServicePortName
+from endpoints.names import ObjectName, Protocol, ServicePortName
 from endpoints.node import NodeView
 from endpoints.plan import ServicePlan
 from modes.base import (
@@ -29,7 +29,7 @@ from modes.base import (
 from modes.ipvs import schedulers
 from modes.ipvs.adopt import Found, Ownership, adopt
 from modes.ipvs.cleanup import clean_up
-from modes.ipvs.draining import entry
+from modes.ipvs.draining import Draining, entry
 from modes.ipvs.drift import drift
 from modes.ipvs.dump import services_in
 from modes.ipvs.fragment import NOTHING, Choice, Fragment, render
@@ -112,19 +112,20 @@ class IpvsMode:
         self._node = node
         warnings = self._rules.look()
         self._require_scheduler()
-        self._found = self._machine.observe()
+        self._found = self._observed()
         ours = self._adopted(self._found).held
         count = sum(1 + len(of.weights) for of in ours.servers.values())
-        kept = bool(ours.servers) and self._rules.are_there
-        reason = f"{len(ours.servers)} of {len(self._found.servers)} virtual servers are ours"
-        return Adopted(kept, count, reason, tuple(warnings))
+        rules = self._found.rules_of or "nobody's"
+        others = len(self._found.servers) - len(ours.servers)
+        reason = f"the rules are {rules}; {others} virtual servers of others"
+        return Adopted(bool(ours.servers), count, reason, tuple(warnings))
 
     def replace(self, services: Mapping[ObjectName, Plans]) -> ApplyReport:
         """Make the kernel hold exactly these Services, writing only what differs.
 
         Raises KernelFault.
         """
-        found = self._found or self._machine.observe()
+        found = self._found or self._observed()
         self._found = None
         adopted = self._adopted(found)
         self._foreign = set(adopted.foreign)
@@ -135,6 +136,10 @@ class IpvsMode:
         self._marks.keep({o for f in self._program.fragments.values() for o in f.marked})
         self._unknown = set()
         goal = self._program.goal()
+        if found.is_flushed:
+            adopted = self._adopted(found, goal.servers)
+            self._foreign = set(adopted.foreign)
+        _outlast(adopted.draining, goal)
         failed = self._give_way(adopted.held, goal)
         for reason in self._machine.prepare(self._settings):
             self._tell("Degraded", mode=self.name, reason=reason)
@@ -195,7 +200,7 @@ class IpvsMode:
     def verify(self) -> Drift:
         """Hold the kernel against what was applied."""
         goal = self._program.goal()
-        held = self._adopted(self._machine.observe()).held
+        held = self._adopted(self._observed()).held
         self._give_way(held, goal)
         of_servers = drift(goal, held, self._program.draining)
         of_rules = self._rules.drift()
@@ -223,12 +228,16 @@ class IpvsMode:
             raise RuntimeError("start() comes first")
         return self._node
 
-    def _adopted(self, found: Found) -> Ownership:
-        now = self._clock()
-        deadlines = (now, now + self._settings.drain_seconds)
-        return adopt(
-            found, self._layout, self._view.addresses, self._settings.exclude_cidrs, deadlines
-        )
+    def _observed(self) -> Found:
+        found = self._machine.observe()
+        found.rules_of = self._rules.whose
+        return found
+
+    def _adopted(self, found: Found, wanted: Collection[ServerKey] = ()) -> Ownership:
+        now, of = self._clock(), self._settings
+        deadlines = (now, now + of.drain_seconds)
+        local = self._view.addresses
+        return adopt(found, self._layout, local, of.exclude_cidrs, deadlines, wanted)
 
     def _rendered(self, plans: Plans) -> Fragment:
         served = (plan for plan in plans if plan.family in self._rules.families)
@@ -358,3 +367,10 @@ class IpvsMode:
                 if not draining.shares_entry(key, real):
                     change.removals.append(SetChange(SetVerb.DELETE, entry(key, real)))
         return self._machine.serve(change) + self._machine.withdraw(change)
+
+
+def _outlast(draining: Draining, goal: Goal) -> None:
+    """What drained of virtual servers with marks that no Service needs any more, goes on so."""
+    for key in draining:
+        if key.mark and key not in goal.servers:
+            goal.silent.setdefault(key, Protocol.TCP)

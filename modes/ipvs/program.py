@@ -148,6 +148,8 @@ class Program:
             {e: extra for fragment in old for e, extra in fragment.entries.items()},
         )
         goal = _goal(updates.values())
+        for name, new in updates.items():
+            goal.silent |= _outlived(self.fragments.get(name, NOTHING), new)
         shared, addresses = self._recounted(updates)
         for one, count in shared.items():
             if self._shared[one]:
@@ -320,6 +322,9 @@ class _Steps:
         ]
         self.out.removals += [SetChange(SetVerb.DELETE, one) for one in self.barred]
         self.out.removals += [SetChange(SetVerb.DELETE, bound(a)) for a in self.out.unbind]
+        # An entry has no place for the real server's port: one port may resume, another drain.
+        draining = {entry(drain.key, drain.real) for drain in self.out.drains}
+        self.out.removals = [one for one in self.out.removals if one.entry not in draining]
 
 
 def urgent_first(change: Steps) -> tuple[Steps, Steps]:
@@ -364,6 +369,21 @@ def _goal(fragments: Collection[Fragment]) -> Goal:
         goal.silent.update(fragment.silent)
         goal.entries.update(fragment.entries)
     return goal
+
+
+def _outlived(old: Fragment, new: Fragment) -> dict[ServerKey, Protocol]:
+    """Virtual servers with marks that a Service needs no more, but its connections do.
+
+    Its frontends go on, with virtual servers by address, which know nothing of those connections.
+    """
+    if new == NOTHING:
+        return {}
+    kept = new.servers.keys() | new.silent.keys()
+    return {
+        key: wanted.name.protocol
+        for key, wanted in old.servers.items()
+        if key.mark and key not in kept
+    }
 
 
 def _recount(counter: Counter[T], old: Iterable[T], new: Iterable[T]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from endpoints.names import Family
 from endpoints.node import NodeView
 from modes.base import Drift, EnvironmentFault, ModeSettings, Tell
+from modes.ipvs.adopt import KUBE_PROXY, OURS
 from modes.ipvs.chains import skeleton
 from modes.ipvs.marks import Layout
 from modes.xtables import adopt, trials
@@ -19,6 +20,9 @@ from modes.xtables.probe import abilities
 from modes.xtables.script import read
 from modes.xtables.transaction import script
 from modes.xtables.variant import Variant
+
+_ASKED = "-VIRTUAL-SERVERS "
+"""Rules of ours ask this set; kube-proxy has no such one."""
 
 
 class Rules:
@@ -46,9 +50,12 @@ class Rules:
         return any(adopt.holds_ours(f) and IPVS_FILTER not in f for f in self._found.values())
 
     @property
-    def are_there(self) -> bool:
-        """Whether our chains were found in every family."""
-        return all(IPVS_FILTER in found for found in self._found.values())
+    def whose(self) -> str:
+        """Whose the rules are that were found: OURS, KUBE_PROXY, or nobody's."""
+        filters = [found[IPVS_FILTER] for found in self._found.values() if IPVS_FILTER in found]
+        if any(_ASKED in rule for rules in filters for rule in rules):
+            return OURS
+        return KUBE_PROXY if filters else ""
 
     def look(self) -> list[str]:
         """See what is there. Returns what this host's iptables does not do, a sentence each.
