@@ -20,6 +20,7 @@ from endpoints.addresses import bracketed
 from endpoints.state import ClusterState
 from modes import registry
 from proxy import log
+from proxy.alone import alone
 from proxy.config import Config, Listener, NodePorts, asks_for_localhost, config, on_mode
 from proxy.node import AddressWatch
 from proxy.schedule import Schedule
@@ -36,6 +37,15 @@ def main(flags: argparse.Namespace) -> int:
 
 def run(wanted: Config) -> int:
     """Keep the kernel equal to the cluster until told to end; the exit status."""
+    log.setup(wanted.verbosity)
+    # Until it is, a signal ends the program as it ends any other.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    with alone(patient=not wanted.once):
+        return _run(wanted)
+
+
+def _run(wanted: Config) -> int:
+    """The same, where there is no other headgate."""
     messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
 
     def stop(number: int, _: FrameType | None) -> None:
@@ -44,7 +54,6 @@ def run(wanted: Config) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     collect_seldom()
-    log.setup(wanted.verbosity)
     chosen = registry.choose(wanted.mode, partial(registry.probe, settings=wanted.of_modes))
     with ExitStack() as stack:
         mode = registry.create(chosen, wanted.of_modes, log.warning)

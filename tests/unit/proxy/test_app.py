@@ -200,6 +200,25 @@ def test_while_the_manifests_are_missing_the_rules_stay(
     assert in_kernel() == {"shop/pay:http": ("10.244.1.2:8080",)}
 
 
+def test_two_at_once_do_not_fight(headgate: Headgate, manifests: Path, start: Start) -> None:
+    """One that shall stay waits for its turn, one that shall not is refused."""
+    headgate.until("Synced")
+    once = start("--manifests", str(manifests), "--once")
+    pid = headgate.process.pid
+    assert once.rest() == [
+        f"headgate: a headgate runs in this network namespace already (pid {pid})\n"
+    ]
+    assert once.status() == 2
+    second = start("--manifests", str(manifests))
+    assert f"pid={pid}" in second.until("Waiting for another headgate to end")
+    impatient = start("--manifests", str(manifests))
+    impatient.until("Waiting for another headgate to end")
+    impatient.process.send_signal(signal.SIGTERM)
+    assert impatient.status() == -signal.SIGTERM
+    headgate.process.kill()
+    second.until("Synced")
+
+
 def test_once_programs_and_ends(manifests: Path, start: Start) -> None:
     done = start("--manifests", str(manifests), "--once")
     assert done.status() == 0
