@@ -8,7 +8,7 @@ so the mark is ours alone from mangle PREROUTING or OUTPUT to mangle POSTROUTING
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from endpoints.names import Family, ServicePortName
 
@@ -45,11 +45,13 @@ class Layout:
 class Marks:
     """Which Service port has which mark; one keeps its mark for as long as it needs any."""
 
-    def __init__(self, layout: Layout, taken: Mapping[Owner, int]) -> None:
-        """`taken` are those that the kernel holds already."""
+    def __init__(
+        self, layout: Layout, taken: Mapping[Owner, int], held: Iterable[int] = ()
+    ) -> None:
+        """`taken` are those that somebody has; of `held` ones there are virtual servers."""
         self.layout = layout
         self._marks = dict(taken)
-        self._used = set(self._marks.values())
+        self._used = {*self._marks.values(), *held}
         self._next = 1
 
     def of(self, owner: Owner) -> int:

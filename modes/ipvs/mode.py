@@ -129,7 +129,7 @@ class IpvsMode:
         self._found = None
         adopted = self._adopted(found)
         self._foreign = set(adopted.foreign)
-        self._marks = Marks(self._layout, adopted.marks)
+        self._marks = Marks(self._layout, adopted.marks, {key.mark for key in found.servers})
         self._program = Program()
         self._program.draining = adopted.draining
         self._program.commit({name: self._rendered(plans) for name, plans in services.items()})
@@ -165,9 +165,11 @@ class IpvsMode:
         updates: dict[ObjectName, Fragment] = dict.fromkeys(delta.deletes, NOTHING)
         updates |= {name: self._rendered(plans) for name, plans in delta.upserts.items()}
         held, goal = self._program.change(updates)
-        self._look_again(updates, held, goal)
+        is_again = self._look_again(updates, held, goal)
         failed = self._give_way(held, goal)
         change = self._change(held, goal)
+        if is_again:  # one of its addresses may be what was refused
+            change.bind = sorted({*change.bind, *goal.addresses})
         old = [self._program.fragments.get(name, NOTHING).marked for name in updates]
         self._program.commit(updates)
         kept = {owner for fragment in updates.values() for owner in fragment.marked}
@@ -285,9 +287,10 @@ class IpvsMode:
                 goal.entries[registered(key)] = FOREIGN
         return failed
 
-    def _look_again(self, updates: Updates, held: Held, goal: Goal) -> None:
-        """Ask the kernel what it holds of Services that it refused something of."""
-        for name in self._unknown & updates.keys():
+    def _look_again(self, updates: Updates, held: Held, goal: Goal) -> bool:
+        """Ask what the kernel holds of Services that it refused something of, if any are here."""
+        again = self._unknown & updates.keys()
+        for name in again:
             old = self._program.fragments.get(name, NOTHING)
             for key in {*old.servers, *old.silent, *updates[name].servers, *updates[name].silent}:
                 found = self._machine.ipvs.server(key)
@@ -297,9 +300,10 @@ class IpvsMode:
                 elif key not in self._foreign:
                     weights = {real: at.weight for real, at in found.reals.items()}
                     held.servers[key] = HeldServer(found.server, weights)
-        if self._unknown & updates.keys():
+        if again:
             held.entries = {e: x for e, x in held.entries.items() if e not in goal.entries}
-            self._unknown -= updates.keys()
+            self._unknown -= again
+        return bool(again)
 
     def _change(self, held: Held, goal: Goal) -> Steps:
         seconds = self._settings.drain_seconds

@@ -112,6 +112,26 @@ def test_a_stranger_that_came_while_we_ran_gets_no_real_server_of_ours() -> None
     assert weights(kernel, [AT_VIP]) == [{"10.244.1.2:8080": 1}]
 
 
+def test_a_mark_that_lingers_is_nobody_elses() -> None:
+    """The one whose it was comes back to its connections, or another gets a mark of its own."""
+    kernel = Kernel()
+    mode = mode_on(kernel)
+    node, plans = meant("10.244.1.2", external="Local")
+    mode.start(node)
+    mode.replace(plans)
+    kernel.busy = {RealServer("10.244.1.2", 8080)}
+    _, gone = meant(external="Local")
+    mode.apply(now(gone))
+    [lingering] = marked(kernel)
+    mode = mode_on(kernel)
+    node, other = meant("10.244.1.9", external="Local", port="web")
+    mode.start(node)
+    mode.replace(other)
+    first, second = sorted(marked(kernel))
+    assert first == lingering
+    assert weights(kernel, [first, second]) == [{"10.244.1.2:8080": 0}, {"10.244.1.9:8080": 1}]
+
+
 def test_a_port_that_resumes_leaves_the_deadline_of_another() -> None:
     """The element has no place for the real server's port."""
     kernel = Kernel()
