@@ -171,7 +171,7 @@ def _ipvs(flags: Flags) -> None:
         metavar="CIDR[,CIDR]",
         action="append",
         default=[],
-        help="virtual servers with these addresses are never ours; repeatable",
+        help="virtual servers with these addresses are not taken over from kube-proxy; repeatable",
     )
     flags.boolean(
         "--ipvs-strict-arp", "answer ARP for an address only on the link that has it (MetalLB)"
