@@ -33,9 +33,14 @@ check: venv ## format, lint, types, import contracts, sizes; changes nothing
 	.venv/bin/lint-imports --no-logo
 	$(PY) tools/sizes.py $(PACKAGES)
 
+# User-mode Linux has two processors of its own, and packets that do not like to wait: it comes last,
+# alone. With ARGS=-k... one of the two may have nothing to do, which pytest says by status 5.
+tests = $(PY) -m pytest -q -rs $(1) $(ARGS) || test $$? -eq 5 -a -n "$(ARGS)"
+
 .PHONY: test
 test: packages venv check ## everything: check, then the tests with real packets (needs root)
-	$(PY) -m pytest -n $(WORKERS) -q -rs $(ARGS)
+	$(call tests,-n $(WORKERS) --ignore=tests/uml)
+	$(call tests,-o faulthandler_timeout=0 tests/uml)
 
 .PHONY: demo
 demo: packages venv ## a virtual cluster, step by step (MODE=nftables, HOLD=1 leaves a shell)

@@ -34,6 +34,7 @@ BOOTS: Mapping[str, Mapping[str, Sequence[str]]] = {
         "SCTP in the lab": ["tests/lab/test_sctp.py"],
         "SCTP Services": ["tests/packets/test_scenarios.py", "-k=iptables-legacy and protocols"],
         "IPVS over netlink": ["tests/kernel/ipvs"],
+        "IPVS: random clusters": ["tests/laws/test_packets.py", "-k=ipvs"],
         "IPVS: the bench": ["tests/bench/test_ipvs.py"],
         "IPVS: what it has otherwise": ["tests/packets/test_ipvs_only.py"],
         "IPVS: draining": ["tests/packets/test_ipvs_draining.py"],
