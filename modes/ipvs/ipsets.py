@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import msgspec
 
-from endpoints.addresses import bracketed
 from endpoints.names import Family, Protocol
 
 LONGEST_NAME = 31
@@ -215,8 +214,3 @@ def fits(found: SetSpec | None, name: SetName) -> bool:
 def at(address: str, port: int, protocol: Protocol, other: str = "") -> Element:
     """An element of an address and a port."""
     return Element(address, protocol, port, other)
-
-
-def shown(element: Element) -> str:
-    """For people: `10.96.7.7:80/TCP`."""
-    return f"{bracketed(element.address)}:{element.port}/{element.protocol}"

@@ -145,13 +145,13 @@ class IpvsMode:
             self._tell("Degraded", mode=self.name, reason=reason)
         self._machine.make_sets(self._rules.families, found, goal.entries)
         change = self._change(adopted.held, goal)
-        before = self._rules.take_over
+        is_takeover = self._rules.take_over
         faults = self._machine.admit(change)
-        if not before:
+        if not is_takeover:
             self._rules.write(self._view)
         for part in urgent_first(change):
             faults += self._machine.serve(part)
-        if before:
+        if is_takeover:
             self._rules.write(self._view)
         faults += self._machine.withdraw(change)
         return self._report(change, faults, failed)

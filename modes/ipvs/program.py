@@ -100,11 +100,6 @@ class Program:
         self._shared: Counter[Entry] = Counter()
         self._addresses: Counter[str] = Counter()
 
-    @property
-    def addresses(self) -> AbstractSet[str]:
-        """What the node holds for Services."""
-        return self._addresses.keys()
-
     def commit(self, updates: Updates) -> None:
         """Remember that the kernel was told the updates."""
         for name, new in updates.items():
