@@ -6,6 +6,7 @@ Two that write the same rules take each other's for somebody else's. A socket wi
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 from contextlib import suppress
@@ -21,15 +22,19 @@ def alone(*, patient: bool) -> socket.socket:
     """The socket that says so, to be kept open for as long as it shall be true.
 
     While another one is there: with `patient` waits until it has ended, as in a rolling update,
-    and says for whom; else raises EnvironmentFault.
+    and says for whom. Raises EnvironmentFault if another one is there and `patient` is not, or if
+    the kernel gives no such socket.
     """
     told = 0
     while True:
         mine = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             mine.bind(_NAME)
-        except OSError:
+        except OSError as fault:
             mine.close()
+            if fault.errno != errno.EADDRINUSE:
+                reason = f"no socket says that this headgate runs: {fault.strerror}"
+                raise EnvironmentFault(reason) from fault
         else:
             mine.listen()
             return mine
