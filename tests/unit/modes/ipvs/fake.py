@@ -40,6 +40,8 @@ class Kernel:
         self.foreign: set[ServerKey] = set()
         self.busy: set[RealServer] = set()
         """Real servers that have connections."""
+        self.log: list[str] = []
+        """What became reachable, in order: virtual servers, and addresses."""
         self.steps = 0
         self.watches = True
         self.stops_after: int | None = None
@@ -100,6 +102,7 @@ class Kernel:
                     return errno.EEXIST
                 assert command.server
                 self.servers[key] = FoundServer(command.server, {})
+                self.log.append(key.address)
             case Verb.DELETE_SERVER:
                 if not have:
                     return errno.ESRCH
@@ -226,6 +229,7 @@ class _Link:
     def bind(self, addresses: Iterable[str]) -> list[Refusal]:
         for address in addresses:
             self._kernel.link.add(address)
+            self._kernel.log.append(f"bound {address}")
             self._kernel.stepped()
         return []
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
+
 from endpoints.events import Upsert
 from endpoints.names import Family, ObjectName, Protocol
 from endpoints.node import Loopback, NodeSettings, NodeView
@@ -93,6 +95,33 @@ def weights(kernel: Kernel, keys: Iterable[ServerKey]) -> list[dict[str, int]]:
 
 def marked(kernel: Kernel) -> list[ServerKey]:
     return [key for key in kernel.servers if key.mark]
+
+
+def test_the_api_server_and_dns_come_first() -> None:
+    kernel, state = Kernel(), ClusterState(SETTINGS, frozenset({"127.0.0.1", "192.168.0.11"}))
+    for name, namespace, address, port in (
+        ("first", "app", "10.96.0.2", 80),
+        ("kubernetes", "default", "10.96.0.1", 443),
+        ("kube-dns", "kube-system", "10.96.0.10", 53),
+        ("last", "zoo", "10.96.0.3", 80),
+    ):
+        ports = [ServicePort(port=port, name="main", protocol=Protocol.TCP)]
+        service = build.service(name, cluster_ips=[address], ports=ports)
+        served = [EndpointPort(name="main", protocol=Protocol.TCP, port=8080)]
+        pod = build.endpoint("10.244.1.2", "node-a")
+        endpoints = build.endpoint_slice(
+            pod, name=f"{name}-1", of=name, ports=served, family="IPv4"
+        )
+        for one in (service, endpoints):
+            metadata = msgspec.structs.replace(one.metadata, namespace=namespace)
+            state.fold(Upsert(msgspec.structs.replace(one, metadata=metadata)))
+    mode = mode_on(kernel)
+    mode.start(state.node)
+    mode.replace({name: state.plans(name) for name in state.services()})
+    log = [of for of in kernel.log if of]
+    assert set(log[:2]) == {"10.96.0.1", "10.96.0.10"}
+    assert log[2:4] == ["bound 10.96.0.1", "bound 10.96.0.10"]
+    assert set(log[4:]) == {"10.96.0.2", "10.96.0.3", "bound 10.96.0.2", "bound 10.96.0.3"}
 
 
 def test_a_stranger_that_came_while_we_ran_gets_no_real_server_of_ours() -> None:
