@@ -30,7 +30,7 @@ def test_no_connection_fails_while_everything_is_replaced(lab: Lab, mode: str) -
     lab.wait_synced()
     with lab.load(*turmoil.flows()) as load:
         verdicts = Verdicts(load, forgets_datagrams=mode == "ipvs")
-        while verdicts.look() and verdicts.count < CONNECTIONS:
+        while verdicts.look() and (verdicts.count < CONNECTIONS or replacing.turns <= FEWEST_TURNS):
             known = len(daemon.lines)
             replacing.turn()
             # No pause: the next change is made as soon as the kernel has taken one.
@@ -40,6 +40,5 @@ def test_no_connection_fails_while_everything_is_replaced(lab: Lab, mode: str) -
     assert not verdicts.wrong
     assert verdicts.count >= CONNECTIONS
     assert verdicts.lost < verdicts.count / 100
-    # Enough changes to matter, and they did reach the kernel: everybody had their turn.
-    assert replacing.turns > FEWEST_TURNS
+    # The changes did reach the kernel: everybody had their turn.
     assert verdicts.reached == set(SERVING)
