@@ -37,6 +37,7 @@ class Kernel:
         self.sets: Sets = {}
         self.specs: dict[SetName, SetSpec] = {}
         self.link: set[str] = set()
+        self.unbindable: set[str] = set()
         self.foreign: set[ServerKey] = set()
         self.busy: set[RealServer] = set()
         """Real servers that have connections."""
@@ -227,11 +228,15 @@ class _Link:
         return frozenset(self._kernel.link)
 
     def bind(self, addresses: Iterable[str]) -> list[Refusal]:
-        for address in addresses:
+        refusals = []
+        for index, address in enumerate(addresses):
+            if address in self._kernel.unbindable:
+                refusals.append(Refusal(index, errno.EACCES, "Permission denied (EACCES)"))
+                continue
             self._kernel.link.add(address)
             self._kernel.log.append(f"bound {address}")
             self._kernel.stepped()
-        return []
+        return refusals
 
     def unbind(self, addresses: Iterable[str]) -> list[Refusal]:
         for address in addresses:

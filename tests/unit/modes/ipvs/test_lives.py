@@ -141,6 +141,22 @@ def test_a_stranger_that_came_while_we_ran_gets_no_real_server_of_ours() -> None
     assert weights(kernel, [AT_VIP]) == [{"10.244.1.2:8080": 1}]
 
 
+def test_an_address_that_was_refused_is_bound_when_it_can_be() -> None:
+    """As those of IPv6 are where net.ipv6.conf.all.disable_ipv6 was on."""
+    kernel = Kernel()
+    node, plans = meant("10.244.1.2")
+    mode = mode_on(kernel)
+    mode.start(node)
+    kernel.unbindable = {VIP}
+    assert "EACCES" in mode.replace(plans).failed[PAY]
+    for _ in range(2):
+        assert "EACCES" in mode.apply(now(plans)).failed[PAY]
+    assert kernel.link == {"198.51.100.20"}
+    kernel.unbindable = set()
+    assert not mode.apply(now(plans)).failed
+    assert kernel.link == {VIP, "198.51.100.20"}
+
+
 def test_a_mark_that_lingers_is_nobody_elses() -> None:
     """The one whose it was comes back to its connections, or another gets a mark of its own."""
     kernel = Kernel()
