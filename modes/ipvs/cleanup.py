@@ -6,11 +6,11 @@ from endpoints.names import Family
 from modes.base import IpvsSettings, Tell
 from modes.ipvs.adopt import adopt
 from modes.ipvs.ipsets import Kind, SetName
-from modes.ipvs.links import LINK, local_addresses
+from modes.ipvs.links import local_addresses
 from modes.ipvs.machine import Machine
 from modes.ipvs.marks import Layout
 from modes.ipvs.program import Owned, Steps
-from modes.ipvs.servers import Command, Verb
+from modes.ipvs.servers import LINK, Command, Verb
 from modes.xtables.cleanup import clean_up as clean_up_rules
 
 

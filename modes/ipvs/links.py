@@ -21,6 +21,7 @@ from endpoints.addresses import pack, unpack
 from endpoints.names import Family
 from modes.base import EnvironmentFault, KernelFault, NotPermitted
 from modes.ipvs.channel import Channel, Request
+from modes.ipvs.servers import LINK
 from modes.wire import (
     ADDRESS_FAMILY,
     FAMILY_OF,
@@ -31,8 +32,6 @@ from modes.wire import (
     attributes,
     u32,
 )
-
-LINK = "kube-ipvs0"
 
 PATIENCE_SECONDS = 2.0
 """For addresses of IPv6 to be of use."""

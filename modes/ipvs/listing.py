@@ -14,15 +14,14 @@ from endpoints.addresses import bracketed
 from endpoints.addresses import family as family_of
 from endpoints.names import Family, ObjectName, Protocol
 from endpoints.node import NodeView
-from endpoints.plan import ServicePlan
-from modes.base import IpvsSettings, ModeSettings, Plans
+from modes.base import ModeSettings, Plans
 from modes.ipvs import ipsets, schedulers
 from modes.ipvs.chains import skeleton
 from modes.ipvs.fragment import Choice, render
 from modes.ipvs.ipsets import PLAIN, Element, Entry, Extra, Kind, SetName, SetSpec
 from modes.ipvs.marks import Layout, Marks
 from modes.ipvs.program import bound
-from modes.ipvs.servers import WEIGHT, ServerKey, VirtualServer, Wanted
+from modes.ipvs.servers import LINK, WEIGHT, ServerKey, Wanted
 from modes.xtables.abilities import Abilities
 from modes.xtables.delta import Program
 from modes.xtables.listing import ListedTable, listed
@@ -31,8 +30,6 @@ from modes.xtables.listing import text as rules_text
 _PROTOCOL = {Protocol.TCP: "-t", Protocol.UDP: "-u", Protocol.SCTP: "--sctp-service"}
 _INET = {Family.IPV4: "inet", Family.IPV6: "inet6"}
 _BOUND = {Family.IPV4: "/32 dev {} scope host", Family.IPV6: "/128 dev {} preferred_lft 0"}
-LINK = "kube-ipvs0"
-"""As `links` has it, which touches the machine."""
 
 
 class ListedServer(msgspec.Struct, frozen=True):
@@ -76,7 +73,7 @@ def tables(services: Mapping[ObjectName, Plans], node: NodeView, settings: ModeS
     Services' names, in a running node in the order in which they came.
     """
     layout = Layout(settings.masquerade_bit)
-    choice = Choice(Marks(layout, {}).of, lambda plan: _server(plan, settings.ipvs))
+    choice = Choice(Marks(layout, {}).of, lambda plan: schedulers.asked(plan, settings.ipvs))
     servers: dict[ServerKey, Wanted] = {}
     entries: dict[Entry, Extra] = {}
     addresses: set[str] = set()
@@ -94,12 +91,6 @@ def tables(services: Mapping[ObjectName, Plans], node: NodeView, settings: ModeS
         tuple(sorted(addresses)),
         tuple(table for program in rules for table in listed(program)),
     )
-
-
-def _server(plan: ServicePlan, settings: IpvsSettings) -> VirtualServer:
-    scheduler = plan.scheduler or settings.scheduler
-    flags = plan.scheduler_flags or settings.scheduler_flags
-    return VirtualServer(scheduler, schedulers.bits(scheduler, flags))
 
 
 def _listed_server(key: ServerKey, wanted: Wanted) -> ListedServer:

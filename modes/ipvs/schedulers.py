@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from endpoints.plan import ServicePlan
+from modes.base import IpvsSettings
 from modes.ipvs.servers import SCHEDULER_1, SCHEDULER_2, VirtualServer
 
 KNOWN = (
@@ -21,6 +23,13 @@ _FLAGS = {
     "mh-fallback": SCHEDULER_1,
     "mh-port": SCHEDULER_2,
 }
+
+
+def asked(plan: ServicePlan, settings: IpvsSettings) -> VirtualServer:
+    """How a Service port wants to be served; where it says nothing, as the node does."""
+    scheduler = plan.scheduler or settings.scheduler
+    flags = plan.scheduler_flags or settings.scheduler_flags
+    return VirtualServer(scheduler, bits(scheduler, flags))
 
 
 def bits(scheduler: str, flags: Iterable[str]) -> int:

@@ -19,6 +19,9 @@ PERSISTENT, HASHED, ONE_PACKET, SCHEDULER_1, SCHEDULER_2 = 0x1, 0x2, 0x4, 0x8, 0
 """Flags of a virtual server. What SCHEDULER_1 and _2 mean is the scheduler's affair: sh-fallback
 and sh-port, mh-fallback and mh-port. HASHED is the kernel's own."""
 
+LINK = "kube-ipvs0"
+"""The dummy link that holds the addresses of virtual servers, by kube-proxy's name."""
+
 WEIGHT = 1
 """Of a real server that takes new connections; one with weight 0 takes none."""
 

@@ -12,7 +12,8 @@ import pytest
 
 from modes.base import EnvironmentFault, KernelFault
 from modes.ipvs import links
-from modes.ipvs.links import LINK, Link, local_addresses, set_sysctls
+from modes.ipvs.links import Link, local_addresses, set_sysctls
+from modes.ipvs.servers import LINK
 from tests.kernel.ipvs.programs import said
 from tests.lab.modes import NO_IPVS
 

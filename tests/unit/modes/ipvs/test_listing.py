@@ -9,7 +9,6 @@ from endpoints.names import Family, ObjectName, Protocol, ServicePortName
 from endpoints.node import DetectLocalMode, LocalTraffic, NodePortAddresses, NodeView
 from endpoints.plan import ServicePlan
 from modes.base import IpvsSettings, ModeSettings
-from modes.ipvs import links, listing
 from modes.ipvs.ipsets import Kind, SetName
 from modes.ipvs.listing import Listed, tables, text
 from modes.xtables.names import Table
@@ -126,7 +125,6 @@ def test_who_is_alone_and_who_shares_an_address() -> None:
     sets = {of.name: of.elements for of in made.sets}
     assert sets["KUBE-IPVS-IPS"] == ("10.96.7.7", "198.51.100.4")
     assert sets["KUBE-LOOP-BACK"] == ("10.244.1.2,tcp:8080,10.244.1.2",)
-    assert listing.LINK == links.LINK
 
 
 def test_marks_are_numbered_in_the_order_of_names() -> None:
