@@ -11,6 +11,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+import msgspec
+
 from endpoints.names import ObjectName, Protocol, ServicePortName
 from endpoints.node import NodeView
 from endpoints.plan import ServicePlan
@@ -247,12 +249,11 @@ class IpvsMode:
 
     def _server(self, plan: ServicePlan) -> VirtualServer:
         """How a Service port chooses; as the node does, where the kernel has no such scheduler."""
-        wanted = plan.scheduler or self._settings.scheduler
-        if self._refusal(wanted):
-            self._tell_once(plan, wanted)
-            wanted = self._settings.scheduler
-        flags = plan.scheduler_flags or self._settings.scheduler_flags
-        return VirtualServer(wanted, schedulers.bits(wanted, flags))
+        wanted = schedulers.asked(plan, self._settings)
+        if not self._refusal(wanted.scheduler):
+            return wanted
+        self._tell_once(plan, wanted.scheduler)
+        return schedulers.asked(msgspec.structs.replace(plan, scheduler=""), self._settings)
 
     def _tell_once(self, plan: ServicePlan, scheduler: str) -> None:
         """That a Service wants a scheduler that there is not."""
