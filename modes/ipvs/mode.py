@@ -147,7 +147,7 @@ class IpvsMode:
             self._tell("Degraded", mode=self.name, reason=reason)
         self._machine.make_sets(self._rules.families, found, goal.entries)
         change = self._change(adopted.held, goal)
-        is_takeover = self._rules.take_over
+        is_takeover = self._rules.are_of_another_mode
         faults = self._machine.admit(change)
         if not is_takeover:
             self._rules.write(self._view)

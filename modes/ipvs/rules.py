@@ -45,8 +45,8 @@ class Rules:
         return tuple(self._abilities)
 
     @property
-    def take_over(self) -> bool:
-        """Whether rules that translate addresses without IPVS are there: another mode's."""
+    def are_of_another_mode(self) -> bool:
+        """Whether the rules that were found translate addresses without IPVS."""
         return any(adopt.holds_ours(f) and IPVS_FILTER not in f for f in self._found.values())
 
     @property

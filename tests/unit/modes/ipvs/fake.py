@@ -252,7 +252,7 @@ class NoRules:
     """iptables, which the laws about servers and sets do not need."""
 
     families = tuple(Family)
-    take_over = False
+    are_of_another_mode = False
     whose = "ours"
 
     def look(self) -> list[str]:
