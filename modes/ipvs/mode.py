@@ -348,7 +348,8 @@ class IpvsMode:
                 failed[fault.owner] = f"{key} is a virtual server of somebody else"
                 self._foreign.add(key)
                 theirs = SetChange(SetVerb.ADD, registered(key), FOREIGN)
-                self._machine.withdraw(Steps(removals=[theirs]))
+                for unsaid in self._machine.admit(Steps(additions=[theirs])):
+                    raise KernelFault(f"{key} cannot be marked as theirs: {unsaid.reason}")
         elif fault.owner is None or fault.errno in {*_GONE, errno.EEXIST}:
             raise KernelFault(f"{what} was changed by somebody else: {fault.reason}")
         else:
