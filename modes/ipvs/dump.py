@@ -16,7 +16,7 @@ from endpoints.plan import TrafficPolicy
 from modes.base import DumpedFrontend, DumpedReal, DumpedServer, DumpedService, DumpedTraffic
 from modes.ipvs.adopt import Found
 from modes.ipvs.draining import entry
-from modes.ipvs.ipsets import FOREIGN, Element, Extra, Kind, SetName, at
+from modes.ipvs.ipsets import FOREIGN, NODE_PORTS, Element, Extra, Kind, SetName, at
 from modes.ipvs.marks import Layout
 from modes.ipvs.schedulers import named
 from modes.ipvs.servers import (
@@ -37,11 +37,6 @@ _AT_AN_ADDRESS = {
     Kind.LOAD_BALANCER: Kind.LOAD_BALANCER_LOCAL,
 }
 """The sets of addresses, and the one that says that the policy is Local."""
-_AT_THE_NODE = {
-    Protocol.TCP: (Kind.NODE_PORT_TCP, Kind.NODE_PORT_LOCAL_TCP),
-    Protocol.UDP: (Kind.NODE_PORT_UDP, Kind.NODE_PORT_LOCAL_UDP),
-    Protocol.SCTP: (Kind.NODE_PORT_SCTP, Kind.NODE_PORT_LOCAL_SCTP),
-}
 _REFUSING = {Kind.NO_ENDPOINTS: "KUBE-REFUSE", Kind.NO_LOCAL_ENDPOINTS: "DROP"}
 
 
@@ -173,7 +168,7 @@ class _Reader:
         for kind, local in _AT_AN_ADDRESS.items():
             if here in self._elements(kind):
                 return kind, self._said(here, local)
-        kind, local = _AT_THE_NODE[key.protocol]
+        kind, local = NODE_PORTS[key.protocol]
         if key.protocol is not Protocol.SCTP:
             here = Element(port=key.port)
         if here in self._elements(kind):
@@ -196,7 +191,7 @@ class _Reader:
         return _Reached(
             key,
             str(self._name(kind)) if kind else "",
-            kind in _AT_THE_NODE[key.protocol],
+            kind in NODE_PORTS[key.protocol],
             self._policy(key, kind, said, refusal),
             f"{self._name(refusal)} -> {_REFUSING[refusal]}" if refusal else "",
             server,

@@ -17,15 +17,9 @@ from endpoints.node import NodeView
 from endpoints.nodeports import is_loopback
 from endpoints.plan import Endpoint, Frontend, FrontendKind, ServicePlan, TrafficPolicy
 from endpoints.planning import allow_node
-from modes.ipvs.ipsets import PLAIN, Element, Entry, Extra, Kind, SetName, at
+from modes.ipvs.ipsets import NODE_PORTS, PLAIN, Element, Entry, Extra, Kind, SetName, at
 from modes.ipvs.marks import Owner
 from modes.ipvs.servers import PERSISTENT, RealServer, ServerKey, VirtualServer, Wanted
-
-_NODE_PORTS = {
-    Protocol.TCP: (Kind.NODE_PORT_TCP, Kind.NODE_PORT_LOCAL_TCP),
-    Protocol.UDP: (Kind.NODE_PORT_UDP, Kind.NODE_PORT_LOCAL_UDP),
-    Protocol.SCTP: (Kind.NODE_PORT_SCTP, Kind.NODE_PORT_LOCAL_SCTP),
-}
 
 
 class Fragment(NamedTuple):
@@ -189,7 +183,7 @@ class _Draft:
                 if is_local:
                     self._enter(Kind.LOAD_BALANCER_LOCAL, plan, here)
             case FrontendKind.NODE_PORT:
-                every, local = _NODE_PORTS[plan.name.protocol]
+                every, local = NODE_PORTS[plan.name.protocol]
                 is_hash = plan.name.protocol is Protocol.SCTP
                 port = here if is_hash else Element(port=frontend.port)
                 self._enter(every, plan, port)

@@ -72,6 +72,14 @@ class Kind(StrEnum):
     """Ours alone: real servers that take no new connections, until the element expires."""
 
 
+NODE_PORTS = {
+    Protocol.TCP: (Kind.NODE_PORT_TCP, Kind.NODE_PORT_LOCAL_TCP),
+    Protocol.UDP: (Kind.NODE_PORT_UDP, Kind.NODE_PORT_LOCAL_UDP),
+    Protocol.SCTP: (Kind.NODE_PORT_SCTP, Kind.NODE_PORT_LOCAL_SCTP),
+}
+"""The set of all NodePorts of a protocol, and that of those with policy Local."""
+
+
 class SetName(NamedTuple):
     """One set."""
 
