@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from endpoints.names import Family
+from endpoints.names import Family, Protocol
 from endpoints.node import NodeView
-from modes.ipvs.ipsets import Kind, SetName
+from modes.ipvs.ipsets import NODE_PORTS, Kind, SetName
 from modes.ipvs.marks import Layout
 from modes.xtables import names
 from modes.xtables.abilities import Abilities
@@ -50,11 +50,6 @@ from modes.xtables.rules import (
 
 _ALL_BITS = 0xFFFFFFFF
 _PING = {Family.IPV4: "icmp", Family.IPV6: "ipv6-icmp"}
-_PORTS = (
-    ("tcp", "dst", Kind.NODE_PORT_TCP, Kind.NODE_PORT_LOCAL_TCP),
-    ("udp", "dst", Kind.NODE_PORT_UDP, Kind.NODE_PORT_LOCAL_UDP),
-    ("sctp", "dst,dst", Kind.NODE_PORT_SCTP, Kind.NODE_PORT_LOCAL_SCTP),
-)
 
 
 def skeleton(node: NodeView, family: Family, abilities: Abilities, layout: Layout) -> Skeleton:
@@ -187,10 +182,11 @@ class _Builder:
 
     def node_ports(self) -> Iterator[Rule]:
         note = self._note("Kubernetes nodeport, policy Cluster")
-        for protocol, directions, every, local in _PORTS:
+        for protocol, (every, local) in NODE_PORTS.items():
+            directions = "dst,dst" if protocol is Protocol.SCTP else "dst"
             yield Rule(
                 names.MARK_MASQ,
-                protocol=protocol,
+                protocol=protocol.lower(),
                 comment=note,
                 sets=(self._in(every, directions), self._not_in(local, directions)),
             )
