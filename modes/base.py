@@ -146,6 +146,38 @@ class Drift(msgspec.Struct, frozen=True):
         return bool(self.missing or self.extra or self.different)
 
 
+class Foreign(msgspec.Struct, frozen=True):
+    """Somebody else changed what is ours in the kernel, or may have."""
+
+    what: str
+    """What, in an operator's words: `table ip headgate deleted`."""
+    author: str = ""
+    """The name of the process, as the kernel keeps it; empty where it does not tell."""
+    pid: int = 0
+    """Its process ID in the first PID namespace; 0 where the kernel does not tell."""
+
+
+class Glance(msgspec.Struct, frozen=True):
+    """What a short look at the kernel found."""
+
+    foreign: tuple[Foreign, ...] = ()
+    again_in_seconds: float | None = None
+    """When to look again; None: not at all, for a ForeignWatch hears everything."""
+
+
+class ForeignWatch(Protocol):
+    """Hears what others do to our rules, when they do it; our own changes are no news.
+
+    One thread waits, another one may close.
+    """
+
+    def wait(self) -> tuple[Foreign, ...]:
+        """Sleep until there is news; empty only after `close`. Raises OSError."""
+
+    def close(self) -> None:
+        """Wake who waits, for good."""
+
+
 class DumpedTraffic(msgspec.Struct, frozen=True):
     """What the kernel counted since it was told of a virtual server, or of a real one."""
 
@@ -257,6 +289,27 @@ class Mode(Protocol):
 
     def verify(self) -> Drift:
         """Hold the kernel against what was applied."""
+
+    def watch(self) -> ForeignWatch | None:
+        """What hears of foreign changes from now on; None where the kernel tells nobody.
+
+        Called before the first `start`, in the network namespace that is meant. Raises OSError.
+        """
+
+    def glance(self) -> Glance:
+        """Look for foreign changes of which the kernel tells nobody; the cost does not grow.
+
+        Never raises for a fault of the kernel: it tells, and asks to be called again.
+        """
+
+    def retire(self, successor: str) -> float | None:
+        """Give way to another mode, which serves everything now, and remove what is ours.
+
+        And what is kube-proxy's of the same kind. What established connections need goes when they
+        have ended. Works without `start`. Returns the seconds until it wants to be called again;
+        None: nothing is left. `successor` is the mode whose rules stay, even where both share
+        names. Raises KernelFault and EnvironmentFault.
+        """
 
     def dump(self) -> tuple[DumpedService, ...]:
         """What the kernel holds, by Service; works without `start` and without a daemon."""

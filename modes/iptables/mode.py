@@ -20,6 +20,8 @@ from modes.base import (
     Drift,
     DumpedService,
     EnvironmentFault,
+    ForeignWatch,
+    Glance,
     KernelFault,
     ModeSettings,
     Plans,
@@ -165,6 +167,19 @@ class IptablesMode:
             extra += [f"{family} {rule}" for rule in drift.extra]
             different += [f"{family} {rule}" for rule in drift.different]
         return Drift(tuple(missing), tuple(extra), tuple(different))
+
+    def watch(self) -> ForeignWatch | None:
+        """Nothing yet: foreign changes are found at the next restart."""
+        return None
+
+    def glance(self) -> Glance:
+        """As `watch`."""
+        return Glance()
+
+    def retire(self, successor: str) -> float | None:  # noqa: ARG002 (as the protocol has it)
+        """Remove what is ours; nothing lives on it."""
+        self.cleanup()
+        return None
 
     def dump(self) -> tuple[DumpedService, ...]:
         """What the kernel holds, by Service; works without `start`."""

@@ -23,6 +23,8 @@ from modes.base import (
     Drift,
     DumpedService,
     EnvironmentFault,
+    ForeignWatch,
+    Glance,
     KernelFault,
     ModeSettings,
     Plans,
@@ -213,6 +215,19 @@ class IpvsMode:
             of_servers.extra + of_rules.extra,
             of_servers.different + of_rules.different,
         )
+
+    def watch(self) -> ForeignWatch | None:
+        """Nothing yet: foreign changes are found at the next restart."""
+        return None
+
+    def glance(self) -> Glance:
+        """As `watch`."""
+        return Glance()
+
+    def retire(self, successor: str) -> float | None:  # noqa: ARG002 (as the protocol has it)
+        """Remove what is ours; nothing lives on it."""
+        self.cleanup()
+        return None
 
     def dump(self) -> tuple[DumpedService, ...]:
         """What the kernel holds, by Service; works without `start`."""

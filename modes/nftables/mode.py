@@ -12,7 +12,17 @@ from collections.abc import Collection, Mapping, Sequence
 from endpoints.names import Family, ObjectName
 from endpoints.node import NodeView
 from endpoints.nodeports import is_loopback
-from modes.base import Adopted, ApplyReport, Delta, Drift, DumpedService, KernelFault, Plans
+from modes.base import (
+    Adopted,
+    ApplyReport,
+    Delta,
+    Drift,
+    DumpedService,
+    ForeignWatch,
+    Glance,
+    KernelFault,
+    Plans,
+)
 from modes.nftables import adopt, affinity, codec, delta
 from modes.nftables import netlink as nl
 from modes.nftables.adopt import Observed
@@ -139,6 +149,19 @@ class NftablesMode:
             extra=tuple(sorted(describe(k) for k in changes.deletes - differs)),
             different=tuple(sorted(describe(k) for k in differs)),
         )
+
+    def watch(self) -> ForeignWatch | None:
+        """Nothing yet: foreign changes are found at the next restart."""
+        return None
+
+    def glance(self) -> Glance:
+        """As `watch`."""
+        return Glance()
+
+    def retire(self, successor: str) -> float | None:  # noqa: ARG002 (as the protocol has it)
+        """Remove what is ours; nothing lives on it."""
+        self.cleanup()
+        return None
 
     def dump(self) -> tuple[DumpedService, ...]:
         """What the kernel holds, by Service; works without `start`."""

@@ -23,7 +23,17 @@ from endpoints.names import ObjectName
 from endpoints.node import NodeView
 from endpoints.plan import ServicePlan
 from endpoints.state import ClusterState
-from modes.base import Adopted, ApplyReport, Delta, Drift, DumpedService, Mode, Plans
+from modes.base import (
+    Adopted,
+    ApplyReport,
+    Delta,
+    Drift,
+    DumpedService,
+    ForeignWatch,
+    Glance,
+    Mode,
+    Plans,
+)
 from modes.ipvs.machine import Machine
 from modes.ipvs.mode import IpvsMode
 from modes.nftables.kernel import Kernel
@@ -190,6 +200,18 @@ class MeasuredMode:
     def verify(self) -> Drift:
         """Hold the kernel against what was applied."""
         return self._mode.verify()
+
+    def watch(self) -> ForeignWatch | None:
+        """What hears of foreign changes."""
+        return self._mode.watch()
+
+    def glance(self) -> Glance:
+        """Look for foreign changes."""
+        return self._mode.glance()
+
+    def retire(self, successor: str) -> float | None:
+        """Give way."""
+        return self._mode.retire(successor)
 
     def dump(self) -> tuple[DumpedService, ...]:
         """Dump, measured."""

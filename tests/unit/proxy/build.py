@@ -14,6 +14,8 @@ from modes.base import (
     Drift,
     DumpedService,
     EnvironmentFault,
+    ForeignWatch,
+    Glance,
     KernelFault,
     Plans,
 )
@@ -86,6 +88,10 @@ class MemoryMode:
         self.closed = False
         self.tending: list[float | None] = []
         """What `tend` answers, in turn; None when there is nothing more."""
+        self.glances: list[Glance] = []
+        """What `glance` answers, in turn; nothing when there is nothing more."""
+        self.drift = Drift()
+        """What `verify` answers."""
 
     def start(self, node: NodeView) -> Adopted:
         self.calls.append("start")
@@ -124,7 +130,19 @@ class MemoryMode:
         return self.tending.pop(0) if self.tending else None
 
     def verify(self) -> Drift:
-        return Drift()
+        self.calls.append("verify")
+        return self.drift
+
+    def watch(self) -> ForeignWatch | None:
+        return None
+
+    def glance(self) -> Glance:
+        self.calls.append("glance")
+        return self.glances.pop(0) if self.glances else Glance()
+
+    def retire(self, successor: str) -> float | None:
+        self.calls.append(f"retire for {successor}")
+        return None
 
     def dump(self) -> tuple[DumpedService, ...]:
         return ()
