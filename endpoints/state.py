@@ -55,6 +55,11 @@ class ClusterState:
         """This node, resolved."""
         return self._node
 
+    @property
+    def own_node(self) -> Node | None:
+        """The Node object of this node; None: there is none, as far as we were told."""
+        return self._own_node
+
     def services(self) -> Collection[ObjectName]:
         """The Services that are ours to serve."""
         return self._exposures.keys()
@@ -94,6 +99,13 @@ class ClusterState:
         node_before = self._node
         self._local_addresses = addresses
         self._node = view(self._settings, self._own_node, addresses)
+        return self._folded(Tally(), node_before)
+
+    def reconfigure(self, settings: NodeSettings) -> Folded:
+        """The operator's settings are these now; the node's name is the same."""
+        node_before = self._node
+        self._settings = settings
+        self._node = view(settings, self._own_node, self._local_addresses)
         return self._folded(Tally(), node_before)
 
     def _folded(self, tally: Tally, node_before: NodeView) -> Folded:
