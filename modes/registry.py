@@ -115,24 +115,24 @@ def lacking(features: Iterable[Feature]) -> Feature | None:
 
 
 def choose(wanted: str, ask: Callable[[str], Iterable[Feature]] = probe) -> str:
-    """The mode to use: the wanted one, for `auto` the first that is not known to fail here.
+    """The mode to use: the wanted one, for `auto` the first that works here.
 
-    `ask` tells the features of a mode; no mode is asked for that another one is preferred to. What
-    could not be tried out is no reason against a mode: a pod has no CAP_SYS_ADMIN to make a network
-    namespace for that, and a mode that starts tells what it lacks. Raises EnvironmentFault if the
-    machine cannot, and ValueError if there is no mode of that name.
+    `ask` tells the features of a mode; no mode is asked for that another one is preferred to.
+    Raises EnvironmentFault if the machine cannot or we may not ask it, and ValueError if there is
+    no mode of that name.
     """
     if wanted != AUTO:
         require(wanted)
-        missing = lacking(ask(wanted))
-        if missing is not None and missing.state == "no":
+        if missing := lacking(ask(wanted)):
             raise EnvironmentFault(_reason(missing))
         return wanted
     reasons = []
     for mode in MODES:
         missing = lacking(ask(mode))
-        if missing is None or missing.state == "unknown":
+        if missing is None:
             return mode
+        if missing.state == "unknown":
+            raise EnvironmentFault(_reason(missing))
         reasons.append(f"{mode}: {_reason(missing)}")
     raise EnvironmentFault(f"no mode works here; {'; '.join(reasons)}")
 

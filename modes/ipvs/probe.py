@@ -48,12 +48,13 @@ def features(settings: ModeSettings) -> tuple[Feature, ...]:
     """For `headgate probe`; the most telling ones first.
 
     Everything is tried in a network namespace of its own: nothing of this machine's own network
-    changes. One feature of state `unknown` where that is not permitted.
+    changes. One feature of state `unknown` where that is not permitted, as of
+    `modes.xtables.probe.untried`.
     """
     try:
         found = apart(Variant.NFT, lambda _: (*_servers(settings), *_sets(), _link()))
     except NotPermitted as fault:
-        return (Feature("ip_vs", "unknown", _MODE, str(fault)),)
+        return (probe.untried("ip_vs", _MODE, fault),)
     has_sets = all(of.state == "yes" for of in found if of.name.startswith("ipset"))
     rules = probe.features(
         _MODE,

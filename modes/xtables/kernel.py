@@ -201,7 +201,7 @@ class Kernel:
         if answer.status == 0:
             return
         table = answer.lacks_table
-        if answer.lacks_privilege or (table and not _may_administrate()):
+        if answer.lacks_privilege or (table and not may_administrate()):
             raise NotPermitted(_UNPRIVILEGED.format(f"iptables ({self.variant})"))
         if table:
             raise EnvironmentFault(f"this kernel has no table {table} of iptables (legacy)")
@@ -285,6 +285,13 @@ def drops_invalid() -> bool:
         return True
 
 
+def may_administrate() -> bool:
+    """Whether this thread has CAP_NET_ADMIN."""
+    status = Path("/proc/thread-self/status").read_text()
+    effective = re.search(r"^CapEff:\s*([0-9a-f]+)", status, re.MULTILINE)
+    return effective is not None and bool(int(effective[1], 16) >> _CAP_NET_ADMIN & 1)
+
+
 @functools.lru_cache(maxsize=32)
 def _kind(program: str, _file: tuple[int, ...]) -> Variant:
     """Up to 1.6 there was one iptables, and it did not say which; one file says the same again."""
@@ -309,12 +316,6 @@ def _run(command: Sequence[str], text: str = "", lock: Path | None = None) -> An
     except OSError as fault:
         raise EnvironmentFault(f"{command[0]} cannot be started: {fault.strerror}") from fault
     return Answer(done.returncode, done.stdout, done.stderr)
-
-
-def _may_administrate() -> bool:
-    status = Path("/proc/thread-self/status").read_text()
-    effective = re.search(r"^CapEff:\s*([0-9a-f]+)", status, re.MULTILINE)
-    return effective is not None and bool(int(effective[1], 16) >> _CAP_NET_ADMIN & 1)
 
 
 def _legacy_tables(family: Family) -> tuple[str, ...]:

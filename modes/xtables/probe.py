@@ -9,7 +9,7 @@ from modes.base import EnvironmentFault, Feature, NotPermitted
 from modes.xtables import trials
 from modes.xtables.abilities import Abilities
 from modes.xtables.host import host_variant
-from modes.xtables.kernel import Kernel, apart
+from modes.xtables.kernel import Kernel, apart, may_administrate
 from modes.xtables.trials import Trial
 from modes.xtables.variant import Variant
 
@@ -54,7 +54,8 @@ def features(
 
     Everything is tried in a network namespace of its own: nothing of this machine's own network
     changes. `prepare` makes there what the trials need. One feature of state `unknown` where that
-    is not permitted, one of state `no` where no iptables of the wanted variant works.
+    is not permitted, one of state `no` where no iptables of the wanted variant works. A pod with
+    CAP_NET_ADMIN alone can make no namespace, yet the mode works in it: then `unknown` is optional.
     """
 
     def ask(kernel: Kernel) -> tuple[Feature, ...]:
@@ -71,9 +72,17 @@ def features(
         apart(Variant.NFT, lambda _: None)  # host_variant would try in this namespace otherwise
         return apart(host_variant(wanted).variant, ask)
     except NotPermitted as fault:
-        return (Feature("iptables", "unknown", mode, str(fault)),)
+        return (untried("iptables", mode, fault),)
     except EnvironmentFault as fault:
         return (Feature("iptables", "no", mode, str(fault)),)
+
+
+def untried(name: str, mode: str, fault: NotPermitted) -> Feature:
+    """What is to be said where it may not be tried.
+
+    No reason against the mode if only the namespace to try it in could not be made.
+    """
+    return Feature(name, "unknown", mode, str(fault), optional=may_administrate())
 
 
 def _feature(mode: str, trial: Trial, *, works: bool) -> Feature:
