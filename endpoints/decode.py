@@ -15,14 +15,7 @@ import msgspec
 
 from endpoints.events import Delete, Problem, Upsert
 from endpoints.names import ObjectName
-from endpoints.objects import (
-    EndpointSlice,
-    Kind,
-    KubernetesObject,
-    Node,
-    Service,
-    name_of,
-)
+from endpoints.objects import EndpointSlice, Kind, KubernetesObject, Node, Service, name_of
 from endpoints.unreadable import Unreadable, explained, short
 from endpoints.validate import Refused, Shared, accept_node, accept_service, accept_slice
 
@@ -62,6 +55,8 @@ class Watched(msgspec.Struct, frozen=True):
     type: str
     """ADDED, MODIFIED, DELETED, BOOKMARK, ERROR, or one that is newer than this program."""
     event: Upsert | Delete | None = None
+    name: ObjectName | None = None
+    """Of the object, if it is told; known even of one that was refused."""
     resource_version: str = ""
     problem: Problem | None = None
     code: int = 0
@@ -163,13 +158,16 @@ def _require_list(found: str, meta: _ListMeta | None, kind: Kind) -> None:
         raise msgspec.ValidationError("it tells no resourceVersion")
 
 
-def decode_watch(line: bytes, kind: Kind) -> Watched:
-    """One line of a watch of one kind. Raises msgspec.DecodeError if it is no watch event."""
+def decode_watch(line: bytes, kind: Kind, shared: Shared | None = None) -> Watched:
+    """One line of a watch of one kind. Raises msgspec.DecodeError if it is no watch event.
+
+    `shared` is common to the lines that together are a list.
+    """
     try:
         event = _LINE.decode(line)
         match event.type:
             case "ADDED" | "MODIFIED":
-                return _changed(event, kind)
+                return _changed(event, kind, shared or Shared({}))
             case "DELETED":
                 return _gone(event, kind)
             case "BOOKMARK":
@@ -289,15 +287,16 @@ def _accept(obj: KubernetesObject, shared: Shared, subject: str) -> Problem | No
     return Problem(subject, first.field, short(first.value), reason)
 
 
-def _changed(event: _WatchLine, kind: Kind) -> Watched:
+def _changed(event: _WatchLine, kind: Kind, shared: Shared) -> Watched:
     """ADDED or MODIFIED; the resource version is kept even of an object that is refused."""
     try:
         obj = _object(event.object, kind)
-        problem = _accept(obj, Shared({}), f"{kind} {name_of(obj)}")
+        problem = _accept(obj, shared, f"{kind} {name_of(obj)}")
     except Unreadable as unreadable:
         version = _loose(event.object).resource_version
-        return Watched(event.type, None, version, unreadable.problem)
-    return Watched(event.type, Upsert(obj), obj.metadata.resource_version, problem)
+        return Watched(event.type, None, unreadable.name, version, unreadable.problem)
+    version = obj.metadata.resource_version
+    return Watched(event.type, Upsert(obj), name_of(obj), version, problem)
 
 
 def _gone(event: _WatchLine, kind: Kind) -> Watched:
@@ -306,7 +305,7 @@ def _gone(event: _WatchLine, kind: Kind) -> Watched:
     name = _name(meta, kind)
     if name is None:
         raise msgspec.ValidationError("a DELETED event names no object")
-    return Watched(event.type, Delete(kind, name), meta.resource_version)
+    return Watched(event.type, Delete(kind, name), name, meta.resource_version)
 
 
 def _object(data: msgspec.Raw, kind: Kind) -> KubernetesObject:

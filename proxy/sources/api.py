@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -18,14 +18,26 @@ from endpoints.events import Replace
 from endpoints.objects import HEADLESS_LABEL, PROXY_NAME_LABEL, Kind
 from proxy import log
 from proxy.sources.base import Died, Message, Sink
-from proxy.sources.connection import Connection, Failed, Patience
+from proxy.sources.connection import Connection, Failed, Patience, Stream
 from proxy.sources.kubeconfig import ApiConfig, checked, loaded
-from proxy.sources.watch import Broken, Failure, Lines, ListFrom, Pause, Watch
+from proxy.sources.watch import (
+    Broken,
+    Failure,
+    Lines,
+    ListFrom,
+    Pause,
+    Watch,
+    WatchAll,
+    WatchFrom,
+)
 
 PAGE_LIMIT = 500
 WATCH_SECONDS = 300
 """The server is asked to end a watch after this, or up to twice this: watches that began together
 shall not end together."""
+INITIAL_SECONDS = 120.0
+"""A stream that tells what is there already, and has not come to its end by then, never will: a
+server that does not know initial events goes on with what changes."""
 STOP_SECONDS = 2.0
 """How long `stop` waits for a thread that is just connecting; such a thread says nothing more."""
 
@@ -34,7 +46,7 @@ PATHS: Mapping[Kind, str] = {
     Kind.ENDPOINT_SLICE: "/apis/discovery.k8s.io/v1/endpointslices",
     Kind.NODE: "/api/v1/nodes",
 }
-"""What is listed and watched; deploy/rbac.yaml allows just this."""
+"""What is listed and watched; deploy/base/rbac.yaml allows just this."""
 _SERVED = f"!{PROXY_NAME_LABEL},!{HEADLESS_LABEL}"
 """Services of other proxies, and headless ones, are not even sent (REFERENCE A.2)."""
 
@@ -101,7 +113,7 @@ class ApiSource:
         if isinstance(watch.request, ListFrom):
             pause = self._list(watch, watch.request.continue_token)
         else:
-            pause = self._follow(watch, watch.request.resource_version)
+            pause = self._follow(watch, watch.request)
         if pause.outage and not self._stopped.is_set():
             self._outages.begun(watch.kind, pause.outage)
         return pause
@@ -114,42 +126,61 @@ class ApiSource:
             messages = watch.page(self._connection.get(PATHS[watch.kind], query))
         except (Failed, Broken) as error:
             return watch.failed(error.failure)
-        for message in messages:
-            if isinstance(message, Replace):
-                log.info("Listed", v=2, kind=watch.kind, objects=len(message.objects))
-            self._put(message)
+        self._tell(messages)
         return Pause(0.0)
 
-    def _follow(self, watch: Watch, version: str) -> Pause:
-        clock = self._timing.clock
-        seconds = WATCH_SECONDS * (1 + self._timing.random())
-        query = self._selectors(watch.kind) | {
-            "watch": "true",
-            "allowWatchBookmarks": "true",
-            "resourceVersion": version,
-            "timeoutSeconds": str(int(seconds)),
-        }
+    def _follow(self, watch: Watch, request: WatchAll | WatchFrom) -> Pause:
         began: float | None = None
         failure: Failure | None = None
+        query = self._query(watch.kind, request)
         try:
-            with self._connection.stream(PATHS[watch.kind], query) as chunks:
-                began = clock()
-                self._follows(watch)
-                lines = Lines()
-                for chunk in chunks:
-                    for line in lines.feed(chunk):
-                        for message in watch.line(line):
-                            self._put(message)
-                    self._follows(watch)
+            with self._connection.stream(PATHS[watch.kind], query) as stream:
+                began = self._timing.clock()
+                watch.opened()
+                self._read(watch, stream, began)
         except (Failed, Broken) as error:
             if began is None:
                 return watch.failed(error.failure)
             failure = error.failure
-        pause = watch.ended(clock() - began, failure)
+        pause = watch.ended(self._timing.clock() - began, failure)
         if not self._stopped.is_set():
-            event = "Listing again" if isinstance(watch.request, ListFrom) else "Resuming"
+            event = "Resuming" if isinstance(watch.request, WatchFrom) else "Listing again"
             log.info(event, v=2, kind=watch.kind, reason=failure or "the watch has ended")
         return pause
+
+    def _read(self, watch: Watch, stream: Stream, began: float) -> None:
+        """Tell what the stream tells, until it ends. Raises Failed and Broken."""
+        lines = Lines()
+        patience = self._timing.patience
+        if watch.initial:
+            stream.wait(patience.answer_seconds)
+        self._follows(watch)
+        for chunk in stream:
+            was_initial = watch.initial
+            for line in lines.feed(chunk):
+                self._tell(watch.line(line))
+            if was_initial and not watch.initial:
+                stream.wait(patience.watch_seconds)
+            elif was_initial and self._timing.clock() - began > INITIAL_SECONDS:
+                raise Broken(Failure("what is there already takes too long", is_silence=True))
+            self._follows(watch)
+
+    def _query(self, kind: Kind, request: WatchAll | WatchFrom) -> dict[str, str]:
+        seconds = WATCH_SECONDS * (1 + self._timing.random())
+        query = self._selectors(kind) | {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(int(seconds)),
+        }
+        if isinstance(request, WatchFrom):
+            return query | {"resourceVersion": request.resource_version}
+        return query | {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
+
+    def _tell(self, messages: Sequence[Message]) -> None:
+        for message in messages:
+            if isinstance(message, Replace):
+                log.info("Listed", v=2, kind=message.kind, objects=len(message.objects))
+            self._put(message)
 
     def _follows(self, watch: Watch) -> None:
         if watch.steady:

@@ -71,6 +71,23 @@ class Failed(Exception):
         self.failure = failure
 
 
+class Stream:
+    """The chunks of an answer, as they come."""
+
+    def __init__(self, response: urllib3.BaseHTTPResponse) -> None:
+        self._response = response
+
+    def wait(self, seconds: float) -> None:
+        """From now on the server may be silent for so long."""
+        # A server that closes afterwards (HTTP/1.0, a proxy) has taken the socket away already.
+        if (stream := getattr(self._response.connection, "sock", None)) is not None:
+            stream.settimeout(seconds)
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Each chunk, of at most 64 KiB."""
+        return iter(lambda: self._response.read1(_CHUNK), b"")
+
+
 class Connection:
     """The API server, for any number of threads. Nothing is sent before the first request."""
 
@@ -92,13 +109,12 @@ class Connection:
             return response.read()
 
     @contextmanager
-    def stream(self, path: str, query: Mapping[str, str]) -> Iterator[Iterator[bytes]]:
-        """The chunks of an answer with status 200, as they come. Raises Failed, inside too."""
+    def stream(self, path: str, query: Mapping[str, str]) -> Iterator[Stream]:
+        """An answer with status 200 that goes on as long as it likes. Raises Failed, inside too."""
         with self._answer(path, query) as response:
-            # A server that closes afterwards (HTTP/1.0, a proxy) has taken the socket away already.
-            if (stream := getattr(response.connection, "sock", None)) is not None:
-                stream.settimeout(self._patience.watch_seconds)
-            yield iter(lambda: response.read1(_CHUNK), b"")
+            stream = Stream(response)
+            stream.wait(self._patience.watch_seconds)
+            yield stream
 
     def close(self) -> None:
         """End every request of every thread; none is answered from now on."""

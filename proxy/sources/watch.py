@@ -1,8 +1,9 @@
 """What to ask the API server next, and how long to wait before? Pure.
 
-One `Watch` follows one kind: it lists page by page, watches from there, resumes after a cut and
-lists again when the server has forgotten where we were. It knows no sockets and no clock; who
-drives it (`proxy.sources.api`) sends the requests and tells what came of them.
+One `Watch` follows one kind: it asks for a stream that begins with all there is, resumes after a
+cut and begins again when the server has forgotten where we were. A server that knows no such stream
+is listed page by page instead. It knows no sockets and no clock; who drives it
+(`proxy.sources.api`) sends the requests and tells what came of them.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from collections.abc import Callable
 
 import msgspec
 
-from endpoints.decode import decode_list, decode_watch
+from endpoints.decode import Watched, decode_list, decode_watch
 from endpoints.events import Delete, Problem, Replace, Upsert
 from endpoints.names import ObjectName
-from endpoints.objects import Kind, KubernetesObject
+from endpoints.objects import Kind, KubernetesObject, name_of
+from endpoints.validate import Shared
+from proxy.sources.versions import Versions
 
 BASE_SECONDS = 0.5
 CAP_SECONDS = 30.0
@@ -25,6 +28,15 @@ _TRANSIENT = frozenset({0, 401, 403, 429, 500, 502, 503})
 """After these the same request may succeed later; 0 is no answer at all. After any other, and any
 ERROR in a stream, only a new list is sure to be right: 410 when the server has compacted away our
 resource version, 400 when a continue token makes no sense to it."""
+_NO_SUCH_STREAM = frozenset({400, 422})
+"""What a server answers that does not know initial events, or has the feature switched off."""
+_INITIAL_TRIES = 3
+"""After so many streams whose initial events did not come to an end, pages may do better."""
+_LISTS_TO_BELIEVE = 3
+"""So many in a row from the past, and the server was restored from a backup: that is all there is.
+One may come from a server that lags behind the others."""
+_STALE_EVENTS = 16
+"""More than these in a row tell nothing new: then only a list can say who is right."""
 _SHORT_STREAMS = 3
 """More than these in a row are worth a word: something between us and the server ends them."""
 _SILENT_STREAMS = 2
@@ -36,6 +48,10 @@ class ListFrom(msgspec.Struct, frozen=True):
     """Ask for a page of the list: the first if the token is empty."""
 
     continue_token: str = ""
+
+
+class WatchAll(msgspec.Struct, frozen=True):
+    """Ask for a stream that begins with all there is (WatchList, KEP-3157)."""
 
 
 class WatchFrom(msgspec.Struct, frozen=True):
@@ -114,20 +130,26 @@ class Watch:
     """The course of one kind, from the first list on.
 
     `request` says what to ask next; then exactly one of these happens: `page` for the answer to a
-    list, `failed` for a request that failed or was refused; for a stream `line` for each of its
-    lines and `ended` at its end. The messages that come back are for the queue, in this order.
+    list, `failed` for a request that failed or was refused; for a stream `opened`, `line` for each
+    of its lines and `ended` at its end. The messages that come back are for the queue, in this
+    order. What is older than what was told before is not told.
     """
 
     def __init__(self, kind: Kind, random: Callable[[], float]) -> None:
         self.kind = kind
-        self.request: ListFrom | WatchFrom = ListFrom()
+        self.request: ListFrom | WatchAll | WatchFrom = WatchAll()
+        self.initial = False
+        """Whether the stream that is open has not told yet all there is."""
+        self._in_pages = False
         self._backoff = Backoff(random)
-        self._objects: list[KubernetesObject] = []
-        self._unreadable: set[ObjectName] = set()
-        self._problems: list[Problem] = []
+        self._versions = Versions()
+        self._gather = _Gather()
+        self._doubts = 0
         self._progress = False
+        self._stale_events = 0
         self._short_streams = 0
         self._silent_streams = 0
+        self._unfinished_streams = 0
 
     @property
     def steady(self) -> bool:
@@ -138,52 +160,54 @@ class Watch:
         """A page has come; the last one completes the list.
 
         A list is one `Replace`, however many pages it came in and whatever was known before.
-        Raises Broken if this is no list: then `failed` is due.
+        Raises Broken if this is no list, or one from the past: then `failed` is due.
         """
         try:
             page = decode_list(body, self.kind)
         except msgspec.DecodeError as error:
             raise Broken(Failure(f"the answer is no list: {error}")) from error
-        self._objects += page.objects
-        self._unreadable |= page.unreadable
-        self._problems += page.problems
+        for obj in page.objects:
+            self._gather.add(name_of(obj), obj)
+        self._gather.unreadable |= page.unreadable
+        self._gather.problems += page.problems
         if page.continue_token:
             self.request = ListFrom(page.continue_token)
             return []
-        replace = Replace(self.kind, tuple(self._objects), frozenset(self._unreadable))
-        messages: list[Replace | Problem] = [replace, *self._problems]
-        self._list_again()
-        self.request = WatchFrom(page.resource_version)
-        return messages
+        return self._complete(page.resource_version)
 
-    def line(self, line: bytes) -> list[Upsert | Delete | Problem]:
+    def opened(self) -> None:
+        """The stream that was asked for begins."""
+        self.initial = isinstance(self.request, WatchAll)
+
+    def line(self, line: bytes) -> list[Upsert | Delete | Replace | Problem]:
         """A line of the stream has come.
 
-        Raises Broken if it is no event, or the server's word that it cannot go on: then the stream
-        is to be closed, and `ended` is due.
+        Raises Broken if it is no event, the server's word that it cannot go on, or nothing that
+        could follow what came before: then the stream is to be closed, and `ended` is due.
         """
         try:
-            watched = decode_watch(line, self.kind)
+            watched = decode_watch(line, self.kind, self._gather.shared if self.initial else None)
         except msgspec.DecodeError as error:
-            self._list_again()
-            raise Broken(Failure(f"a line of the watch is no event: {error}")) from error
+            raise self._broken(f"a line of the watch is no event: {error}") from error
         if watched.type == "ERROR":
-            self._list_again()
-            raise Broken(Failure(watched.message or "an error in the watch", watched.code))
-        if watched.resource_version:
-            self.request = WatchFrom(watched.resource_version)
-        self._progress |= watched.type != "BOOKMARK"
+            raise self._broken(watched.message or "an error in the watch", watched.code)
+        if self.initial:
+            return list(self._initially(watched))
         self._short_streams = self._silent_streams = 0
-        return [item for item in (watched.event, watched.problem) if item is not None]
+        return list(self._changed(watched))
 
     def ended(self, lasted_seconds: float, failure: Failure | None = None) -> Pause:
         """The stream has ended, in good order or by a failure in its middle."""
-        healthy = lasted_seconds >= HEALTHY_SECONDS
+        is_silence = failure is not None and failure.is_silence
+        initial, self.initial = self.initial, False
+        if initial:
+            self._unfinished(for_good=is_silence)
+        healthy = lasted_seconds >= HEALTHY_SECONDS and not (initial or self._doubts)
         if healthy or self._progress:
             self._backoff.reset()
         self._short_streams = 0 if healthy or self._progress else self._short_streams + 1
         self._progress = False
-        if failure is not None and failure.is_silence:
+        if is_silence and not initial:
             self._silent_streams += 1
             if self._silent_streams >= _SILENT_STREAMS:
                 self._silent_streams = 0
@@ -192,12 +216,18 @@ class Watch:
         failures_before, seconds = self._backoff.failures, self._backoff.next()
         if failures_before == 0 and (healthy or expired):
             return Pause(0.0)
-        if self.steady:
-            return Pause(seconds)
-        return Pause(seconds, f"watches end at once: {failure or 'closed by the server'}")
+        reason = str(failure or "closed by the server")
+        if self._doubts:
+            return Pause(seconds, reason)
+        return Pause(seconds, "" if self.steady else f"watches end at once: {reason}")
 
     def failed(self, failure: Failure) -> Pause:
         """The request was not answered, was refused, or was answered with nonsense."""
+        refused = isinstance(self.request, WatchAll) and failure.code not in _TRANSIENT
+        if refused:
+            self._unfinished(for_good=failure.code in _NO_SUCH_STREAM)
+            if self._in_pages:
+                return Pause(0.0)
         if failure.code not in _TRANSIENT:
             self._list_again()
         failures_before, seconds = self._backoff.failures, self._backoff.next()
@@ -206,6 +236,95 @@ class Watch:
         wanted = min(failure.retry_after_seconds, CAP_SECONDS)
         return Pause(max(seconds, wanted), str(failure))
 
+    def _initially(self, watched: Watched) -> list[Replace | Problem]:
+        """Before the end of the initial events, changes of what was told may come between them."""
+        if watched.initial_events_end and watched.resource_version not in ("", "0"):
+            self.initial = False
+            return self._complete(watched.resource_version)
+        if watched.type == "BOOKMARK":
+            # No other bookmark comes before the end, except where initial events are not known.
+            self._unfinished(for_good=True)
+            raise Broken(Failure("the server does not say where what is there already ends"))
+        self._gather.change(watched)
+        return []
+
+    def _changed(self, watched: Watched) -> list[Upsert | Delete | Problem]:
+        version, gone = watched.resource_version, isinstance(watched.event, Delete)
+        is_bookmark = watched.type == "BOOKMARK"
+        if is_bookmark and self._versions.is_past(version):
+            raise self._broken(f"the watch went back to resourceVersion {version}")
+        if watched.name and not self._versions.admit(watched.name, version, gone=gone):
+            self._stale_events += 1
+            if self._stale_events > _STALE_EVENTS:
+                raise self._broken("the watch tells only what was known")
+            return []
+        if version and self._versions.advance(version):
+            self.request = WatchFrom(version)
+        self._progress |= not is_bookmark
+        self._stale_events = 0
+        return [item for item in (watched.event, watched.problem) if item is not None]
+
+    def _complete(self, version: str) -> list[Replace | Problem]:
+        """This is all there is, as of this version. Raises Broken if it is from the past."""
+        gather = self._gather
+        gather.versions.begin(version)
+        self._unfinished_streams = self._stale_events = 0
+        behind = gather.versions.behind(self._versions)
+        self._list_again()
+        if behind and self._doubts + 1 < _LISTS_TO_BELIEVE:
+            self._doubts += 1
+            raise Broken(Failure(f"a list from the past: {behind}"))
+        if not behind:
+            gather.versions.keep(gather.unreadable, self._versions)
+        self._doubts = 0
+        self._versions = gather.versions
+        self.request = WatchFrom(version)
+        replace = Replace(self.kind, tuple(gather.objects.values()), frozenset(gather.unreadable))
+        return [replace, *gather.problems]
+
+    def _unfinished(self, *, for_good: bool) -> None:
+        """A stream did not come to the end of its initial events; begin anew."""
+        self._unfinished_streams += 1
+        self._in_pages |= for_good or self._unfinished_streams >= _INITIAL_TRIES
+        self._list_again()
+
+    def _broken(self, reason: str, code: int = 0) -> Broken:
+        self._list_again()
+        return Broken(Failure(reason, code))
+
     def _list_again(self) -> None:
-        self.request = ListFrom()
-        self._objects, self._unreadable, self._problems = [], set(), []
+        self.request = ListFrom() if self._in_pages else WatchAll()
+        self._stale_events = 0
+        self._gather = _Gather()
+
+
+class _Gather:
+    """What a list has told so far."""
+
+    def __init__(self) -> None:
+        self.objects: dict[ObjectName, KubernetesObject] = {}
+        self.unreadable: set[ObjectName] = set()
+        self.problems: list[Problem] = []
+        self.versions = Versions()
+        self.shared = Shared({})
+
+    def add(self, name: ObjectName, obj: KubernetesObject) -> None:
+        """An object is there."""
+        if self.versions.admit(name, obj.metadata.resource_version):
+            self.objects[name] = obj
+            self.unreadable.discard(name)
+
+    def change(self, watched: Watched) -> None:
+        """An event is one of the initial ones, or came between them."""
+        name, gone = watched.name, isinstance(watched.event, Delete)
+        if name and not self.versions.admit(name, watched.resource_version, gone=gone):
+            return
+        if name:
+            self.objects.pop(name, None)
+            self.unreadable.discard(name)
+            if isinstance(watched.event, Upsert):
+                self.objects[name] = watched.event.object
+            elif not gone:
+                self.unreadable.add(name)
+        if watched.problem is not None:
+            self.problems.append(watched.problem)

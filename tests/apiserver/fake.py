@@ -103,6 +103,8 @@ class FakeApiServer:
         self.bookmark_seconds = bookmark_seconds
         self.token = token
         """Who sends another one is answered 401; empty: everyone is served."""
+        self.knows_initial_events = True
+        """False: as a server that is older than they are, and skips parameters it does not know."""
         self.stopping = False
         self.headers: dict[str, str] = {}
         self.client_context: ssl.SSLContext | None = None
@@ -223,7 +225,7 @@ def page(store: Store, query: Query) -> bytes:
 def watch(api: FakeApiServer, query: Query) -> Iterator[Event]:
     """The events of a watch, until it ends. Raises Refusal before the first."""
     version = query.parameters.get("resourceVersion", "")
-    initial = query.is_true("sendInitialEvents")
+    initial = query.is_true("sendInitialEvents") and api.knows_initial_events
     if initial and query.parameters.get("resourceVersionMatch") != "NotOlderThan":
         message = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
         raise Refusal(422, "Invalid", message)

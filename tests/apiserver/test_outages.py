@@ -144,7 +144,8 @@ def test_an_answer_that_is_cut_is_asked_for_again(
     fake: FakeApiServer, relay: Wire, log: Log
 ) -> None:
     a_cluster(fake)
-    relay.interpose(Fault(cut_after=50), of_services)
+    relay.pages_only = True
+    relay.interpose(Fault(cut_after=50), lambda r: of_services(r) and not r.is_watch)
     with Follower(ApiSource(config(relay.url), EAGER)) as follower:
         assert log.next().endswith("reason=cut in the middle of an answer")
         follower.agrees(fake)
@@ -171,7 +172,7 @@ def test_a_refusal_is_quoted_once(
         assert log.next().endswith(f"reason={words}")
         follower.agrees(fake)
         assert "serves us again" in log.next()
-    assert sum(of_services(request) for request in relay.requests) == 5
+    assert sum(of_services(request) for request in relay.requests) == 4
     assert log.silent()
 
 
@@ -205,8 +206,8 @@ def test_a_watch_that_says_nothing_is_resumed_once_and_then_listed_again(
     a_cluster(fake)
     with Follower(ApiSource(config(relay.url), IMPATIENT)) as follower:
         follower.until(lambda: follower.replaced(Kind.SERVICE) == 2)
-    asked = [request.is_watch for request in relay.requests if of_services(request)]
-    assert asked[:4] == [False, True, True, False]
+    asked = [request.is_initial for request in relay.requests if of_services(request)]
+    assert asked[:3] == [True, False, True]
 
 
 def test_a_server_that_was_restored_from_a_backup_is_listed_again(

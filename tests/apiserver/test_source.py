@@ -24,11 +24,11 @@ def lists(wire: Wire) -> list[Request]:
 
 
 def watches(wire: Wire) -> list[Request]:
-    return [r for r in wire.requests if r.path.endswith("services") and r.is_watch]
+    return [r for r in wire.requests if a_service_is_watched(r)]
 
 
 def a_service_is_watched(request: Request) -> bool:
-    return request.is_watch and request.path.endswith("services")
+    return request.is_watch and request.path.endswith("services") and not request.is_initial
 
 
 def a_cluster(server: ApiServer) -> None:
@@ -63,6 +63,7 @@ def test_a_long_list_comes_in_pages_and_is_one_replacement(
     server: ApiServer, wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api, "PAGE_LIMIT", 2)
+    wire.pages_only = True
     a_cluster(server)
     with Follower(source(wire)) as follower:
         follower.agrees(server)
@@ -100,12 +101,13 @@ def test_a_watch_that_is_cut_goes_on_where_it_was(server: ApiServer, wire: Wire)
         changes(server)
         follower.agrees(server)
     assert [follower.replaced(kind) for kind in Kind] == [1, 1, 1]
-    assert watches(wire)[1].query["resourceVersion"] == version
+    assert watches(wire)[0].query["resourceVersion"] == version
 
 
 @pytest.mark.parametrize("length", [1, 40, 400])
 def test_a_line_that_is_cut_short_is_sent_again(server: ApiServer, wire: Wire, length: int) -> None:
     a_cluster(server)
+    wire.pages_only = True
     wire.interpose(Fault(cut_after=length), a_service_is_watched)
     with Follower(source(wire)) as follower:
         follower.agrees(server)
@@ -151,6 +153,7 @@ def test_nothing_is_forgotten_when_the_server_has_forgotten_where_we_were(
 
 
 def test_a_watch_that_is_refused_as_too_old_is_a_new_list(server: ApiServer, wire: Wire) -> None:
+    wire.pages_only = True
     a_cluster(server)
     wire.interpose(Fault(status=410), a_service_is_watched)
     with Follower(source(wire)) as follower:
@@ -163,6 +166,7 @@ def test_a_list_that_expires_half_read_begins_again(
     server: ApiServer, wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api, "PAGE_LIMIT", 2)
+    wire.pages_only = True
     a_cluster(server)
 
     def second_page(request: Request) -> bool:
@@ -176,6 +180,7 @@ def test_a_list_that_expires_half_read_begins_again(
 
 
 def test_a_line_of_nonsense_is_a_new_list(server: ApiServer, wire: Wire) -> None:
+    wire.pages_only = True
     a_cluster(server)
     nonsense = Fault(alter=lambda _: b"<html>gateway</html>\n")
     wire.interpose(nonsense, a_service_is_watched)
@@ -187,6 +192,7 @@ def test_a_line_of_nonsense_is_a_new_list(server: ApiServer, wire: Wire) -> None
 
 
 def test_an_answer_of_nonsense_is_asked_for_again(server: ApiServer, wire: Wire) -> None:
+    wire.pages_only = True
     a_cluster(server)
     page = Fault(status=200, body=b"<html>welcome</html>")
     wire.interpose(page, lambda request: request.path.endswith("nodes"), times=2)

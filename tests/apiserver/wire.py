@@ -37,6 +37,11 @@ class Request:
     def is_watch(self) -> bool:
         return self.query.get("watch") == "true"
 
+    @property
+    def is_initial(self) -> bool:
+        """Whether a stream is to begin with all there is."""
+        return self.query.get("sendInitialEvents") == "true"
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -52,6 +57,8 @@ class Fault:
     """Cut the connection after so many bytes of the body."""
     alter: Callable[[bytes], bytes] | None = None
     """Applied to each part of the body."""
+    piece: int = 0
+    """Pass the body on in pieces of so many bytes."""
 
 
 Matches = Callable[[Request], bool]
@@ -63,6 +70,8 @@ class Wire:
     def __init__(self, upstream: Upstream) -> None:
         self.upstream = upstream
         self.requests: list[Request] = []
+        self.pages_only = False
+        """As a server where the feature WatchList is switched off."""
         self._faults: list[tuple[Matches, Fault]] = []
         self._lock = threading.Condition()
         self._sockets: set[socket.socket] = set()
@@ -130,6 +139,8 @@ class Wire:
                 if matches(request):
                     del self._faults[index]
                     return fault
+        if self.pages_only and request.is_initial:
+            return Fault(status=422, body=b'{"message": "sendInitialEvents is forbidden"}')
         return Fault()
 
     @contextlib.contextmanager
@@ -201,8 +212,10 @@ class _Relay(BaseHTTPRequestHandler):
             if remaining is not None:
                 passed = passed[:remaining]
                 remaining -= len(passed)
-            if passed:
-                self.wfile.write(b"%x\r\n%b\r\n" % (len(passed), passed))
+            step = fault.piece or len(passed) or 1
+            for start in range(0, len(passed), step):
+                part = passed[start : start + step]
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(part), part))
             if remaining == 0:
                 self.connection.shutdown(socket.SHUT_RDWR)
                 return

@@ -23,6 +23,7 @@ from proxy.sources.watch import (
     ListFrom,
     Pause,
     Watch,
+    WatchAll,
     WatchFrom,
 )
 
@@ -31,8 +32,15 @@ GONE = Failure("too old resource version", 410)
 SILENCE = Failure("no answer in time", is_silence=True)
 
 
-def watch() -> Watch:
+def fresh() -> Watch:
     return Watch(Kind.SERVICE, lambda: 0.0)
+
+
+def watch() -> Watch:
+    """Of a server that has no initial events."""
+    found = fresh()
+    assert found.failed(Failure("sendInitialEvents is forbidden", 422)) == Pause(0.0)
+    return found
 
 
 def item(name: str, version: int = 1, **spec: Any) -> dict[str, Any]:
@@ -48,7 +56,7 @@ def line(kind: str, obj: object) -> bytes:
     return json.dumps({"type": kind, "object": obj}).encode()
 
 
-def asks(following: Watch) -> ListFrom | WatchFrom:
+def asks(following: Watch) -> ListFrom | WatchAll | WatchFrom:
     return following.request
 
 
