@@ -1,0 +1,70 @@
+"""Are the kernel's settings of connection tracking as they should be?
+
+Timeouts belong to the network namespace; the size of the table is that of the whole machine, and
+only its first network namespace may set it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from conntrack.limits import MAX, Wish, buckets, wishes
+from conntrack.settings import ConntrackSettings
+
+HASH_SIZE = Path("/sys/module/nf_conntrack/parameters/hashsize")
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """What was set, and what could not be."""
+
+    written: Mapping[str, str]
+    """By the name of the sysctl, or the path of the parameter."""
+    warnings: tuple[str, ...] = ()
+    """One sentence at the most: it names everything that stays as it is."""
+
+
+def settle(
+    settings: ConntrackSettings,
+    cpus: int,
+    root: Path = Path("/proc/sys"),
+    hash_size: Path = HASH_SIZE,
+) -> Settled:
+    """Set what differs from what is wanted, in the network namespace of the calling thread.
+
+    Args:
+        settings: what is wanted.
+        cpus: how many processors this machine has.
+        root: where sysctls are files.
+        hash_size: the parameter that holds the number of buckets of the table.
+
+    Never raises for a file that is missing or read-only: `warnings` tell.
+    """
+    written: dict[str, str] = {}
+    complaints: list[str] = []
+    for wish in wishes(settings, cpus):
+        path = root / wish.sysctl.replace(".", "/")
+        complaint = _fulfil(path, wish, written)
+        if not complaint and wish.sysctl == MAX:
+            # Raised only: nobody asks for fewer buckets.
+            least = Wish(str(hash_size), buckets(wish.value), exactly=False)
+            complaint = _fulfil(hash_size, least, written)
+        if complaint:
+            complaints.append(complaint)
+    warning = f"settings of conntrack stay as they are: {'; '.join(complaints)}"
+    return Settled(written, (warning,) if complaints else ())
+
+
+def _fulfil(path: Path, wish: Wish, written: dict[str, str]) -> str:
+    """Write it if it must be, and note that. Returns why it stays as it is; empty: it does not."""
+    try:
+        value = wish.to_write(int(path.read_text()))
+        if value is None:
+            return ""
+        path.write_text(str(value))
+    except OSError as fault:
+        return f"{wish.sysctl} is not set to {wish.value} ({fault.strerror})"
+    written[wish.sysctl] = str(value)
+    return ""
