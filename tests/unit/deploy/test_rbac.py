@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
-import yaml
-
 from proxy.sources.api import PATHS
+from tests.unit.deploy import kustomize
 
-RBAC = Path(__file__).parents[3] / "deploy" / "rbac.yaml"
+OBJECTS = {item["kind"]: item for item in kustomize.build(kustomize.BASE)}
+
+EVENTS = {("", "events", "create"), ("", "events", "patch")}
+"""A first Event is created, one that comes again is counted."""
 
 
-def documents() -> dict[str, dict[str, Any]]:
-    with RBAC.open() as file:
-        return {document["kind"]: document for document in yaml.safe_load_all(file)}
-
-
-def test_the_role_allows_every_list_and_watch_and_nothing_else() -> None:
+def test_the_role_allows_every_request_and_nothing_else() -> None:
     allowed = {
         (group, resource, verb)
-        for rule in documents()["ClusterRole"]["rules"]
+        for rule in OBJECTS["ClusterRole"]["rules"]
         for group in rule["apiGroups"]
         for resource in rule["resources"]
         for verb in rule["verbs"]
     }
-    asked = set()
+    asked = set(EVENTS)
     for path in PATHS.values():
         root, *group, _version, resource = path.strip("/").split("/")
         asked |= {
@@ -34,9 +28,12 @@ def test_the_role_allows_every_list_and_watch_and_nothing_else() -> None:
     assert allowed == asked
 
 
-def test_the_binding_gives_the_role_to_the_account() -> None:
-    account, role, binding = (
-        documents()[kind] for kind in ("ServiceAccount", "ClusterRole", "ClusterRoleBinding")
+def test_the_binding_gives_the_role_to_the_account_of_the_pods() -> None:
+    account, role, binding, pods = (
+        OBJECTS[kind]
+        for kind in ("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "DaemonSet")
     )
     assert binding["roleRef"]["name"] == role["metadata"]["name"]
     assert binding["subjects"] == [{"kind": "ServiceAccount", **account["metadata"]}]
+    assert pods["spec"]["template"]["spec"]["serviceAccountName"] == account["metadata"]["name"]
+    assert pods["metadata"]["namespace"] == account["metadata"]["namespace"]
