@@ -30,6 +30,12 @@ class Tally(msgspec.Struct):
     dirty: set[ObjectName] = msgspec.field(default_factory=set)
     losses: dict[tuple[ObjectName, Claim], int] = msgspec.field(default_factory=dict)
     """Times lost minus times regained: above 0, the Service lost what it had or asked for."""
+    services: int = 0
+    """Services that are exposed differently."""
+    slices: int = 0
+    """EndpointSlices that say something else of a Service that is ours."""
+    triggered: list[float] = msgspec.field(default_factory=list)
+    """When their changes were caused, in seconds since 1970, as far as they tell."""
 
     def count(self, claimant: Claimant, claim: Claim, losses: int) -> None:
         """A claim was lost (1) or is no longer lost (-1)."""

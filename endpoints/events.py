@@ -64,3 +64,10 @@ class Folded(msgspec.Struct, frozen=True):
     problems: tuple[Problem, ...] = ()
     node_changed: bool = False
     """The NodeView differs from before: all Services are dirty and the mode must look again."""
+    services: int = 0
+    """How many Services are exposed differently, newly, or no more."""
+    slices: int = 0
+    """How many EndpointSlices of Services that are ours say something else than before."""
+    triggered: tuple[float, ...] = ()
+    """When that was caused, in seconds since 1970: what the annotations
+    `endpoints.kubernetes.io/last-change-trigger-time` of these slices say."""

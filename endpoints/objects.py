@@ -171,11 +171,18 @@ class EndpointSlice(_Wire):
     ports: list[EndpointPort] | None = None
 
 
+class Taint(_Wire):
+    """`Node.spec.taints[]`."""
+
+    key: str
+
+
 class NodeSpec(_Wire):
     """`Node.spec`."""
 
     pod_cidr: str | None = msgspec.field(name="podCIDR", default=None)
     pod_cidrs: list[str] | None = msgspec.field(name="podCIDRs", default=None)
+    taints: list[Taint] | None = None
 
 
 class NodeAddress(_Wire):

@@ -8,6 +8,7 @@ exist once, however many lists they are in.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from functools import lru_cache
 from sys import intern
 
@@ -17,6 +18,7 @@ from endpoints.exposure import served
 from endpoints.names import Family, ObjectName, Protocol
 from endpoints.objects import (
     SERVICE_NAME_LABEL,
+    Annotations,
     EndpointConditions,
     EndpointHints,
     EndpointSlice,
@@ -130,6 +132,22 @@ def _hints(hints: EndpointHints | None) -> Hints:
 @lru_cache(maxsize=4096)
 def _shared_hints(zones: tuple[str, ...], nodes: tuple[str, ...]) -> Hints:
     return Hints(zones, nodes)
+
+
+def triggered(annotations: Annotations | None) -> float | None:
+    """When the change of a slice was caused, in seconds since 1970; None if nobody says.
+
+    The control plane writes RFC 3339 with up to nine digits of a second (KEP-1660's SLI of network
+    programming latency). The time is no part of a Contribution: it changes nothing for packets. One
+    that cannot be read costs a figure, and is no refusal.
+    """
+    if annotations is None or annotations.last_change is None:
+        return None
+    try:
+        at = datetime.fromisoformat(annotations.last_change)
+    except ValueError:
+        return None
+    return at.timestamp() if at.tzinfo else None
 
 
 _RANK = {EndpointState.READY: 0, EndpointState.TERMINATING: 1, EndpointState.NOT_READY: 2}

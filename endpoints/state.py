@@ -28,7 +28,7 @@ from endpoints.objects import (
 )
 from endpoints.plan import FrontendKind, ServicePlan
 from endpoints.planning import plan
-from endpoints.slices import Contribution, contribution
+from endpoints.slices import Contribution, contribution, triggered
 
 
 class ClusterState:
@@ -49,6 +49,11 @@ class ClusterState:
         self._slices_of: dict[ObjectName, tuple[Contribution, ...]] = {}
         self._claims = Claims()
         self._node = view(settings, None, local_addresses)
+
+    @property
+    def own_node(self) -> Node | None:
+        """The Node object of this node; None if there is none, or it is not known yet."""
+        return self._own_node
 
     @property
     def node(self) -> NodeView:
@@ -112,7 +117,14 @@ class ClusterState:
         node_changed = self._node != node_before
         dirty = frozenset(self._exposures) if node_changed else frozenset()
         lost = [self._problem(*key) for key, losses in tally.losses.items() if losses > 0]
-        return Folded(dirty | tally.dirty, tuple(dict.fromkeys(lost)), node_changed)
+        return Folded(
+            dirty=dirty | tally.dirty,
+            problems=tuple(dict.fromkeys(lost)),
+            node_changed=node_changed,
+            services=tally.services,
+            slices=tally.slices,
+            triggered=tuple(tally.triggered),
+        )
 
     def _known(self, kind: Kind) -> Iterable[ObjectName]:
         if kind is Kind.SERVICE:
@@ -125,7 +137,9 @@ class ClusterState:
         if isinstance(obj, Service):
             self._set_service(name_of(obj), expose(obj), tally)
         elif isinstance(obj, EndpointSlice):
-            self._set_slice(name_of(obj), contribution(obj, self._settings.name), tally)
+            if self._set_slice(name_of(obj), contribution(obj, self._settings.name), tally):
+                at = triggered(obj.metadata.annotations)
+                tally.triggered += [] if at is None else [at]
         elif obj.metadata.name == self._settings.name:
             self._set_node(obj)
 
@@ -146,12 +160,14 @@ class ClusterState:
         else:
             self._exposures[name] = new
         tally.dirty.add(name)
+        tally.services += 1
         self._claims.change(old, new, tally)
 
-    def _set_slice(self, name: ObjectName, new: Contribution | None, tally: Tally) -> None:
+    def _set_slice(self, name: ObjectName, new: Contribution | None, tally: Tally) -> bool:
+        """Whether that is news of a Service that is ours."""
         old = self._slices.get(name)
         if old == new:
-            return
+            return False
         if old:
             del self._slices[name]
             self._withdraw(old)
@@ -159,9 +175,10 @@ class ClusterState:
             self._slices[name] = new
             service = new.service_name
             self._slices_of[service] = (*self._slices_of.get(service, ()), new)
-        tally.dirty.update(
-            c.service_name for c in (old, new) if c and c.service_name in self._exposures
-        )
+        concerned = [c.service_name for c in (old, new) if c and c.service_name in self._exposures]
+        tally.dirty.update(concerned)
+        tally.slices += bool(concerned)
+        return bool(concerned)
 
     def _withdraw(self, old: Contribution) -> None:
         service = old.service_name

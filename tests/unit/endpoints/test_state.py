@@ -93,7 +93,7 @@ def test_news_of_a_slice_dirties_its_service_and_no_other(news: EndpointSlice) -
     other = endpoint_slice(endpoint("10.244.2.2"), name="cart-1", of="cart")
     before = endpoint_slice(endpoint("10.244.1.2"))
     built = state(service(), service("cart", cluster_ips=["10.96.0.1"]), before, other)
-    assert built.fold(Upsert(news)) == Folded(frozenset({PAY}))
+    assert built.fold(Upsert(news)) == Folded(frozenset({PAY}), slices=1)
     assert built.plans(PAY) == state(service(), news).plans(PAY)
 
 
