@@ -60,11 +60,6 @@ class ClusterState:
         """This node, resolved."""
         return self._node
 
-    @property
-    def own_node(self) -> Node | None:
-        """The Node object of this node; None: there is none, as far as we were told."""
-        return self._own_node
-
     def services(self) -> Collection[ObjectName]:
         """The Services that are ours to serve."""
         return self._exposures.keys()
