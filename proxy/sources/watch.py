@@ -223,8 +223,7 @@ class Watch:
 
     def failed(self, failure: Failure) -> Pause:
         """The request was not answered, was refused, or was answered with nonsense."""
-        refused = isinstance(self.request, WatchAll) and failure.code not in _TRANSIENT
-        if refused:
+        if isinstance(self.request, WatchAll) and failure.code not in _TRANSIENT - {500}:
             self._unfinished(for_good=failure.code in _NO_SUCH_STREAM)
             if self._in_pages:
                 return Pause(0.0)

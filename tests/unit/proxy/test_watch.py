@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,48 +19,13 @@ from proxy.sources.watch import (
     Lines,
     ListFrom,
     Pause,
-    Watch,
-    WatchAll,
     WatchFrom,
 )
+from tests.unit.proxy.watching import asks, item, line, page, watch, watching
 
 REFUSED = Failure("connection refused")
 GONE = Failure("too old resource version", 410)
 SILENCE = Failure("no answer in time", is_silence=True)
-
-
-def fresh() -> Watch:
-    return Watch(Kind.SERVICE, lambda: 0.0)
-
-
-def watch() -> Watch:
-    """Of a server that has no initial events."""
-    found = fresh()
-    assert found.failed(Failure("sendInitialEvents is forbidden", 422)) == Pause(0.0)
-    return found
-
-
-def item(name: str, version: int = 1, **spec: Any) -> dict[str, Any]:
-    return {"metadata": {"name": name, "resourceVersion": str(version)}, "spec": spec}
-
-
-def page(*items: object, version: int = 10, more: str = "") -> bytes:
-    meta = {"resourceVersion": str(version), "continue": more}
-    return json.dumps({"kind": "ServiceList", "metadata": meta, "items": items}).encode()
-
-
-def line(kind: str, obj: object) -> bytes:
-    return json.dumps({"type": kind, "object": obj}).encode()
-
-
-def asks(following: Watch) -> ListFrom | WatchAll | WatchFrom:
-    return following.request
-
-
-def watching(version: int = 10) -> Watch:
-    found = watch()
-    found.page(page(version=version))
-    return found
 
 
 class TestList:
