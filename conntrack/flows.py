@@ -18,9 +18,9 @@ from endpoints.names import Family, Protocol
 from modes.wire import ADDRESS_FAMILY, attr, attributes, be32, nested, u32
 
 _SUBSYSTEM = 1 << 8  # NFNL_SUBSYS_CTNETLINK
-NEW, GET, DELETE = _SUBSYSTEM, _SUBSYSTEM | 1, _SUBSYSTEM | 2
+GET, DELETE = _SUBSYSTEM | 1, _SUBSYSTEM | 2
 
-_ORIGINAL, _REPLY, _STATUS, _TIMEOUT = 1, 2, 3, 7
+_ORIGINAL, _REPLY, _STATUS = 1, 2, 3
 _ID, _ZONE, _FILTER = 12, 18, 25
 _TUPLE_IP, _TUPLE_PROTO, _TUPLE_ZONE = 1, 2, 3
 _NUMBER, _SOURCE_PORT, _DESTINATION_PORT = 1, 2, 3
@@ -125,18 +125,6 @@ def deletion(flow: Flow) -> bytes:
     )
 
 
-def creation(flow: Flow, seconds: int) -> bytes:
-    """What follows the header of NEW: an entry as packets would have made it."""
-    return (
-        opening(flow.family)
-        + nested(_ORIGINAL, *_way(flow, flow.original))
-        + nested(_REPLY, *_way(flow, flow.reply))
-        + attr(_ZONE, _WORD.pack(flow.zone))
-        + be32(_STATUS, flow.status)
-        + be32(_TIMEOUT, seconds)
-    )
-
-
 def opening(family: Family) -> bytes:
     """The header of nfnetlink: whose flows are meant."""
     return bytes((ADDRESS_FAMILY[family], 0, 0, 0))
@@ -192,7 +180,7 @@ def decode(family: Family, payload: bytes) -> Flow | None:
         protocol,
         there,
         back,
-        zone=next((int.from_bytes(zone, "big") for zone in zones if zone), 0),
+        zone=max(int.from_bytes(zone or b"", "big") for zone in zones),
         id=int.from_bytes(told.get(_ID, b""), "big"),
         status=int.from_bytes(told.get(_STATUS, b""), "big"),
     )

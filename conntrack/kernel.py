@@ -91,28 +91,26 @@ class Kernel:
 
         All are tried. Raises KernelFault, and EnvironmentFault without privilege.
         """
-        return self._tell(flows.DELETE, 0, [flows.deletion(flow) for flow in lies])
-
-    def _tell(self, kind: int, flags: int, payloads: Sequence[bytes]) -> int:
         done = 0
         refusals: list[Reply] = []
-        for start in range(0, len(payloads), AT_ONCE):
-            batch = payloads[start : start + AT_ONCE]
-            refused = self._send(kind, flags, batch)
+        for start in range(0, len(lies), AT_ONCE):
+            batch = lies[start : start + AT_ONCE]
+            refused = self._send([flows.deletion(flow) for flow in batch])
             done += len(batch) - len(refused)
             refusals += [answer for answer in refused if answer.error != errors.ENOENT]
         if refusals:
             raise _fault(refusals[0], f"forget {len(refusals)} flows")
         return done
 
-    def _send(self, kind: int, flags: int, payloads: Sequence[bytes]) -> list[Reply]:
+    def _send(self, deletions: Sequence[bytes]) -> list[Reply]:
+        """Tell them, and return the errors."""
         first = self._sequence + 1
-        last = self._sequence = self._sequence + len(payloads)
+        last = self._sequence = self._sequence + len(deletions)
         framed = [
-            message(kind, flags if number != last else flags | NLM_F_ACK, number, payload)
-            for number, payload in enumerate(payloads, first)
+            message(flows.DELETE, NLM_F_ACK if number == last else 0, number, payload)
+            for number, payload in enumerate(deletions, first)
         ]
-        self._transmit(b"".join(framed), len(payloads))
+        self._transmit(b"".join(framed), len(deletions))
         answers = [answer for answer in self._waiting() if first <= answer.sequence <= last]
         if any(answer.error == errors.EPERM for answer in answers):
             raise _fault(answers[0], "forget flows")

@@ -1,0 +1,1 @@
+"""What is decided about tracked flows, without a kernel?"""
