@@ -1,7 +1,6 @@
-"""How do the parts of a running headgate hang together, and when does it end?
+"""How do the parts of a running headgate hang together?
 
-One queue, one thread that reads it: this one. It ends when it is told to (SIGTERM, SIGINT), after
-the first sync with `--once`, or when a thread that must live has died. The rules always stay.
+Each is made here, told whom to talk to, and ended in the opposite order; `proxy.loop` runs.
 """
 
 from __future__ import annotations
@@ -11,22 +10,25 @@ import gc
 import queue
 import signal
 import time
-from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from types import FrameType
 
+from conntrack.tracker import Conntrack
 from endpoints.addresses import bracketed
 from endpoints.state import ClusterState
 from modes import registry
 from proxy import log
 from proxy.alone import alone
 from proxy.config import Config, Listener, NodePorts, asks_for_localhost, config, on_mode
+from proxy.drift import Listening
+from proxy.loop import chores, follow
 from proxy.node import AddressWatch
+from proxy.observer import Observer
 from proxy.schedule import Schedule
-from proxy.sources.base import Died, Message, Source, Stop
+from proxy.sources.base import Message, Source, Stop
 from proxy.sources.manifests import ManifestSource
-from proxy.sync import Observer, Outcome, Sync
+from proxy.sync import Sync
 from proxy.version import version
 
 
@@ -58,6 +60,8 @@ def _run(wanted: Config) -> int:
     with ExitStack() as stack:
         mode = registry.create(chosen, wanted.of_modes, log.warning)
         stack.callback(mode.close)
+        if not wanted.once and (watch := mode.watch()) is not None:
+            stack.callback(Listening(watch, messages).stop)
         addresses = AddressWatch()
         settings = on_mode(wanted.node, wanted.node_ports, chosen)
         warn_of_localhost(chosen, wanted.node_ports)
@@ -69,8 +73,13 @@ def _run(wanted: Config) -> int:
         stack.callback(source.stop)
         log.info("Starting", version=version(), mode=chosen, node=wanted.node.name)
         observer = _metrics(wanted.metrics, chosen, stack) if not wanted.once else None
-        sync = Sync(state, mode, source.kinds, time.monotonic, observer)
-        return follow(Schedule(messages, time.monotonic), sync, once=wanted.once)
+        flows = Conntrack(time.monotonic)
+        stack.callback(flows.close)
+        sync = Sync(state, mode, source.kinds, time.monotonic, observer, flows)
+        schedule = Schedule(messages, time.monotonic, wanted.min_sync_seconds)
+        schedule.call("compare", wanted.sync_seconds)
+        todo = chores(sync, wanted.sync_seconds)
+        return follow(schedule, sync, todo, once=wanted.once)
 
 
 def warn_of_localhost(mode: str, said: NodePorts) -> None:
@@ -87,54 +96,6 @@ def collect_seldom() -> None:
     some took a sixth of the time of a full load of 10,000 Services.
     """
     gc.set_threshold(20_000, 20, 50)
-
-
-def follow(schedule: Schedule, sync: Sync, *, once: bool) -> int:
-    """Sync whenever there is news or a retry is due, and tend; the exit status."""
-    while True:
-        batch, retry, tend = schedule.wait()
-        status = _end(batch)
-        if status is not None:
-            return status
-        outcome = sync.run(taken(batch), retry=retry)
-        if tend or outcome is not None:
-            schedule.tend_in(sync.tend())
-        if outcome is None:
-            continue
-        if once:
-            return int(_lacks_something(outcome) or outcome.problems > 0)
-        if _lacks_something(outcome):
-            schedule.retry()
-        else:
-            schedule.settle()
-
-
-def _end(batch: Iterable[Message]) -> int | None:
-    """The exit status, if one of these messages ends the program."""
-    for message in batch:
-        match message:
-            case Stop(reason):
-                log.info("Stopping; the rules stay", reason=reason)
-                return 0
-            case Died(thread, error):
-                log.error("A thread died", thread=thread, exc_info=error)
-                return 1
-    return None
-
-
-def taken(batch: list[Message]) -> Iterator[Message]:
-    """The messages in their order, each taken out of the batch before it is looked at.
-
-    What the first lists of a large cluster hold, 30 MB for 100,000 endpoints, is free again when
-    it is folded, before plans and transactions need room.
-    """
-    batch.reverse()
-    while batch:
-        yield batch.pop()
-
-
-def _lacks_something(outcome: Outcome) -> bool:
-    return bool(outcome.fault or outcome.refused)
 
 
 def _metrics(listener: Listener | None, mode: str, stack: ExitStack) -> Observer | None:

@@ -70,7 +70,10 @@ class Observer:
         """Input cannot be used."""
 
     def drifted(self, foreign: Foreign) -> None:
-        """Somebody else changed our rules, or may have."""
+        """Our rules are not what they should be, or may not be and nobody may look yet."""
+
+    def settled(self) -> None:
+        """What was suspected was looked into: our rules are what they should be."""
 
     def repaired(self, repair: Repair) -> None:
         """Our rules had been changed, and are right again."""
@@ -132,6 +135,11 @@ class Observers(Observer):
         """As of an Observer."""
         for observer in self._all:
             observer.drifted(foreign)
+
+    def settled(self) -> None:
+        """As of an Observer."""
+        for observer in self._all:
+            observer.settled()
 
     def repaired(self, repair: Repair) -> None:
         """As of an Observer."""

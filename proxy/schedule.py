@@ -1,8 +1,8 @@
 """When is it time to work?
 
 As soon as something is queued, and then for all that is queued: a burst of events becomes one
-transaction, a single event waits for nothing. What failed is tried again, later each time; and a
-mode that wants to be called at some time is called then.
+transaction, a single event waits for nothing, unless the operator wants syncs to keep a distance.
+What failed is tried again, later each time; and chores are due at their own times.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
-from proxy.sources.base import Message
+from proxy.sources.base import Died, ForeignChange, Message, Stop
 
 FIRST_DELAY_SECONDS = 0.2
 LONGEST_DELAY_SECONDS = 30.0
+BURST = 2
+"""So many syncs may follow each other at once, whatever their distance shall be (REFERENCE A.2)."""
 
 
 class Due(NamedTuple):
@@ -24,37 +26,59 @@ class Due(NamedTuple):
     batch: list[Message]
     retry: bool = False
     """It is time to try again what failed."""
-    tend: bool = False
-    """It is time that the mode was waiting for."""
+    chores: frozenset[str] = frozenset()
+    """Names of what wanted to be done at a time that has come."""
+
+
+class Pace:
+    """Keeps syncs apart: `BURST` at once, then one each `seconds`; 0: no distance at all."""
+
+    def __init__(self, seconds: float, now: float) -> None:
+        self.seconds = seconds
+        self._full_at = now
+
+    def wait_seconds(self, now: float) -> float:
+        """How long the next sync has to wait."""
+        return max(0.0, self._full_at - now - (BURST - 1) * self.seconds)
+
+    def take(self, now: float) -> None:
+        """A sync begins."""
+        self._full_at = max(self._full_at, now) + self.seconds
 
 
 class Schedule:
     """The waiting of the main loop. `clock` is a monotonic clock in seconds."""
 
-    def __init__(self, messages: queue.SimpleQueue[Message], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        messages: queue.SimpleQueue[Message],
+        clock: Callable[[], float],
+        min_sync_seconds: float = 0.0,
+    ) -> None:
         self._messages = messages
         self._clock = clock
+        self._held: list[Message] = []
+        self._pace = Pace(min_sync_seconds, clock())
         self._delay_seconds = FIRST_DELAY_SECONDS
         self._retry_at: float | None = None
-        self._tend_at: float | None = None
+        self._chores: dict[str, float] = {}
 
     def wait(self) -> Due:
         """Everything that is queued, and for what the time has come.
 
         Sleeps until there is something.
         """
-        batch: list[Message] = []
-        with suppress(queue.Empty):
-            batch.append(self._messages.get(timeout=self._patience()))
-        batch.extend(self._messages.get_nowait() for _ in range(self._messages.qsize()))
-        now = self._clock()
-        retry = self._retry_at is not None and now >= self._retry_at
-        if retry:
-            self._retry_at = None
-        tend = self._tend_at is not None and now >= self._tend_at
-        if tend:
-            self._tend_at = None
-        return Due(batch, retry, tend)
+        while True:
+            with suppress(queue.Empty):
+                self._held.append(self._messages.get(timeout=self._patience()))
+            self._held.extend(self._messages.get_nowait() for _ in range(self._messages.qsize()))
+            due = self._due(self._clock())
+            if due.batch or due.retry or due.chores:
+                return due
+
+    def pace(self, min_sync_seconds: float) -> None:
+        """Syncs shall keep this distance from now on."""
+        self._pace.seconds = min_sync_seconds
 
     def retry(self) -> None:
         """Something failed: make a later `wait` say so, twice as late as the time before."""
@@ -67,10 +91,32 @@ class Schedule:
         self._retry_at = None
         self._delay_seconds = FIRST_DELAY_SECONDS
 
-    def tend_in(self, seconds: float | None) -> None:
-        """The mode wants to be called so late; None: not because time passes."""
-        self._tend_at = None if seconds is None else self._clock() + seconds
+    def call(self, chore: str, seconds: float | None) -> None:
+        """A chore wants to be done so late; None: not because time passes."""
+        if seconds is None:
+            self._chores.pop(chore, None)
+        else:
+            self._chores[chore] = self._clock() + seconds
+
+    def _due(self, now: float) -> Due:
+        batch: list[Message] = []
+        urgent = any(isinstance(message, Stop | Died | ForeignChange) for message in self._held)
+        if self._held and (urgent or self._pace.wait_seconds(now) == 0):
+            batch, self._held = self._held, []
+            self._pace.take(now)
+        retry = self._retry_at is not None and now >= self._retry_at
+        if retry:
+            self._retry_at = None
+        chores = frozenset(name for name, at in self._chores.items() if now >= at)
+        for name in chores:
+            del self._chores[name]
+        return Due(batch, retry, chores)
 
     def _patience(self) -> float | None:
-        alarms = [at for at in (self._retry_at, self._tend_at) if at is not None]
-        return max(0.0, min(alarms) - self._clock()) if alarms else None
+        now = self._clock()
+        seconds = [at - now for at in self._chores.values()]
+        if self._retry_at is not None:
+            seconds.append(self._retry_at - now)
+        if self._held:
+            seconds.append(self._pace.wait_seconds(now))
+        return max(0.0, min(seconds)) if seconds else None

@@ -5,21 +5,24 @@ The only place where the steps meet: fold the events, plan what they made dirty,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Protocol
 
 import msgspec
 
+from conntrack.tracker import DATAGRAMS, Cleaned
 from endpoints.addresses import family
 from endpoints.events import Delete, Folded, Problem, Replace, Upsert
 from endpoints.names import Family, ObjectName
-from endpoints.node import NodeView
+from endpoints.node import NodeSettings, NodeView
 from endpoints.nodeports import is_loopback
 from endpoints.objects import Kind
 from endpoints.state import ClusterState
 from modes.base import ApplyReport, Delta, EnvironmentFault, KernelFault, Mode, Plans
 from proxy import log
-from proxy.sources.base import LocalAddresses, Message, Together
+from proxy.drift import Drifts
+from proxy.observer import Observer, Synced
+from proxy.sources.base import ForeignChange, LocalAddresses, Message, Together
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -33,36 +36,40 @@ class Outcome(msgspec.Struct, frozen=True):
     """How many refusals of input were reported so far."""
 
 
-class Observer(Protocol):
-    """Who counts what syncs do; told by the thread that syncs."""
+class Flows(Protocol):
+    """Who deletes the tracked flows that have become lies; see `conntrack.tracker`."""
 
-    def synced(self, seconds: float, report: ApplyReport) -> None:
-        """A sync took so long and did this."""
+    def replaced(
+        self, services: Mapping[ObjectName, Plans], node: NodeView, refused: Collection[ObjectName]
+    ) -> Cleaned:
+        """The kernel was compared with these Services, all there are."""
 
-    def failed(self) -> None:
-        """A sync failed as a whole."""
-
-
-class Nobody:
-    """Counts nothing."""
-
-    def synced(self, seconds: float, report: ApplyReport) -> None:
-        """As of an Observer."""
-
-    def failed(self) -> None:
-        """As of an Observer."""
+    def applied(
+        self, delta: Delta[ObjectName, Plans], node: NodeView, refused: Collection[ObjectName]
+    ) -> Cleaned:
+        """The kernel was told of a change."""
 
 
 class AllPlans(Mapping[ObjectName, Plans]):
-    """The plans of all Services, each made when it is looked at: they need not fit in memory."""
+    """The plans of all Services, each made when it is looked at: they need not fit in memory.
 
-    def __init__(self, state: ClusterState) -> None:
+    Only those stay that conntrack asks for afterwards.
+    """
+
+    def __init__(self, state: ClusterState, observer: Observer) -> None:
         self._state = state
+        self._observer = observer
+        self.tracked: dict[ObjectName, Plans] = {}
+        """Services with protocols whose flows do not end by themselves."""
 
     def __getitem__(self, service: ObjectName) -> Plans:
         if service not in self._state.services():
             raise KeyError(service)
-        return self._state.plans(service)
+        plans = self._state.plans(service)
+        self._observer.planned(service, plans)
+        if any(plan.name.protocol in DATAGRAMS for plan in plans):
+            self.tracked[service] = plans
+        return plans
 
     def __iter__(self) -> Iterator[ObjectName]:
         return iter(self._state.services())
@@ -85,14 +92,20 @@ class Sync:
         kinds: Iterable[Kind],
         clock: Callable[[], float],
         observer: Observer | None = None,
+        flows: Flows | None = None,
     ) -> None:
         self._state = state
         self._mode = mode
         self._awaited = set(kinds)
         self._clock = clock
-        self._observer = observer or Nobody()
+        self._observer = observer or Observer()
+        self._cleaning = Cleaning(flows, self._observer) if flows else None
+        self._drifts = Drifts(mode, clock, self._observer)
         self._started = False
         self._unknown = True
+        self._dirty: set[ObjectName] = set()
+        self._reconfigured = False
+        self._triggered: list[float] = []
         self._refused: dict[ObjectName, str] = {}
         self._problems = 0
         self._warned: set[tuple[str, str]] = set()
@@ -104,37 +117,32 @@ class Sync:
         attempt shows that this machine cannot do it.
         """
         began = self._clock()
-        dirty, node_changed = self._fold(messages)
+        node_changed = self._fold(messages)
         if self._awaited or (self._started and self._unknown and not retry):
             return None
-        everything = self._unknown or node_changed
-        dirty |= self._refused.keys() if retry else set()
-        if not everything and not dirty:
+        if retry:
+            self._dirty |= self._refused.keys()
+        everything = self._unknown or node_changed or self._drifts.drift()
+        if not everything and not self._dirty:
             return None
+        changed = set(self._state.services()) if everything else self._dirty
         try:
-            report = self._replace() if everything else self._apply(dirty)
+            report = self._replace() if everything else self._apply(changed)
         except (KernelFault, EnvironmentFault, OSError) as fault:
             if isinstance(fault, EnvironmentFault) and not self._started:
                 raise
             return self._failed(str(fault))
         verbosity = 2 if self._started else 0
-        self._started = True
-        self._unknown = False
-        changed = self._state.services() if everything else dirty
+        self._started, self._unknown, self._dirty = True, False, set()
         self._remember(changed, report)
+        if everything:
+            self._drifts.replaced(report)
         seconds = self._clock() - began
-        self._observer.synced(seconds, report)
-        waited = report.waited_seconds
-        lock_wait = {"lock_wait": f"{waited * 1000:.0f}ms"} if waited > 0 else {}
-        log.info(
-            "Synced",
-            v=verbosity,
-            mode=self._mode.name,
-            services=len(self._state.services()),
-            changed=len(changed),
-            elements=f"+{report.added}-{report.deleted}",
-            took=f"{seconds * 1000:.1f}ms",
-            **lock_wait,
+        self._log(report, len(changed), seconds, verbosity)
+        triggered, self._triggered = tuple(self._triggered), []
+        services = len(self._state.services())
+        self._observer.synced(
+            Synced(seconds, report, everything, services, self._state.node, triggered)
         )
         return Outcome("", dict(self._refused), self._problems)
 
@@ -146,16 +154,51 @@ class Sync:
         """
         return None if self._unknown else self._mode.tend()
 
-    def _fold(self, messages: Iterable[Message]) -> tuple[set[ObjectName], bool]:
-        dirty: set[ObjectName] = set()
-        node_changed = False
+    def glance(self) -> float | None:
+        """Look for foreign changes of which the kernel tells nobody; answers as `tend`."""
+        if self._unknown:
+            return None
+        glance = self._mode.glance()
+        self._drifts.suspect(glance.foreign)
+        return glance.again_in_seconds
+
+    def compare(self) -> float:
+        """Hold the kernel against what it was told, though nobody is suspected.
+
+        Returns in how many seconds at the earliest to do it again, lest it cost too much.
+        """
+        return 0.0 if self._unknown else self._drifts.compare()
+
+    def suspicion_in(self) -> float | None:
+        """In how many seconds `run` looks into what is suspected; None: nothing is."""
+        return None if self._unknown else self._drifts.due_in()
+
+    def reconfigure(self, settings: NodeSettings) -> None:
+        """The operator's settings are these now: the next `run` plans everything anew."""
+        self._reconfigured = self._folds(self._state.reconfigure(settings))
+
+    def _fold(self, messages: Iterable[Message]) -> bool:
+        """Take in the messages; whether the node has changed."""
+        node_changed, self._reconfigured = self._reconfigured, False
+        node_before = self._state.own_node
+        services = slices = 0
         for message in messages:
             for folded in self._folded(message):
-                dirty |= folded.dirty
-                node_changed |= folded.node_changed
-                for problem in folded.problems:
-                    self._report(problem)
-        return dirty, node_changed
+                node_changed |= self._folds(folded)
+                services += folded.services
+                slices += folded.slices
+        if services or slices:
+            self._observer.queued(services, slices)
+        if self._state.own_node != node_before:
+            self._observer.node(self._state.own_node)
+        return node_changed
+
+    def _folds(self, folded: Folded) -> bool:
+        self._dirty |= folded.dirty
+        self._triggered += folded.triggered
+        for problem in folded.problems:
+            self._report(problem)
+        return folded.node_changed
 
     def _folded(self, message: Message) -> Iterator[Folded]:
         match message:
@@ -163,6 +206,8 @@ class Sync:
                 self._report(message)
             case LocalAddresses(addresses):
                 yield self._state.observe_addresses(addresses)
+            case ForeignChange(foreign):
+                self._drifts.suspect(foreign)
             case Together(events):
                 for event in events:
                     yield from self._folded(event)
@@ -182,6 +227,7 @@ class Sync:
         self._problems += 1
         fields = {"field": problem.field, "value": problem.value, "reason": problem.reason}
         log.warning("Skipped", object=problem.subject, **{k: v for k, v in fields.items() if v})
+        self._observer.skipped(problem)
 
     def _replace(self) -> ApplyReport:
         node = self._state.node
@@ -196,7 +242,12 @@ class Sync:
         )
         for warning in adopted.warnings:
             log.warning("Degraded", mode=self._mode.name, reason=warning)
-        return self._mode.replace(AllPlans(self._state))
+        self._observer.planning_all()
+        plans = AllPlans(self._state, self._observer)
+        report = self._mode.replace(plans)
+        if self._cleaning:
+            self._cleaning.replaced(plans.tracked, node, report.failed)
+        return report
 
     def _warn_of(self, node: NodeView) -> None:
         """Say what of the node's configuration cannot be what was meant; each time once."""
@@ -214,13 +265,19 @@ class Sync:
 
     def _apply(self, dirty: Iterable[ObjectName]) -> ApplyReport:
         plans = {service: self._state.plans(service) for service in sorted(dirty)}
+        for service, of in plans.items():
+            self._observer.planned(service, of)
         gone = frozenset(service for service, of in plans.items() if not of)
-        return self._mode.apply(Delta({service: of for service, of in plans.items() if of}, gone))
+        delta = Delta({service: of for service, of in plans.items() if of}, gone)
+        report = self._mode.apply(delta)
+        if self._cleaning:
+            self._cleaning.applied(delta, self._state.node, report.failed)
+        return report
 
     def _failed(self, fault: str) -> Outcome:
         self._started = True
         self._unknown = True
-        self._observer.failed()
+        self._observer.failed(fault)
         log.error("Sync failed", mode=self._mode.name, reason=fault)
         return Outcome(fault, dict(self._refused), self._problems)
 
@@ -233,3 +290,53 @@ class Sync:
         for service, reason in report.failed.items():
             if before.get(service) != reason:
                 log.warning("Not programmed", service=service, reason=reason)
+                self._observer.refused(service, reason)
+
+    def _log(self, report: ApplyReport, changed: int, seconds: float, verbosity: int) -> None:
+        waited = report.waited_seconds
+        lock_wait = {"lock_wait": f"{waited * 1000:.0f}ms"} if waited > 0 else {}
+        log.info(
+            "Synced",
+            v=verbosity,
+            mode=self._mode.name,
+            services=len(self._state.services()),
+            changed=changed,
+            elements=f"+{report.added}-{report.deleted}",
+            took=f"{seconds * 1000:.1f}ms",
+            **lock_wait,
+        )
+
+
+class Cleaning:
+    """Deletes flows that have become lies. What it cannot do is told once, and harms nobody."""
+
+    def __init__(self, flows: Flows, observer: Observer) -> None:
+        self._flows = flows
+        self._observer = observer
+        self._told = ""
+
+    def replaced(
+        self, services: Mapping[ObjectName, Plans], node: NodeView, refused: Collection[ObjectName]
+    ) -> None:
+        """As of Flows."""
+        self._clean(lambda: self._flows.replaced(services, node, refused))
+
+    def applied(
+        self, delta: Delta[ObjectName, Plans], node: NodeView, refused: Collection[ObjectName]
+    ) -> None:
+        """As of Flows."""
+        self._clean(lambda: self._flows.applied(delta, node, refused))
+
+    def _clean(self, clean: Callable[[], Cleaned]) -> None:
+        try:
+            cleaned = clean()
+        except (KernelFault, EnvironmentFault, OSError) as fault:
+            if str(fault) != self._told:
+                self._told = str(fault)
+                log.warning("Stale flows are not deleted", reason=self._told)
+            return
+        self._told = ""
+        if any(cleaned.deleted.values()):
+            deleted = {str(of): count for of, count in cleaned.deleted.items() if count}
+            log.info("Deleted stale flows", v=2, **deleted)
+        self._observer.cleaned(cleaned.deleted, cleaned.seconds)

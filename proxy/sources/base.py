@@ -11,12 +11,19 @@ import msgspec
 
 from endpoints.events import Event, Problem
 from endpoints.objects import Kind
+from modes.base import Foreign
 
 
 class LocalAddresses(msgspec.Struct, frozen=True):
     """The kernel's local addresses are these now (`proxy.node`)."""
 
     addresses: frozenset[str]
+
+
+class ForeignChange(msgspec.Struct, frozen=True):
+    """Somebody else changed our rules, or may have."""
+
+    foreign: tuple[Foreign, ...]
 
 
 class Stop(msgspec.Struct, frozen=True):
@@ -38,7 +45,7 @@ class Together(msgspec.Struct, frozen=True):
     events: tuple[Event, ...]
 
 
-Message = Event | Together | Problem | LocalAddresses | Stop | Died
+Message = Event | Together | Problem | LocalAddresses | ForeignChange | Stop | Died
 
 
 class Sink(Protocol):

@@ -10,9 +10,10 @@ from endpoints.node import NodeSettings
 from endpoints.objects import Kind
 from endpoints.state import ClusterState
 from modes.base import KernelFault
-from proxy.app import follow, warn_of_localhost
+from proxy.app import warn_of_localhost
 from proxy.config import NodePorts
 from proxy.log import KlogFormatter
+from proxy.loop import chores, follow
 from proxy.schedule import Schedule
 from proxy.sources.base import Died, Message, Stop, Together
 from proxy.sources.files import Files, contents
@@ -40,7 +41,9 @@ class Loop:
         return self.now
 
     def run(self, *, once: bool) -> int:
-        return follow(Schedule(self.queue, self.clock), self.sync, once=once)
+        return follow(
+            Schedule(self.queue, self.clock), self.sync, chores(self.sync, 30.0), once=once
+        )
 
 
 def listed(text: str = SHOP) -> Together:
@@ -83,7 +86,7 @@ def test_what_failed_is_tried_until_it_works() -> None:
 
     loop.mode.replace = replace  # type: ignore[assignment,method-assign]
     assert loop.run(once=False) == 0
-    assert loop.mode.calls == [*["start", "replace shop/pay"] * 3, "tend"]
+    assert loop.mode.calls == [*["start", "replace shop/pay"] * 3, "tend", "glance"]
 
 
 def test_the_mode_is_called_for_as_long_as_it_wants() -> None:
@@ -98,14 +101,14 @@ def test_the_mode_is_called_for_as_long_as_it_wants() -> None:
 
     loop.mode.tend = tended  # type: ignore[method-assign]
     assert loop.run(once=False) == 0
-    assert loop.mode.calls == ["start", "replace shop/pay", *["tend"] * 4]
+    assert loop.mode.calls == ["start", "replace shop/pay", "tend", "glance", *["tend"] * 3]
 
 
 def test_once_calls_the_mode_once_before_the_end() -> None:
     loop = Loop(listed())
     loop.mode.tending = [5.0, 5.0]
     assert loop.run(once=True) == 0
-    assert loop.mode.calls == ["start", "replace shop/pay", "tend"]
+    assert loop.mode.calls == ["start", "replace shop/pay", "tend", "glance"]
 
 
 def test_a_stop_is_not_kept_waiting_by_news() -> None:

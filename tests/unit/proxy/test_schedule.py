@@ -8,9 +8,11 @@ import threading
 import pytest
 
 from proxy.schedule import FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS, Due, Schedule
-from proxy.sources.base import Message, Stop
+from proxy.sources.base import Message, Stop, Together
 
 ONE, TWO = Stop("one"), Stop("two")
+NEWS = Together(())
+TEND = "tend"
 
 
 class Clock:
@@ -21,10 +23,12 @@ class Clock:
         return self.now
 
 
-def scheduled() -> tuple[Schedule, queue.SimpleQueue[Message], Clock]:
+def scheduled(
+    min_sync_seconds: float = 0.0,
+) -> tuple[Schedule, queue.SimpleQueue[Message], Clock]:
     messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
     clock = Clock()
-    return Schedule(messages, clock), messages, clock
+    return Schedule(messages, clock, min_sync_seconds), messages, clock
 
 
 def test_all_that_is_queued_is_one_batch() -> None:
@@ -100,10 +104,10 @@ def test_after_success_the_delays_begin_anew() -> None:
 
 def test_the_mode_is_called_when_it_wants_and_once() -> None:
     schedule, messages, clock = scheduled()
-    schedule.tend_in(5)
+    schedule.call(TEND, 5)
     assert schedule._patience() == 5
     clock.now += 5
-    assert schedule.wait() == Due([], tend=True)
+    assert schedule.wait() == Due([], chores=frozenset({TEND}))
     messages.put(ONE)
     assert schedule.wait() == Due([ONE])
     assert schedule._patience() is None
@@ -111,7 +115,7 @@ def test_the_mode_is_called_when_it_wants_and_once() -> None:
 
 def test_who_wants_to_be_called_delays_neither_news_nor_a_retry() -> None:
     schedule, messages, clock = scheduled()
-    schedule.tend_in(5)
+    schedule.call(TEND, 5)
     messages.put(ONE)
     assert schedule.wait() == Due([ONE])
     schedule.retry()
@@ -125,28 +129,84 @@ def test_a_retry_delays_nobody_who_wants_to_be_called() -> None:
     schedule, _, clock = scheduled()
     delays(schedule, clock, 10)
     schedule.retry()
-    schedule.tend_in(5)
+    schedule.call(TEND, 5)
     clock.now += 5
-    assert schedule.wait() == Due([], tend=True)
+    assert schedule.wait() == Due([], chores=frozenset({TEND}))
     assert schedule._patience() == LONGEST_DELAY_SECONDS - 5
 
 
 def test_everything_may_be_due_together() -> None:
     schedule, messages, clock = scheduled()
     schedule.retry()
-    schedule.tend_in(0)
+    schedule.call(TEND, 0)
     messages.put(ONE)
     clock.now += FIRST_DELAY_SECONDS
-    assert schedule.wait() == Due([ONE], retry=True, tend=True)
+    assert schedule.wait() == Due([ONE], retry=True, chores=frozenset({TEND}))
 
 
 def test_the_last_word_on_when_to_be_called_counts() -> None:
     schedule, _, clock = scheduled()
-    schedule.tend_in(5)
-    schedule.tend_in(60)
+    schedule.call(TEND, 5)
+    schedule.call(TEND, 60)
     assert schedule._patience() == 60
     schedule.settle()
     clock.now += 1
     assert schedule._patience() == 59
-    schedule.tend_in(None)
+    schedule.call(TEND, None)
     assert schedule._patience() is None
+
+
+def test_chores_have_their_own_times() -> None:
+    schedule, _, clock = scheduled()
+    schedule.call(TEND, 5)
+    schedule.call("glance", 1)
+    clock.now += 1
+    assert schedule.wait() == Due([], chores=frozenset({"glance"}))
+    clock.now += 4
+    assert schedule.wait() == Due([], chores=frozenset({TEND}))
+
+
+class TestDistance:
+    """Syncs that shall keep a distance of 10 seconds."""
+
+    def test_two_follow_each_other_at_once_and_the_third_waits(self) -> None:
+        schedule, messages, clock = scheduled(10)
+        for _ in range(2):
+            messages.put(NEWS)
+            assert schedule.wait() == Due([NEWS])
+        messages.put(NEWS)
+        messages.put(NEWS)
+        schedule.call(TEND, 0)
+        assert schedule.wait() == Due([], chores=frozenset({TEND}))
+        assert schedule._patience() == 10
+        clock.now += 10
+        assert schedule.wait() == Due([NEWS, NEWS])
+
+    def test_what_is_urgent_takes_along_what_waits(self) -> None:
+        schedule, messages, _ = scheduled(10)
+        for _ in range(2):
+            messages.put(NEWS)
+            assert schedule.wait() == Due([NEWS])
+        messages.put(NEWS)
+        messages.put(ONE)
+        assert schedule.wait() == Due([NEWS, ONE])
+
+    def test_after_a_rest_two_may_follow_each_other_again(self) -> None:
+        schedule, messages, clock = scheduled(10)
+        for _ in range(2):
+            messages.put(NEWS)
+            schedule.wait()
+        clock.now += 100
+        for _ in range(2):
+            messages.put(NEWS)
+            assert schedule.wait() == Due([NEWS])
+        messages.put(NEWS)
+        schedule.call(TEND, 0)
+        assert schedule.wait().batch == []
+
+    def test_it_can_be_changed(self) -> None:
+        schedule, messages, _ = scheduled(10)
+        schedule.pace(0)
+        for _ in range(5):
+            messages.put(NEWS)
+            assert schedule.wait() == Due([NEWS])

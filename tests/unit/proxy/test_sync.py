@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import itertools
 import logging
+from collections.abc import Mapping
 
 import pytest
 
 from endpoints.events import Delete, Event, Problem, Replace
-from endpoints.names import ObjectName
+from endpoints.names import Family, ObjectName
 from endpoints.node import NodeSettings
 from endpoints.objects import Kind
 from endpoints.state import ClusterState
-from modes.base import ApplyReport, EnvironmentFault, KernelFault
+from modes.base import ApplyReport, EnvironmentFault, KernelFault, Plans
 from proxy.log import KlogFormatter
+from proxy.observer import Observer, Synced
 from proxy.sources.base import LocalAddresses, Message, Together
 from proxy.sources.files import Files, contents
 from proxy.sync import Outcome, Sync
@@ -32,17 +34,30 @@ Told = tuple[float, ApplyReport | None]
 FAILED: Told = (0.0, None)
 
 
-class Listing:
+class Listing(Observer):
     """An observer that remembers what it was told."""
 
     def __init__(self) -> None:
         self.told: list[Told] = []
+        self.plans: dict[ObjectName, Plans] = {}
+        self.flows: list[Mapping[Family, int]] = []
 
-    def synced(self, seconds: float, report: ApplyReport) -> None:
-        self.told.append((seconds, report))
+    def synced(self, synced: Synced) -> None:
+        self.told.append((synced.seconds, synced.report))
 
-    def failed(self) -> None:
+    def failed(self, reason: str) -> None:
+        assert reason
         self.told.append(FAILED)
+
+    def planning_all(self) -> None:
+        self.plans = {}
+
+    def planned(self, service: ObjectName, plans: Plans) -> None:
+        self.plans[service] = plans
+
+    def cleaned(self, deleted: Mapping[Family, int], seconds: Mapping[Family, float]) -> None:
+        assert deleted.keys() == seconds.keys()
+        self.flows.append(deleted)
 
 
 class Rig:
