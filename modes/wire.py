@@ -125,6 +125,8 @@ def replies(datagram: bytes, opening: int = OPENING_SIZE) -> Iterator[Reply]:
     position = 0
     while position + HEADER_SIZE <= len(datagram):
         size, kind, flags, sequence, _ = HEADER.unpack_from(datagram, position)
+        if size < HEADER_SIZE:  # no netlink message, and no end to it
+            return
         body = datagram[position + HEADER_SIZE : position + size]
         if kind == NLMSG_ERROR:
             yield _error(sequence, flags, body)
@@ -132,24 +134,23 @@ def replies(datagram: bytes, opening: int = OPENING_SIZE) -> Iterator[Reply]:
             yield Reply(sequence, kind, _errno(body), b"")
         else:
             interrupted = bool(flags & NLM_F_DUMP_INTR)
-            family = FAMILY_OF.get(body[0])
+            family = FAMILY_OF.get(body[0]) if body else None
             yield Reply(sequence, kind, 0, body[opening:], None, "", family, interrupted)
         position += (size + 3) & ~3
 
 
 def _errno(body: bytes) -> int:
-    code: int = struct.unpack_from("=i", body)[0] if body else 0
-    return -code
+    return -int.from_bytes(body[:4], sys.byteorder, signed=True)
 
 
 def _error(sequence: int, flags: int, body: bytes) -> Reply:
     offset, reason = None, ""
     if flags & NLM_F_ACK_TLVS:
-        quoted: int = struct.unpack_from("=I", body, 4)[0]
+        quoted = host_order(body[4:8])
         start = 4 + (HEADER_SIZE if flags & NLM_F_CAPPED else (quoted + 3) & ~3)
         for kind, payload in attributes(body, start):
             if kind == NLMSGERR_ATTR_MSG:
-                reason = payload.rstrip(b"\0").decode()
+                reason = words(payload)
             elif kind == NLMSGERR_ATTR_OFFS:
                 offset = int.from_bytes(payload, "little")
     return Reply(sequence, NLMSG_ERROR, _errno(body), b"", offset, reason)
