@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from endpoints.names import Family
-from modes.base import EnvironmentFault, KernelFault
-from modes.nftables import codec
+from modes.base import EnvironmentFault, ForeignWatch, KernelFault
+from modes.listening import CommitWatch
+from modes.nftables import codec, notices
 from modes.nftables import netlink as nl
 from modes.nftables.adopt import TableFound
 from modes.nftables.elements import Elements
@@ -73,6 +74,16 @@ class Kernel:
     def close(self) -> None:
         """Give the socket back."""
         self._socket.close()
+
+    @property
+    def port(self) -> int:
+        """The netlink port of the socket: the kernel names it in what it tells of our changes."""
+        port: int = self._socket.getsockname()[0]
+        return port
+
+    def listen(self) -> ForeignWatch:
+        """Hear of changes to our tables by any socket but this one. Raises OSError."""
+        return CommitWatch(notices.MARKS, notices.is_ours, notices.judge, {self.port})
 
     def transact(self, messages: Sequence[nl.Message], *, commit: bool = True) -> Sent:
         """Send one transaction and read every answer.

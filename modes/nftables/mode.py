@@ -151,11 +151,11 @@ class NftablesMode:
         )
 
     def watch(self) -> ForeignWatch | None:
-        """Nothing yet: foreign changes are found at the next restart."""
-        return None
+        """What hears of every change of our tables by others."""
+        return self._kernel.listen()
 
     def glance(self) -> Glance:
-        """As `watch`."""
+        """The kernel tells all."""
         return Glance()
 
     def retire(self, successor: str) -> float | None:  # noqa: ARG002 (as the protocol has it)
