@@ -1,4 +1,4 @@
-"""How does the program tell what it does? One line an event, in the text format of klog.
+"""How does the program tell what it does? One line an event, in klog's format or as JSON.
 
 `I1120 23:41:07.112 sync.py:88] "Synced" mode=nftables services=1204 changed=1`: severity, date and
 time, the file and line that speaks, the event in quotes, then names and values. `-v` is klog's: a
@@ -20,6 +20,32 @@ _SEVERITY = {logging.WARNING: "W", logging.ERROR: "E", logging.CRITICAL: "F"}
 _BARE = re.compile(r"[\w.:/@%+\[\],-]+", re.ASCII)
 
 
+class JsonFormatter(logging.Formatter):
+    """Formats as Kubernetes' components do with `--logging-format json`.
+
+    `ts` is in milliseconds since 1970; `v` is the verbosity and missing in errors, which have `err`
+    if there is an exception. A warning says so in `severity`: the format itself has no word for it.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line of a record."""
+        line: dict[str, object] = {
+            "ts": round(record.created * 1000, 3),
+            "caller": f"{record.filename}:{record.lineno}",
+            "msg": record.getMessage(),
+        }
+        if record.levelno <= logging.INFO:
+            line["v"] = logging.INFO - record.levelno
+        elif record.levelno < logging.ERROR:
+            line["severity"] = "warning"
+        fields: dict[str, object] = getattr(record, "fields", {})
+        line |= {name: _plain(value) for name, value in fields.items()}
+        if record.exc_info:
+            line["err"] = str(record.exc_info[1])
+            line["stacktrace"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
 class KlogFormatter(logging.Formatter):
     """Formats records of this module and of libraries alike."""
 
@@ -37,10 +63,16 @@ class KlogFormatter(logging.Formatter):
         return line
 
 
-def setup(verbosity: int, stream: TextIO | None = None) -> None:
-    """Write lines up to this verbosity to the stream (standard error), libraries' warnings too."""
+FORMATS = {"text": KlogFormatter, "json": JsonFormatter}
+
+
+def setup(verbosity: int, stream: TextIO | None = None, style: str = "text") -> None:
+    """Write lines up to this verbosity to the stream (standard error), libraries' warnings too.
+
+    `style` is one of FORMATS.
+    """
     output = logging.StreamHandler(stream or sys.stderr)
-    output.setFormatter(KlogFormatter())
+    output.setFormatter(FORMATS[style]())
     root = logging.getLogger()
     root.handlers = [output]
     root.setLevel(logging.WARNING)
@@ -84,3 +116,8 @@ def _level(verbosity: int) -> int:
 def _spelled(value: object) -> str:
     text = str(value)
     return text if _BARE.fullmatch(text) else json.dumps(text, ensure_ascii=False)
+
+
+def _plain(value: object) -> object:
+    """Numbers and truth stay what they are; anything else is text."""
+    return value if isinstance(value, bool | int | float | None) else str(value)

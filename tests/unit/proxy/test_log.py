@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import io
+import json
 import logging
 import re
 from collections.abc import Iterator
@@ -77,3 +78,21 @@ def test_libraries_speak_the_same_way_but_only_of_trouble(stream: io.StringIO) -
     logging.getLogger("urllib3").warning("Retrying (%s)", 3)
     [line] = stream.getvalue().splitlines()
     assert re.fullmatch(r'W.* test_log\.py:\d+\] "Retrying \(3\)"', line), line
+
+
+def test_json_is_that_of_kubernetes_components(stream: io.StringIO) -> None:
+    log.setup(2, stream, "json")
+    log.info("Synced", v=2, services=1204, elements="+1-1")
+    log.warning("Skipped", object="Service shop/pay")
+    try:
+        raise ValueError("on purpose")
+    except ValueError as error:
+        log.error("A thread died", exc_info=error)
+    synced, skipped, died = map(json.loads, stream.getvalue().splitlines())
+    assert 1.7e12 < synced.pop("ts") < 1e13
+    assert re.fullmatch(r"test_log\.py:\d+", synced.pop("caller"))
+    assert synced == {"msg": "Synced", "v": 2, "services": 1204, "elements": "+1-1"}
+    assert (skipped["severity"], skipped["object"]) == ("warning", "Service shop/pay")
+    assert died["err"] == "on purpose"
+    assert "ValueError" in died["stacktrace"]
+    assert "v" not in died
