@@ -84,10 +84,7 @@ def test_json_is_that_of_kubernetes_components(stream: io.StringIO) -> None:
     log.setup(2, stream, "json")
     log.info("Synced", v=2, services=1204, elements="+1-1")
     log.warning("Skipped", object="Service shop/pay")
-    try:
-        raise ValueError("on purpose")
-    except ValueError as error:
-        log.error("A thread died", exc_info=error)
+    log.error("A thread died", exc_info=ValueError("on purpose"))
     synced, skipped, died = map(json.loads, stream.getvalue().splitlines())
     assert 1.7e12 < synced.pop("ts") < 1e13
     assert re.fullmatch(r"test_log\.py:\d+", synced.pop("caller"))
