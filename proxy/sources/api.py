@@ -18,7 +18,7 @@ from endpoints.events import Replace
 from endpoints.objects import HEADLESS_LABEL, PROXY_NAME_LABEL, Kind
 from proxy import log
 from proxy.sources.base import Died, Message, Sink
-from proxy.sources.connection import Connection, Failed, Patience, Stream
+from proxy.sources.connection import Connection, Failed, Observer, Patience, Stream
 from proxy.sources.kubeconfig import ApiConfig, checked, loaded
 from proxy.sources.watch import (
     Broken,
@@ -66,8 +66,11 @@ class ApiSource:
 
     kinds = frozenset(Kind)
 
-    def __init__(self, config: ApiConfig, timing: Timing | None = None) -> None:
+    def __init__(
+        self, config: ApiConfig, timing: Timing | None = None, observer: Observer | None = None
+    ) -> None:
         self._config = config
+        self._observer = observer
         self._timing = timing or Timing()
         self._stopped = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -82,7 +85,7 @@ class ApiSource:
         if not self._config.kubeconfig:
             loaded(self._config, identity)  # raises when this is no pod either
         self._sink = sink
-        self._connection = Connection(self._config, identity, self._timing.patience)
+        self._connection = Connection(self._config, identity, self._timing.patience, self._observer)
         self._outages = Outages(lambda: self._connection.server)
         for kind in sorted(self.kinds):
             name = f"api-{kind}"

@@ -10,23 +10,27 @@ import contextlib
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import partial
 from http import HTTPStatus
 from http.client import IncompleteRead, responses
-from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import urlencode
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from urllib.parse import urlencode, urlsplit
 from weakref import WeakSet
 
 import msgspec
 
+from proxy import log
+from proxy.bucket import TokenBucket
 from proxy.sources.kubeconfig import (
     ApiConfig,
     Identity,
     NoCredentials,
     authorization,
     loaded,
+    stamps,
 )
 from proxy.sources.watch import Failure
 from proxy.version import version
@@ -50,6 +54,33 @@ class _Client(NamedTuple):
     server: str
     configuration: Any
     pool: urllib3.PoolManager
+    stamps: tuple[tuple[int, int, int], ...] | None
+
+
+class _Ask(NamedTuple):
+    """A request."""
+
+    method: str
+    path: str
+    body: bytes = b""
+    content_type: str = ""
+
+
+class Observer(Protocol):
+    """Who counts requests; told by the thread that sends them."""
+
+    def answered(self, method: str, code: str, host: str, seconds: float) -> None:
+        """A request was answered with this HTTP status, after so long.
+
+        `<error>` stands for no answer, as in client-go. Of a stream this is the beginning.
+        """
+
+
+class Nobody:
+    """Counts nothing."""
+
+    def answered(self, method: str, code: str, host: str, seconds: float) -> None:
+        """As of an Observer."""
 
 
 class Patience(msgspec.Struct, frozen=True):
@@ -91,34 +122,57 @@ class Stream:
 class Connection:
     """The API server, for any number of threads. Nothing is sent before the first request."""
 
-    def __init__(self, config: ApiConfig, identity: Identity, patience: Patience) -> None:
+    def __init__(
+        self,
+        config: ApiConfig,
+        identity: Identity,
+        patience: Patience,
+        observer: Observer | None = None,
+    ) -> None:
         self._config = config
         self._patience = patience
         self._identity = identity
+        self._observer = observer or Nobody()
         self._lock = threading.Lock()
         self.server = identity.server
         """The URL that is talked to, as far as it is known."""
         self._client: _Client | None = None
         self._open = threading.Lock()
         self._sockets: WeakSet[socket.socket] = WeakSet()
-        self._closed = False
+        self._closed = threading.Event()
+        self._turn = threading.Lock()
+        self._bucket = TokenBucket(config.qps, config.burst, time.monotonic)
 
     def get(self, path: str, query: Mapping[str, str]) -> bytes:
         """The body of an answer with status 200. Raises Failed."""
-        with self._answer(path, query) as response:
+        with self._answer(_Ask("GET", f"{path}?{urlencode(query)}")) as response:
             return response.read()
 
     @contextmanager
     def stream(self, path: str, query: Mapping[str, str]) -> Iterator[Stream]:
         """An answer with status 200 that goes on as long as it likes. Raises Failed, inside too."""
-        with self._answer(path, query) as response:
+        with self._answer(_Ask("GET", f"{path}?{urlencode(query)}")) as response:
             stream = Stream(response)
             stream.wait(self._patience.watch_seconds)
             yield stream
 
+    def post(self, path: str, document: bytes) -> None:
+        """Create an object, given as JSON. Raises Failed."""
+        with self._answer(_Ask("POST", path, document, "application/json")) as response:
+            response.drain_conn()
+
+    def patch(self, path: str, changes: bytes) -> None:
+        """Change an object by a merge patch (RFC 7386). Raises Failed."""
+        ask = _Ask("PATCH", path, changes, "application/merge-patch+json")
+        with self._answer(ask) as response:
+            response.drain_conn()
+
     def close(self) -> None:
         """End every request of every thread; none is answered from now on."""
-        self._closed = True
+        self._closed.set()
+        self._cut()
+
+    def _cut(self) -> None:
         with self._open:
             sockets = list(self._sockets)
         for open_socket in sockets:
@@ -126,17 +180,18 @@ class Connection:
                 socket.socket.shutdown(open_socket, socket.SHUT_RDWR)
 
     @contextmanager
-    def _answer(self, path: str, query: Mapping[str, str]) -> Iterator[urllib3.BaseHTTPResponse]:
+    def _answer(self, ask: _Ask) -> Iterator[urllib3.BaseHTTPResponse]:
         from urllib3.exceptions import HTTPError  # noqa: PLC0415 (comes with the client, see `loaded`)
 
         try:
+            self._wait_for_turn()
             client, token = self._connected()
         except NoCredentials as error:
             self._forget()
             raise Failed(Failure(str(error))) from error
         try:
-            with closing(self._send(client, token, f"{path}?{urlencode(query)}")) as response:
-                if response.status != HTTPStatus.OK:
+            with closing(self._observed(client, token, ask)) as response:
+                if response.status not in (HTTPStatus.OK, HTTPStatus.CREATED):
                     if response.status == HTTPStatus.UNAUTHORIZED:
                         self._forget()
                     raise Failed(_refusal(response))
@@ -148,19 +203,40 @@ class Connection:
             silent = isinstance(root, TimeoutError)
             raise Failed(Failure(_words(root), is_silence=silent)) from error
 
-    def _send(self, client: _Client, token: str, target: str) -> urllib3.BaseHTTPResponse:
+    def _wait_for_turn(self) -> None:
+        """Send no more requests than the operator allows."""
+        if self._config.qps <= 0:
+            return
+        with self._turn:
+            seconds = self._bucket.reserve()
+        self._closed.wait(seconds)
+
+    def _observed(self, client: _Client, token: str, ask: _Ask) -> urllib3.BaseHTTPResponse:
         """The answer as far as its headers have come."""
+        began, code = time.monotonic(), "<error>"
+        try:
+            response = self._send(client, token, ask)
+            code = str(response.status)
+            return response
+        finally:
+            host = urlsplit(client.server).netloc
+            self._observer.answered(ask.method, code, host, time.monotonic() - began)
+
+    def _send(self, client: _Client, token: str, ask: _Ask) -> urllib3.BaseHTTPResponse:
         from urllib3 import Timeout  # noqa: PLC0415
         from urllib3.exceptions import ProtocolError  # noqa: PLC0415
 
         headers = {"Accept": "application/json", "User-Agent": f"headgate/{version()}"}
         if token:
             headers["Authorization"] = token
+        if ask.content_type:
+            headers["Content-Type"] = ask.content_type
         patience = self._patience
         request = partial(
             client.pool.request,
-            "GET",
-            client.server + target,
+            ask.method,
+            client.server + ask.path,
+            body=ask.body or None,
             headers=headers,
             timeout=Timeout(connect=patience.connect_seconds, read=patience.answer_seconds),
             preload_content=False,
@@ -169,20 +245,29 @@ class Connection:
         try:
             return request()
         except ProtocolError:
-            if self._closed:
+            if self._closed.is_set():
                 raise
             # A connection that was kept open since the last answer may be closed by now.
             return request()
 
     def _connected(self) -> tuple[_Client, str]:
-        """The client, made anew after `_forget`, and the token of this moment.
+        """The client, made anew after `_forget` or a rotation, and the token of this moment.
 
         Under the lock: an exec plugin runs once for all threads. Raises NoCredentials.
         """
         with self._lock:
+            if self._client is not None and self._rotated(self._client):
+                log.info("Credentials were replaced; connecting anew", server=self.server)
+                self._client = None
+                # Watches too: who was let in by the old certificate shows the new one.
+                self._cut()
             if self._client is None:
                 self._client = self._connect()
             return self._client, authorization(self._client.configuration, self._identity)
+
+    def _rotated(self, client: _Client) -> bool:
+        now = stamps(self._config, client.configuration)
+        return now is not None and now != client.stamps
 
     def _forget(self) -> None:
         """Credentials, certificates included, are read again for the next request."""
@@ -193,12 +278,13 @@ class Connection:
         from kubernetes.client import ApiClient  # noqa: PLC0415 (see `loaded`)
 
         configuration = loaded(self._config, self._identity)
+        stamp = stamps(self._config, configuration)
         pool: urllib3.PoolManager = ApiClient(configuration).rest_client.pool_manager
         pool.pool_classes_by_scheme = {
             scheme: self._tracked(of) for scheme, of in pool.pool_classes_by_scheme.items()
         }
         self.server = configuration.host.rstrip("/")
-        return _Client(self.server, configuration, pool)
+        return _Client(self.server, configuration, pool, stamp)
 
     def _tracked(self, pool: type[urllib3.HTTPConnectionPool]) -> type[urllib3.HTTPConnectionPool]:
         """The same kind of connections, known to `close`."""
@@ -209,8 +295,8 @@ class Connection:
             if connection.sock is not None:
                 with self._open:
                     self._sockets.add(connection.sock)
-            if self._closed:
-                self.close()
+            if self._closed.is_set():
+                self._cut()
 
         tracked = type(plain.__name__, (plain,), {"connect": connect})
         return type(pool.__name__, (pool,), {"ConnectionCls": tracked})

@@ -2,7 +2,8 @@
 
 The `kubernetes` client knows the many ways to say so (tokens, certificates, exec plugins, proxies,
 a pod's service account). Here are only the checks that give a clear line, and what it leaves open:
-a `tokenFile` is read again for each request, and an exec plugin that fails is a failure.
+a `tokenFile` is read again for each request, certificates when their files are replaced, and an
+exec plugin that fails is a failure.
 """
 
 from __future__ import annotations
@@ -36,6 +37,10 @@ class ApiConfig(msgspec.Struct, frozen=True):
     """A file's path; empty: `master` without credentials, or the service account of a pod."""
     master: str = ""
     """URL of the API server, instead of the kubeconfig's."""
+    qps: float = 5.0
+    """Requests a second, all threads together; client-go's default. Not above 0: as many as can."""
+    burst: int = 10
+    """Requests that may be sent at once."""
 
 
 class _Cluster(msgspec.Struct, rename="kebab"):
@@ -156,6 +161,25 @@ def authorization(configuration: Any, identity: Identity) -> str:  # noqa: ANN40
         raise NoCredentials(f"no credentials from {identity.plugin}: {'; '.join(complaints)}")
     # A token file may end in a newline, which no header can hold.
     return str(settings["value"] or "").strip() if settings else ""
+
+
+def stamps(config: ApiConfig, configuration: Any) -> tuple[tuple[int, int, int], ...] | None:  # noqa: ANN401
+    """What changes when somebody replaces a file that credentials or authorities come from.
+
+    None while one of them is not there: somebody is just replacing it. A token in a file is none
+    of this, it is read for each request. Links are followed: a Secret that is mounted changes
+    behind one.
+    """
+    of = configuration
+    files = (config.kubeconfig, of.ssl_ca_cert, of.cert_file, of.key_file)
+    found = []
+    for name in filter(None, files):
+        try:
+            seen = Path(name).expanduser().stat()
+        except OSError:
+            return None
+        found.append((seen.st_ino, seen.st_size, seen.st_mtime_ns))
+    return tuple(found)
 
 
 def _parsed(path: Path) -> _Kubeconfig:
