@@ -48,17 +48,17 @@ def _patched(objects: list[Object], change: Any, target: Object) -> Iterator[Obj
         if isinstance(change, list):
             yield _added(item, change)
         elif change.get("$patch") != "delete":
-            yield _merged(item, change)
+            yield merged(item, change)
     if met != 1:
         raise ValueError(f"{target} is {met} objects")
 
 
-def _merged(old: Object, change: Object) -> Object:
+def merged(old: Object, change: Object) -> Object:
     """A strategic merge; lists of which both have one depend on the schema, so none may meet."""
     new = dict(old)
     for key, value in change.items():
         if isinstance(value, dict) and isinstance(old.get(key), dict):
-            new[key] = _merged(old[key], value)
+            new[key] = merged(old[key], value)
         elif isinstance(value, list) and key in old:
             raise ValueError(f"{key}: two lists meet")
         else:
