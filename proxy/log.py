@@ -12,6 +12,7 @@ import logging
 import re
 import sys
 from datetime import datetime
+from fnmatch import fnmatchcase
 from typing import TextIO
 
 _LOGGER = logging.getLogger("headgate")
@@ -66,17 +67,44 @@ class KlogFormatter(logging.Formatter):
 FORMATS = {"text": KlogFormatter, "json": JsonFormatter}
 
 
-def setup(verbosity: int, stream: TextIO | None = None, style: str = "text") -> None:
+class ByFile:
+    """klog's --vmodule: `sync=4,kernel*=6`, verbosities by the name of a file without its ending.
+
+    The first pattern that fits a file counts; other files have the verbosity of all. Raises
+    ValueError for a part that is no `pattern=N`.
+    """
+
+    def __init__(self, text: str, verbosity: int) -> None:
+        self._verbosity = verbosity
+        self._patterns = [_pattern(part) for part in text.split(",") if part]
+
+    @property
+    def highest(self) -> int:
+        """The highest verbosity that any file has."""
+        return max([self._verbosity, *(verbosity for _, verbosity in self._patterns)])
+
+    def __call__(self, record: logging.LogRecord) -> bool:
+        """Whether a record is to be written; called by `logging`."""
+        name = record.filename.removesuffix(".py")
+        fitting = (v for pattern, v in self._patterns if fnmatchcase(name, pattern))
+        return record.levelno >= _level(next(fitting, self._verbosity))
+
+
+def setup(
+    verbosity: int, stream: TextIO | None = None, style: str = "text", vmodule: str = ""
+) -> None:
     """Write lines up to this verbosity to the stream (standard error), libraries' warnings too.
 
-    `style` is one of FORMATS.
+    `style` is one of FORMATS. Raises ValueError as `ByFile`.
     """
+    by_file = ByFile(vmodule, verbosity)
     output = logging.StreamHandler(stream or sys.stderr)
     output.setFormatter(FORMATS[style]())
+    output.addFilter(by_file)
     root = logging.getLogger()
     root.handlers = [output]
     root.setLevel(logging.WARNING)
-    _LOGGER.setLevel(_level(verbosity))
+    _LOGGER.setLevel(_level(by_file.highest))
 
 
 def info(message: str, *, v: int = 0, **fields: object) -> None:
@@ -121,3 +149,10 @@ def _spelled(value: object) -> str:
 def _plain(value: object) -> object:
     """Numbers and truth stay what they are; anything else is text."""
     return value if isinstance(value, bool | int | float | None) else str(value)
+
+
+def _pattern(part: str) -> tuple[str, int]:
+    pattern, equals, verbosity = part.strip().partition("=")
+    if not (pattern and equals and verbosity.isascii() and verbosity.isdigit()):
+        raise ValueError(f"{part!r} is no pattern=N")
+    return pattern, int(verbosity)

@@ -93,3 +93,23 @@ def test_json_is_that_of_kubernetes_components(stream: io.StringIO) -> None:
     assert died["err"] == "on purpose"
     assert "ValueError" in died["stacktrace"]
     assert "v" not in died
+
+
+def test_files_may_have_verbosities_of_their_own(stream: io.StringIO) -> None:
+    log.setup(1, stream, vmodule="other=9,test_l*=4,test_log=9")
+    log.info("said", v=4)
+    log.info("too much", v=5)
+    assert '"said"' in stream.getvalue()
+    assert "too much" not in stream.getvalue()
+    stream.truncate(0)
+    log.setup(1, stream, vmodule="other=9")
+    log.info("said", v=1)
+    log.info("too much", v=2)
+    log.warning("always")
+    assert re.findall(r'"(said|too much|always)"', stream.getvalue()) == ["said", "always"]
+
+
+@pytest.mark.parametrize("text", ["sync", "=4", "sync=", "sync=x", "a=1,b=-1"])
+def test_a_vmodule_that_says_nothing_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is no pattern=N"):
+        log.ByFile(text, 0)
