@@ -115,3 +115,5 @@ class NodeSettings(msgspec.Struct, frozen=True):
     masquerade_all: bool = False
     holds_addresses: bool = False
     """See NodeView; it follows from the mode."""
+    bind_address: str = ""
+    """The node's primary address of its family, whatever the Node says (`--bind-address`)."""

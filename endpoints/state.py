@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from endpoints.addresses import bracketed
+from endpoints.addresses import bracketed, family
 from endpoints.conflicts import Claims, Tally
 from endpoints.events import Delete, Event, Folded, Problem, Replace, Upsert
 from endpoints.exposure import Claim, Exposure, expose
@@ -217,6 +217,8 @@ def view(settings: NodeSettings, node: Node | None, local_addresses: frozenset[s
     addresses = frozenset(a for a in addresses if not a.startswith("fe80:"))
     pods = (*pod_cidrs(node), *settings.cluster_cidrs)
     primary = {of: primary_address(of, node, addresses, pods) for of in Family}
+    if settings.bind_address:
+        primary[family(settings.bind_address)] = settings.bind_address
     node_ports = {
         of: resolve(settings.node_port_addresses, of, addresses, primary[of], settings.loopback)
         for of in Family

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
 from modes.base import EnvironmentFault, KernelFault
-from proxy.config import ConfigError
-from proxy.flags import COMMANDS, KUBE_PROXY_FLAGS, Flags, summary
+from proxy.flags import COMMANDS, Flags, summary
+from proxy.settings.refusal import ConfigError
 
 EXIT_FINE, EXIT_FAILURE, EXIT_USAGE = 0, 1, 2
 
@@ -40,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = _dispatch(arguments)
         sys.stdout.flush()
     except (UsageError, ConfigError, EnvironmentFault) as error:
-        print(f"headgate: {error}", file=sys.stderr)
+        for line in str(error).splitlines():
+            print(f"headgate: {line}", file=sys.stderr)
         return EXIT_USAGE
     except KernelFault as error:
         print(f"headgate: {error}", file=sys.stderr)
@@ -64,7 +65,7 @@ def _dispatch(arguments: list[str]) -> int:
         raise UsageError(f"{name}: unknown command{_suggestion(name, COMMANDS)}")
     parser = Parser(name, command.summary)
     command.add_flags(parser)
-    flags, unknown = parser.parse_known_args(rest)
+    flags, unknown = parser.parse_known_args([_dashed(argument) for argument in rest])
     if unknown:
         raise UsageError(_unknown(parser, unknown[0]))
     module = command.module(flags)
@@ -72,12 +73,16 @@ def _dispatch(arguments: list[str]) -> int:
     return status
 
 
+def _dashed(argument: str) -> str:
+    """A flag as kube-proxy normalises it: `--add_dir_header=x` is `--add-dir-header=x`."""
+    name, equals, value = argument.partition("=")
+    return f"{name.replace('_', '-')}{equals}{value}" if name.startswith("--") else argument
+
+
 def _unknown(parser: Parser, argument: str) -> str:
     flag = argument.partition("=")[0]
     if not flag.startswith("-"):
         return f"{argument}: unexpected argument of {parser.prog}"
-    if flag in KUBE_PROXY_FLAGS:
-        return f"{flag}: a flag of kube-proxy that headgate does not have yet"
     return f"{flag}: unknown flag of {parser.prog}{_suggestion(flag, parser.known)}"
 
 

@@ -1,52 +1,42 @@
-"""What did the operator ask for, and does it make sense?
+"""What did the operator ask for, in the words of the program?
 
-Flags come as text; what leaves here is checked. A refusal names the flag and the value.
+`proxy.settings` reads flags and file; what leaves here is checked. A refusal names the flag or the
+field of the file, the value and the reason.
 """
 
 from __future__ import annotations
 
 import argparse
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 
-from endpoints.addresses import canonical, family, network
+from conntrack.settings import ConntrackSettings
+from endpoints.addresses import bracketed, family
 from endpoints.names import Family
-from endpoints.node import DetectLocalMode, Loopback, NodeSettings
-from endpoints.nodeports import ALL, PRIMARY, resolve, selectors
-from endpoints.scheduling import flags as scheduler_flags
-from endpoints.scheduling import scheduler
-from modes.base import IpvsSettings, ModeSettings
-from modes.registry import AUTO, MODES
-from proxy.durations import whole_seconds
-from proxy.node import host_name
+from endpoints.node import Loopback, NodeSettings
+from endpoints.nodeports import ALL, PRIMARY, resolve
+from modes.base import ModeSettings
+from modes.registry import AUTO
+from proxy.settings import checks, gates
+from proxy.settings.file import read
+from proxy.settings.refusal import ConfigError
+from proxy.settings.settings import Settings
+from proxy.settings.table import API_VERSION, KIND
 
-_T = TypeVar("_T")
-
-_TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
-_FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
-_NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
-_INTERFACE = re.compile(r"[^\s/]{1,15}")
-_NODE_NAME_LENGTH = 253
-_PORT = r"([1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d{2}|655[0-2]\d|6553[0-5])"
-_VARIANTS = ("auto", "legacy", "nft")
-_MARK_BITS = range(32)
-_IPVS_TIMEOUTS = range((2**31 - 1) // 1000 + 1)
-"""In seconds: what the kernel takes (INT_MAX / HZ), whatever its HZ is."""
-_DRAIN_SECONDS = range(7 * 86400 + 1)
-_METRICS_PORT = 10249
-_LISTENER = re.compile(rf"(\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<v4>[\d.]+)):(?P<port>{_PORT})")
-_SERVER = re.compile(rf"https?://(\[[0-9A-Fa-f:.]+\]|[^\s/:@\[\]]+)(:{_PORT})?(/\S*)?")
-
-
-class ConfigError(Exception):
-    """A flag's value cannot be used."""
-
-    def __init__(self, flag: str, value: str, reason: str) -> None:
-        super().__init__(": ".join(part for part in (flag, value, reason) if part))
+_HEALTH_PORT, _METRICS_PORT = 10256, 10249
+_ANY_V4, _ANY_V6 = "0.0.0.0", "::"  # noqa: S104 (an operator may narrow it)
+_NOWHERE = f"{_ANY_V4}:0"
+_CONNTRACK = {
+    "max_per_core": "conntrack.maxPerCore",
+    "min": "conntrack.min",
+    "tcp_established_seconds": "conntrack.tcpEstablishedTimeout",
+    "tcp_close_wait_seconds": "conntrack.tcpCloseWaitTimeout",
+    "tcp_be_liberal": "conntrack.tcpBeLiberal",
+    "udp_seconds": "conntrack.udpTimeout",
+    "udp_stream_seconds": "conntrack.udpStreamTimeout",
+}
 
 
 class NodePorts(msgspec.Struct, frozen=True):
@@ -74,61 +64,122 @@ class Config(msgspec.Struct, frozen=True):
     """Without what depends on the mode: see `on_mode`."""
     node_ports: NodePorts = NodePorts()
     of_modes: ModeSettings = ModeSettings()
+    conntrack: ConntrackSettings = ConntrackSettings()
+    bind_address: str = _ANY_V4
+    """As it was said; `node.bind_address` is empty where this is no single address."""
+    health: Listener | None = Listener(_ANY_V4, _HEALTH_PORT)
     metrics: Listener | None = Listener("127.0.0.1", _METRICS_PORT)
+    bind_hard_fail: bool = False
+    """Whether the program ends if one of the two cannot be listened on."""
+    sync_seconds: float = 30.0
+    """How often what failed is tried again, and the kernel looked at."""
+    min_sync_seconds: float = 0.0
+    """The least time between two transactions."""
+    resync_seconds: float = 900.0
+    """kube-proxy's configSyncPeriod; nothing is resynced by time (see proxy.settings.ignored)."""
     manifests: tuple[Path, ...] = ()
     kubeconfig: str = ""
     master: str = ""
+    qps: float = 5.0
+    """Requests a second to the API server; below 0: no limit."""
+    burst: int = 10
+    oom_score_adj: int | None = -999
+    """None: as it is."""
+    feature_gates: Mapping[str, bool] = {}
     once: bool = False
     verbosity: int = 0
+    vmodule: str = ""
+    """`sync=4,kernel*=6`: verbosity by the name of a file, without its ending."""
+    log_format: str = "text"
+    """`text` or `json`."""
+    config_file: Path | None = None
+    cleanup: bool = False
+    init_only: bool = False
+    """Set the sysctls that need privilege, and end."""
+    warnings: tuple[str, ...] = ()
+    """What is to be said at start: what of the file was passed over, what is ignored."""
+    document: Mapping[str, object] = {}
+    """What is in force as a KubeProxyConfiguration, of JSON's types."""
 
 
 def config(flags: argparse.Namespace) -> Config:
-    """The configuration of a run. Raises ConfigError."""
-    manifests = paths(flags.manifests)
-    for flag in ("kubeconfig", "master"):
-        if manifests and getattr(flags, flag):
-            reason = "the cluster comes from --manifests already; give one of the two"
-            raise ConfigError(f"--{flag}", getattr(flags, flag), reason)
-    once = boolean("--once", flags.once)
-    for path in manifests if once else ():
-        if not path.exists():
-            raise ConfigError("--manifests", str(path), "does not exist")
-    return Config(
-        mode=mode(flags.mode),
-        node=node_settings(flags, "--hostname-override", flags.hostname_override),
-        node_ports=node_ports(flags),
-        of_modes=ModeSettings(
-            masquerade_bit(flags), _variant(flags.iptables_variant), ipvs_settings(flags)
+    """The configuration of a run, its file read if there is one. Raises ConfigError."""
+    settings = Settings(flags, read(Path(flags.config)) if flags.config else None)
+    mode = checks.mode(settings.text("mode"), settings.origin("mode"))
+    sync_keys = (_of_mode(settings, mode, name) for name in ("syncPeriod", "minSyncPeriod"))
+    sync_seconds, min_sync_seconds = checks.sync_periods(settings, *sync_keys)
+    given_gates = settings.gates("featureGates")
+    found = Config(
+        mode=mode,
+        node=node_settings(
+            settings, mode, settings.origin("hostnameOverride"), settings.text("hostnameOverride")
         ),
-        metrics=_listener("--metrics-bind-address", flags.metrics_bind_address, _METRICS_PORT),
-        manifests=manifests,
-        kubeconfig=flags.kubeconfig,
-        master=_url("--master", flags.master),
-        once=once,
-        verbosity=_verbosity(flags.v),
+        node_ports=node_ports(settings),
+        of_modes=mode_settings(settings),
+        conntrack=_conntrack(settings),
+        bind_address=checks.address(settings, "bindAddress"),
+        health=_listener(settings, "healthz", _ANY_V4, _ANY_V6, _HEALTH_PORT),
+        metrics=_listener(settings, "metrics", "127.0.0.1", "::1", _METRICS_PORT),
+        bind_hard_fail=settings.on("bindAddressHardFail"),
+        sync_seconds=sync_seconds,
+        min_sync_seconds=min_sync_seconds,
+        resync_seconds=checks.period(settings, "configSyncPeriod"),
+        manifests=_manifests(settings),
+        kubeconfig=settings.text("clientConnection.kubeconfig"),
+        master=checks.url(settings, "--master"),
+        qps=settings.number("clientConnection.qps"),
+        burst=checks.within(settings, "clientConnection.burst", 0),
+        oom_score_adj=checks.within(settings, "oomScoreAdj", -1000, 1000),
+        feature_gates=given_gates,
+        once=settings.on("--once"),
+        verbosity=checks.within(settings, "logging.verbosity", 0),
+        vmodule=settings.text("logging.vmodule"),
+        log_format=checks.log_format(settings),
+        config_file=Path(flags.config) if flags.config else None,
+        cleanup=settings.on("--cleanup"),
+        init_only=settings.on("--init-only"),
+        warnings=(
+            *settings.warnings(),
+            *gates.warnings(given_gates, settings.origin("featureGates")),
+        ),
     )
+    return msgspec.structs.replace(found, document=_document(settings, found))
 
 
-def node_settings(flags: argparse.Namespace, name_flag: str, name: str) -> NodeSettings:
-    """What the flags say about the node, whatever the mode. Raises ConfigError."""
-    detect = _detect_local_mode(flags)
+def node_settings(settings: Settings, mode: str, origin: str, name: str) -> NodeSettings:
+    """What was said about the node of this name, whatever the mode makes of NodePorts.
+
+    Raises ConfigError; `origin` is who said the name.
+    """
+    bind = checks.address(settings, "bindAddress")
     return NodeSettings(
-        name=_node_name(name_flag, name),
-        detect_local_mode=detect,
-        cluster_cidrs=_cluster_cidrs(flags.cluster_cidr),
-        pod_bridge_interface=_interface("--pod-bridge-interface", flags.pod_bridge_interface),
-        pod_interface_name_prefix=_interface(
-            "--pod-interface-name-prefix", flags.pod_interface_name_prefix
+        name=checks.node_name(origin, name),
+        detect_local_mode=checks.detect_local_mode(settings),
+        cluster_cidrs=checks.cluster_cidrs(settings),
+        pod_bridge_interface=checks.interface(settings, "detectLocal.bridgeInterface"),
+        pod_interface_name_prefix=checks.interface(settings, "detectLocal.interfaceNamePrefix"),
+        masquerade_all=any(
+            settings.on(f"{of}.masqueradeAll")
+            for of in ("nftables", "iptables")
+            if mode == AUTO or (of == "nftables") == (mode == "nftables")
         ),
-        masquerade_all=boolean("--masquerade-all", flags.masquerade_all),
+        bind_address="" if bind in (_ANY_V4, _ANY_V6) else bind,
     )
 
 
-def node_ports(flags: argparse.Namespace) -> NodePorts:
-    """What the flags say about NodePorts. Raises ConfigError."""
+def node_ports(settings: Settings) -> NodePorts:
+    """What was said about NodePorts. Raises ConfigError."""
     return NodePorts(
-        _node_port_addresses(flags.nodeport_addresses),
-        boolean("--iptables-localhost-nodeports", flags.iptables_localhost_nodeports),
+        checks.node_port_addresses(settings), settings.on("iptables.localhostNodePorts")
+    )
+
+
+def mode_settings(settings: Settings) -> ModeSettings:
+    """What was said about modes. Raises ConfigError."""
+    return ModeSettings(
+        checks.within(settings, "iptables.masqueradeBit", 0, 31),
+        checks.variant(settings),
+        checks.ipvs(settings),
     )
 
 
@@ -158,168 +209,75 @@ def asks_for_localhost(said: NodePorts) -> bool:
     return bool(said.chosen and resolve(said.chosen, Family.IPV4, (), None).addresses)
 
 
-def masquerade_bit(flags: argparse.Namespace) -> int:
-    """The bit of the packet mark that asks for masquerade. Raises ConfigError."""
-    text: str = flags.iptables_masquerade_bit
-    if not (text.isascii() and text.isdigit()) or int(text) not in _MARK_BITS:
-        raise ConfigError("--iptables-masquerade-bit", text, "must be a number, 0 to 31")
-    return int(text)
+def _of_mode(settings: Settings, mode: str, name: str) -> str:
+    """The option of this name in the section of a mode.
+
+    `auto` becomes nftables or iptables, and files that were kube-proxy's speak of iptables.
+    """
+    if mode != AUTO:
+        return f"{mode}.{name}"
+    nftables, iptables = f"nftables.{name}", f"iptables.{name}"
+    only_iptables = settings.is_said(iptables) and not settings.is_said(nftables)
+    return iptables if only_iptables else nftables
 
 
-def ipvs_settings(flags: argparse.Namespace) -> IpvsSettings:
-    """What the flags say about the IPVS mode. Raises ConfigError."""
-    wanted: str = flags.ipvs_scheduler
-    return IpvsSettings(
-        scheduler=_parsed("--ipvs-scheduler", wanted, scheduler) if wanted else "rr",
-        scheduler_flags=_parsed(
-            "--ipvs-scheduler-flags", flags.ipvs_scheduler_flags, scheduler_flags
-        ),
-        exclude_cidrs=_exclude_cidrs(flags.ipvs_exclude_cidrs),
-        strict_arp=boolean("--ipvs-strict-arp", flags.ipvs_strict_arp),
-        tcp_timeout_seconds=_ipvs_timeout("--ipvs-tcp-timeout", flags.ipvs_tcp_timeout),
-        tcpfin_timeout_seconds=_ipvs_timeout("--ipvs-tcpfin-timeout", flags.ipvs_tcpfin_timeout),
-        udp_timeout_seconds=_ipvs_timeout("--ipvs-udp-timeout", flags.ipvs_udp_timeout),
-        drain_seconds=_drain_seconds(flags.ipvs_drain_seconds),
+def _conntrack(settings: Settings) -> ConntrackSettings:
+    asked = frozenset(name for name, key in _CONNTRACK.items() if settings.is_said(key))
+    return ConntrackSettings(
+        max_per_core=checks.within(settings, _CONNTRACK["max_per_core"], 0),
+        min=checks.within(settings, _CONNTRACK["min"], 0),
+        tcp_established_seconds=checks.seconds(settings, _CONNTRACK["tcp_established_seconds"]),
+        tcp_close_wait_seconds=checks.seconds(settings, _CONNTRACK["tcp_close_wait_seconds"]),
+        tcp_be_liberal=settings.on(_CONNTRACK["tcp_be_liberal"]),
+        udp_seconds=checks.seconds(settings, _CONNTRACK["udp_seconds"]),
+        udp_stream_seconds=checks.seconds(settings, _CONNTRACK["udp_stream_seconds"]),
+        asked=asked,
     )
 
 
-def mode(name: str) -> str:
-    """A mode's name, or `auto`; kube-proxy spells the latter as nothing. Raises ConfigError."""
-    names = (AUTO, *MODES)
-    if name and name not in names:
-        raise ConfigError("--mode", name, f"must be one of {', '.join(names)}")
-    return name or AUTO
+def _listener(settings: Settings, of: str, v4: str, v6: str, port: int) -> Listener | None:
+    """Where the server of this name listens, of itself on the address of bindAddress's family."""
+    key, port_key = f"{of}BindAddress", f"--{of}-port"
+    if settings.is_said(port_key) and not settings.text("--config"):
+        port = checks.within(settings, port_key, 0, 65535)
+        if port == 0:
+            return None
+    if not settings.is_said(key):
+        bind = checks.address(settings, "bindAddress")
+        return Listener(v4 if family(bind) is Family.IPV4 else v6, port)
+    found = checks.place(settings.text(key), settings.origin(key), port)
+    return Listener(*found) if found else None
 
 
-def boolean(flag: str, text: str) -> bool:
-    """A boolean in the spellings that Go's flags take. Raises ConfigError."""
-    if text not in _TRUE | _FALSE:
-        raise ConfigError(flag, text, "must be true or false")
-    return text in _TRUE
+def _manifests(settings: Settings) -> tuple[Path, ...]:
+    manifests = checks.paths(settings.texts("--manifests"))
+    for key in ("clientConnection.kubeconfig", "--master"):
+        if manifests and settings.text(key):
+            reason = "the cluster comes from --manifests already; give one of the two"
+            raise settings.refusal(key, reason)
+    for path in manifests if settings.on("--once") else ():
+        if not path.exists():
+            raise ConfigError("--manifests", str(path), "does not exist")
+    return manifests
 
 
-def paths(texts: Iterable[str]) -> tuple[Path, ...]:
-    """Paths of manifests, each once. Raises ConfigError for an empty one."""
-    for text in texts:
-        if not text:
-            raise ConfigError("--manifests", '""', "must be a file or a folder")
-    return tuple(dict.fromkeys(Path(text) for text in texts))
+def _document(settings: Settings, found: Config) -> Mapping[str, object]:
+    fields = settings.written() | {
+        "mode": "" if found.mode == AUTO else found.mode,
+        "healthzBindAddress": _place(found.health),
+        "metricsBindAddress": _place(found.metrics),
+    }
+    document: dict[str, object] = {"apiVersion": API_VERSION, "kind": KIND}
+    for path, value in sorted(fields.items()):
+        *sections, leaf = path.split(".")
+        place = document
+        for section in sections:
+            inner = place.setdefault(section, {})
+            if isinstance(inner, dict):
+                place = inner
+        place[leaf] = value
+    return document
 
 
-def _node_name(flag: str, name: str) -> str:
-    found = host_name(name)
-    if len(found) > _NODE_NAME_LENGTH or not _NODE_NAME.fullmatch(found):
-        raise ConfigError(flag, name or found, "is no name of a Node (RFC 1123 subdomain)")
-    return found
-
-
-def _detect_local_mode(flags: argparse.Namespace) -> DetectLocalMode:
-    text = flags.detect_local_mode
-    names = [str(member) for member in DetectLocalMode]
-    if text and text not in names:
-        raise ConfigError("--detect-local-mode", text, f"must be one of {', '.join(names)}")
-    chosen = DetectLocalMode(text or DetectLocalMode.CLUSTER_CIDR)
-    companion = {
-        DetectLocalMode.BRIDGE_INTERFACE: ("--pod-bridge-interface", flags.pod_bridge_interface),
-        DetectLocalMode.INTERFACE_NAME_PREFIX: (
-            "--pod-interface-name-prefix",
-            flags.pod_interface_name_prefix,
-        ),
-    }.get(chosen)
-    if companion and not companion[1]:
-        raise ConfigError(companion[0], "", f"is required by --detect-local-mode {chosen}")
-    return chosen
-
-
-def _cluster_cidrs(text: str) -> tuple[str, ...]:
-    cidrs = tuple(cidr.strip() for cidr in text.split(",")) if text else ()
-    seen: set[Family] = set()
-    for cidr in cidrs:
-        if not _is_cidr(cidr):
-            raise ConfigError("--cluster-cidr", cidr or '""', "is no CIDR")
-        if family(cidr) in seen:
-            raise ConfigError("--cluster-cidr", text, f"holds two CIDRs of {family(cidr)}")
-        seen.add(family(cidr))
-    return cidrs
-
-
-def _is_cidr(text: str) -> bool:
-    try:
-        network(text)
-    except ValueError:
-        return False
-    return "/" in text
-
-
-def _interface(flag: str, name: str) -> str:
-    if name and not _INTERFACE.fullmatch(name):
-        raise ConfigError(flag, name, "is no interface name (1 to 15 characters, no / or space)")
-    return name
-
-
-def _node_port_addresses(texts: Iterable[str]) -> tuple[str, ...]:
-    chosen = tuple(part for text in texts for part in text.split(",") if part)
-    try:
-        return selectors(chosen)
-    except ValueError as error:
-        reason = str(error).removeprefix("nodePortAddresses: ")
-        raise ConfigError("--nodeport-addresses", "", reason) from error
-
-
-def _variant(text: str) -> str:
-    if text not in _VARIANTS:
-        raise ConfigError("--iptables-variant", text, f"must be one of {', '.join(_VARIANTS)}")
-    return text
-
-
-def _parsed(flag: str, text: str, parse: Callable[[str], _T]) -> _T:
-    try:
-        return parse(text)
-    except ValueError as error:
-        raise ConfigError(flag, text, str(error)) from error
-
-
-def _exclude_cidrs(texts: Iterable[str]) -> tuple[str, ...]:
-    cidrs = [part.strip() for text in texts for part in text.split(",") if part]
-    for cidr in cidrs:
-        if not _is_cidr(cidr):
-            raise ConfigError("--ipvs-exclude-cidrs", cidr or '""', "is no CIDR")
-    return tuple(dict.fromkeys(str(network(cidr)) for cidr in cidrs))
-
-
-def _ipvs_timeout(flag: str, text: str) -> int:
-    seconds = _parsed(flag, text, whole_seconds)
-    if seconds not in _IPVS_TIMEOUTS:
-        raise ConfigError(flag, text, f"must be {_IPVS_TIMEOUTS[-1]}s or less")
-    return seconds
-
-
-def _drain_seconds(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or int(text) not in _DRAIN_SECONDS:
-        reason = f"must be a number of seconds, 0 to {_DRAIN_SECONDS[-1]}"
-        raise ConfigError("--ipvs-drain-seconds", text, reason)
-    return int(text)
-
-
-def _listener(flag: str, text: str, port: int) -> Listener | None:
-    """Where to listen; None for an empty text. Without a port, as kube-proxy has it, the usual."""
-    if not text:
-        return None
-    parts = _LISTENER.fullmatch(text)
-    address = (parts["v6"] or parts["v4"]) if parts else text
-    try:
-        return Listener(canonical(address), int(parts["port"]) if parts else port)
-    except ValueError as error:
-        raise ConfigError(flag, text, "must be IP:PORT ([::1]:10249 in IPv6), or empty") from error
-
-
-def _url(flag: str, text: str) -> str:
-    if text and not _SERVER.fullmatch(text):
-        raise ConfigError(flag, text, "must be the URL of a server: https://HOST[:PORT]")
-    return text
-
-
-def _verbosity(text: str) -> int:
-    if not text.isascii() or not text.isdigit():
-        raise ConfigError("-v", text, "must be a number, 0 or more")
-    return int(text)
+def _place(listener: Listener | None) -> str:
+    return f"{bracketed(listener.address)}:{listener.port}" if listener else _NOWHERE

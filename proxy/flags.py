@@ -1,6 +1,6 @@
 """Which commands are there, and which flags do they take? Pure.
 
-Values stay text here: `proxy.config` checks them, so that every refusal sounds the same. Booleans
+Values stay text here: `proxy.settings` reads them, so that every refusal sounds the same. Booleans
 are those of Go: `--once`, `--once=true`, `--once=f`.
 """
 
@@ -10,21 +10,9 @@ import argparse
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-_TRUE, _FALSE = "true", "false"
-
-_KUBE_PROXY = """
-    add-dir-header alsologtostderr bind-address bind-address-hard-fail boot-id-file cleanup-ipvs
-    cleanup-iptables config config-sync-period conntrack-max-per-core conntrack-min
-    conntrack-tcp-be-liberal conntrack-tcp-timeout-close-wait conntrack-tcp-timeout-established
-    conntrack-udp-timeout conntrack-udp-timeout-stream feature-gates healthz-bind-address
-    healthz-port init-only iptables-min-sync-period iptables-sync-period ipvs-min-sync-period
-    ipvs-sync-period kube-api-burst kube-api-content-type kube-api-qps log-dir log-file
-    log-flush-frequency logging-format logtostderr machine-id-file metrics-port oom-score-adj
-    profiling proxy-port-range show-hidden-metrics-for-version skip-headers stderrthreshold
-    udp-timeout vmodule write-config-to
-"""
-KUBE_PROXY_FLAGS = frozenset(f"--{name}" for name in _KUBE_PROXY.split())
-"""What kube-proxy takes (REFERENCE B) and we do not yet: refused, but not as a mistake."""
+from proxy.settings.option import Kind, Option
+from proxy.settings.settings import Settings
+from proxy.settings.table import OF_FLAG
 
 
 class Flags(argparse.ArgumentParser):
@@ -39,11 +27,17 @@ class Flags(argparse.ArgumentParser):
         self.known += [name for name in names if name.startswith("--")]
         return super().add_argument(*names, **options)
 
-    def boolean(self, name: str, text: str, default: str = _FALSE) -> None:
-        """A flag that is true without a value."""
-        self.add_argument(
-            name, nargs="?", const=_TRUE, default=default, metavar="true|false", help=text
-        )
+    def option(self, option: Option) -> None:
+        """A flag of the table; its attribute is None until it is given."""
+        way: dict[str, Any] = {"metavar": option.metavar or option.kind.name}
+        if option.kind is Kind.BOOLEAN:
+            way = {"nargs": "?", "const": "true", "metavar": "true|false"}
+        elif option.is_repeatable:
+            way["action"] = "append"
+        default = option.otherwise or option.default
+        text = f"{option.does} [{default}]" if default not in ("", "false") else option.does
+        help_ = text if option.works else argparse.SUPPRESS
+        self.add_argument(option.flag, *option.aliases, help=help_, **way)
 
     def text(self, *names: str, metavar: str, text: str, default: str = "") -> None:
         """A flag with a value."""
@@ -78,117 +72,50 @@ def summary() -> str:
 
 
 def _run(flags: Flags) -> None:
-    flags.text(
-        "--mode", "--proxy-mode", metavar="MODE", text="auto, nftables, iptables or ipvs [auto]"
+    flags.epilog = (
+        "Flags of kube-proxy that are not listed are accepted and ignored; which ones, and what a"
+        " file of --config may say: docs/configuration.md."
     )
-    _manifests(flags, required=False)
-    flags.text("--kubeconfig", metavar="FILE", text="how to reach the API server [in-cluster]")
-    flags.text("--master", metavar="URL", text="the API server, instead of what kubeconfig says")
-    flags.text("--hostname-override", metavar="NAME", text="name of this Node [the host's name]")
-    _node(flags)
-    flags.text(
-        "--iptables-variant",
-        metavar="VARIANT",
-        text="iptables, ipvs: whose rules to write, legacy or nft [auto: those that this host"
-        " uses]",
-        default="auto",
-    )
-    _ipvs(flags)
-    flags.text(
-        "--metrics-bind-address",
-        metavar="IP:PORT",
-        text='where /metrics answers; "" for nowhere [127.0.0.1:10249]',
-        default="127.0.0.1:10249",
-    )
-    flags.boolean("--once", "program the kernel, then exit")
-    flags.boolean("--cleanup", "remove the rules, as headgate cleanup, and exit")
-    flags.boolean("--version", "print the version and exit")
-    flags.text("-v", "--v", metavar="N", text="verbosity of the log; 2: a line a sync", default="0")
+    for option in reversed(OF_FLAG.values()):
+        flags.option(option)
 
 
 def _answers_run(flags: argparse.Namespace) -> str:
-    if flags.version != _FALSE:
+    settings = Settings(flags)
+    if settings.on("--version"):
         return "proxy.version"
-    return "proxy.app" if flags.cleanup == _FALSE else "proxy.cleanup"
-
-
-def _manifests(flags: Flags, *, required: bool) -> None:
-    flags.add_argument(
-        "--manifests",
-        metavar="PATH",
-        action="append",
-        default=[] if not required else None,
-        required=required,
-        help="file or folder of Services, EndpointSlices and Nodes in YAML or JSON; repeatable",
-    )
+    if settings.text("--write-config-to"):
+        return "proxy.settings.write"
+    return "proxy.cleanup" if settings.on("--cleanup") else "proxy.app"
 
 
 def _node(flags: Flags) -> None:
-    flags.text("--cluster-cidr", metavar="CIDR[,CIDR]", text="addresses of all pods")
-    flags.text(
+    for name in (
+        "--bind-address",
+        "--cluster-cidr",
         "--detect-local-mode",
-        metavar="MODE",
-        text="how pods of this node are told from others: ClusterCIDR, NodeCIDR, BridgeInterface"
-        " or InterfaceNamePrefix [ClusterCIDR]",
-    )
-    flags.text("--pod-bridge-interface", metavar="NAME", text="for BridgeInterface")
-    flags.text("--pod-interface-name-prefix", metavar="PREFIX", text="for InterfaceNamePrefix")
-    flags.add_argument(
+        "--pod-bridge-interface",
+        "--pod-interface-name-prefix",
         "--nodeport-addresses",
-        metavar="LIST",
-        action="append",
-        default=[],
-        help="where NodePorts answer: CIDRs, primary, localhost, all [nftables: primary; iptables,"
-        " ipvs: all]",
-    )
-    flags.boolean("--masquerade-all", "masquerade everything that goes to a cluster IP")
-    flags.boolean(
+        "--masquerade-all",
         "--iptables-localhost-nodeports",
-        "iptables: NodePorts answer on 127.0.0.1 too, where --nodeport-addresses holds it [true]",
-        default=_TRUE,
-    )
-    flags.text(
         "--iptables-masquerade-bit",
-        metavar="N",
-        text="iptables, ipvs: the bit of the packet mark that asks for masquerade, 0 to 31 [14]",
-        default="14",
-    )
+    ):
+        flags.option(OF_FLAG[name])
 
 
 def _ipvs(flags: Flags) -> None:
-    flags.text(
+    for name in (
         "--ipvs-scheduler",
-        metavar="NAME",
-        text="rr, wrr, lc, wlc, sh, dh, sed, nq, mh and what else this kernel has [rr]",
-    )
-    flags.text(
         "--ipvs-scheduler-flags",
-        metavar="FLAG[,FLAG]",
-        text="sh-port, sh-fallback, mh-port, mh-fallback [mh: mh-port]",
-    )
-    flags.add_argument(
         "--ipvs-exclude-cidrs",
-        metavar="CIDR[,CIDR]",
-        action="append",
-        default=[],
-        help="virtual servers with these addresses are not taken over from kube-proxy; repeatable",
-    )
-    flags.boolean(
-        "--ipvs-strict-arp", "answer ARP for an address only on the link that has it (MetalLB)"
-    )
-    for name, what in (
-        ("--ipvs-tcp-timeout", "an idle TCP connection is forgotten"),
-        ("--ipvs-tcpfin-timeout", "one that was closed is forgotten"),
-        ("--ipvs-udp-timeout", "an idle UDP flow is forgotten"),
-    ):
-        text = f"when {what}: 15m, 120s; 0 leaves the kernel's own [0]"
-        flags.text(name, metavar="DURATION", text=text, default="0")
-    flags.text(
+        "--ipvs-strict-arp",
+        "--ipvs-tcp-timeout",
+        "--ipvs-tcpfin-timeout",
+        "--ipvs-udp-timeout",
         "--ipvs-drain-seconds",
-        metavar="N",
-        text="how long an endpoint that is gone keeps the connections that it has [900]",
-        default="900",
-    )
+    ):
+        flags.option(OF_FLAG[name])
 
 
 def _output(flags: Flags) -> None:
@@ -208,7 +135,14 @@ def _render(flags: Flags) -> None:
 
 
 def _offline(flags: Flags) -> None:
-    _manifests(flags, required=True)
+    manifests = OF_FLAG["--manifests"]
+    flags.add_argument(
+        manifests.flag,
+        metavar=manifests.metavar,
+        action="append",
+        required=True,
+        help="file or folder of Services, EndpointSlices and Nodes in YAML or JSON; repeatable",
+    )
     flags.add_argument("--node", metavar="NAME", required=True, help="seen from this Node")
     _node(flags)
     _output(flags)

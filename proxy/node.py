@@ -1,4 +1,4 @@
-"""What is this host called, and which addresses does its kernel call its own?
+"""Which addresses does this host's kernel call its own?
 
 The addresses come by rtnetlink(7): one dump, and then another one each time the kernel says that
 an address came or went. Those of the link kube-ipvs0 are not the node's own but of Services: IPVS
@@ -46,11 +46,6 @@ class Found(NamedTuple):
     """The node's own."""
     services_link: int
     """The index of the link with the addresses of Services; 0 if there is none."""
-
-
-def host_name(override: str) -> str:
-    """The name of this node's Node object: the override, or the host's name, in lower case."""
-    return (override or os.uname().nodename).strip().lower()
 
 
 def local_addresses() -> frozenset[str]:

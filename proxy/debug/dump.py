@@ -12,9 +12,10 @@ import msgspec
 from endpoints.addresses import bracketed
 from modes.base import DumpedFrontend, DumpedReal, DumpedServer, DumpedService, DumpedTraffic
 from modes.registry import AUTO, MODES, create
-from proxy.config import ConfigError, mode
 from proxy.debug.table import aligned, as_json, percent, wants_json
 from proxy.every import aside, of_every
+from proxy.settings.checks import mode
+from proxy.settings.refusal import ConfigError
 
 _BY_WEIGHT = ("rr", "wrr")
 """Schedulers that give a share to each; others look at the client, or at who is busy."""

@@ -13,7 +13,10 @@ from endpoints.objects import KIND_OF, Kind
 from endpoints.plan import ServicePlan
 from endpoints.state import ClusterState
 from modes import registry
-from proxy import config
+from proxy.config import node_ports, node_settings, on_mode
+from proxy.settings import checks
+from proxy.settings.refusal import ConfigError
+from proxy.settings.settings import Settings
 from proxy.sources.manifests import load
 
 
@@ -31,10 +34,10 @@ class Offline(msgspec.Struct, frozen=True):
 
 def named_mode(flags: argparse.Namespace) -> str:
     """The mode of `--mode`. Raises ConfigError, and NotBuilt if it is not there yet."""
-    name = config.mode(flags.mode)
+    name = checks.mode(flags.mode)
     if name == registry.AUTO:
         reason = "must name a mode: no kernel is asked which one works"
-        raise config.ConfigError("--mode", name, reason)
+        raise ConfigError("--mode", name, reason)
     registry.require(name)
     return name
 
@@ -44,12 +47,13 @@ def offline(flags: argparse.Namespace, mode: str) -> Offline:
 
     The node's addresses are those of its Node object, and loopback. Raises ConfigError.
     """
-    settings = config.node_settings(flags, "--node", flags.node)
-    settings = config.on_mode(settings, config.node_ports(flags), mode)
+    said = Settings(flags)
+    settings = node_settings(said, mode, "--node", flags.node)
+    settings = on_mode(settings, node_ports(said), mode)
     try:
-        objects, problems = load(config.paths(flags.manifests))
+        objects, problems = load(checks.paths(flags.manifests))
     except FileNotFoundError as error:
-        raise config.ConfigError("--manifests", str(error), "does not exist") from error
+        raise ConfigError("--manifests", str(error), "does not exist") from error
     state = ClusterState(settings)
     told = list(problems)
     for kind in Kind:

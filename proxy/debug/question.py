@@ -17,7 +17,7 @@ from endpoints.names import Family, Protocol
 from endpoints.node import DetectLocalMode, NodeView
 from endpoints.nodeports import is_loopback
 from endpoints.plan import Frontend, FrontendKind, ServicePlan
-from proxy.config import ConfigError
+from proxy.settings.refusal import ConfigError
 
 _TARGET = re.compile(r"(?:\[(?P<v6>[^]]*)\]|(?P<v4>[^:]*)):(?P<port>\d+)(?:/(?P<protocol>\w+))?")
 _PORTS = range(1, 65536)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from modes.base import ModeSettings, Rendered
+from modes.base import Rendered
 from modes.registry import render
-from proxy.config import ipvs_settings, masquerade_bit
+from proxy.config import mode_settings
 from proxy.debug.offline import named_mode, offline
 from proxy.debug.table import as_json, wants_json
+from proxy.settings.settings import Settings
 
 
 def main(flags: argparse.Namespace) -> int:
@@ -18,7 +19,7 @@ def main(flags: argparse.Namespace) -> int:
     """
     json = wants_json(flags.output)
     mode = named_mode(flags)
-    settings = ModeSettings(masquerade_bit=masquerade_bit(flags), ipvs=ipvs_settings(flags))
+    settings = mode_settings(Settings(flags))
     cluster = offline(flags, mode)
     state = cluster.state
     plans = {of: state.plans(of) for of in state.services()}

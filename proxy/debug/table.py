@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from proxy.config import ConfigError
+from proxy.settings.refusal import ConfigError
 
 GAP = "   "
 

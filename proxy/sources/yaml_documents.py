@@ -46,17 +46,20 @@ _FIRST = frozenset("~nNyYtTfFoO-+.0123456789")
 _TRUE = frozenset({"yes", "true", "on"})
 
 
-def yaml_documents(data: bytes) -> Iterator[Document | Malformed]:
+def yaml_documents(
+    data: bytes, forgiven: list[Malformed] | None = None
+) -> Iterator[Document | Malformed]:
     """The documents, with the items of each `List` one by one; errors in their place.
 
-    A duplicate key costs its document or item only, after a syntax error nothing follows.
+    A duplicate key costs its document or item only, after a syntax error nothing follows. With a
+    list for what is `forgiven` it costs nothing: the last value holds, and the list tells.
     """
     loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
     try:
         events = yaml.parse(data, Loader=loader)
         for event in events:
             if isinstance(event, DocumentStartEvent):
-                yield from _Document(events).read()
+                yield from _Document(events, forgiven).read()
     except Malformed as error:
         yield error
     except yaml.MarkedYAMLError as error:
@@ -72,8 +75,9 @@ def yaml_documents(data: bytes) -> Iterator[Document | Malformed]:
 class _Document:
     """One document in the making."""
 
-    def __init__(self, events: Iterator[Event]) -> None:
+    def __init__(self, events: Iterator[Event], forgiven: list[Malformed] | None = None) -> None:
         self._events = events
+        self._forgiven = forgiven
         self._anchors: dict[str, tuple[object, int]] = {}
         """What stands at each anchor, and how many values that is."""
         self._values = self._aliases = 0
@@ -141,10 +145,14 @@ class _Document:
                 found = self._value(value, depth + 1)
             if key.value == _MERGE and key.implicit[0]:
                 merged = self._merged(found, _line(key)) | merged
-            elif key.value in fields:
-                self._errors.append(Malformed(_line(key), f"duplicate key {key.value}"))
-            else:
-                fields[key.value] = found
+                continue
+            if key.value in fields:
+                duplicate = Malformed(_line(key), f"duplicate key {key.value}")
+                if self._forgiven is None:
+                    self._errors.append(duplicate)
+                    continue
+                self._forgiven.append(duplicate)
+            fields[key.value] = found
         return merged | fields if merged else fields
 
     def _listed(self) -> list[object]:

@@ -30,7 +30,7 @@ HEADGATE = [sys.executable, "-m", "proxy"]
         ("probe --mode x", "--mode: unknown flag of headgate probe"),
         ("--manifests", "--manifests: expected one argument"),
         ("render --mode nftables --node a", "the following arguments are required: --manifests"),
-        ("--config=a.conf", "--config: a flag of kube-proxy that headgate does not have yet"),
+        ("--config=/missing/a.conf", "--config: /missing/a.conf: No such file or directory"),
         (
             "--master 10.0.0.1",
             "--master: 10.0.0.1: must be the URL of a server: https://HOST[:PORT]",

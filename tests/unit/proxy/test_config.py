@@ -5,21 +5,21 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from endpoints.node import DetectLocalMode, Loopback, NodeSettings
 from modes.base import IpvsSettings, ModeSettings
 from proxy.config import (
     Config,
-    ConfigError,
     Listener,
     NodePorts,
     asks_for_localhost,
-    boolean,
     config,
     on_mode,
 )
 from proxy.flags import COMMANDS, Flags
+from proxy.settings.refusal import ConfigError
 
 
 def configured(*arguments: str) -> Config:
@@ -28,8 +28,12 @@ def configured(*arguments: str) -> Config:
     return config(flags.parse_args(["--hostname-override=node-a", *arguments]))
 
 
+def without_document(found: Config) -> Config:
+    return msgspec.structs.replace(found, document={})
+
+
 def test_what_is_left_unsaid() -> None:
-    assert configured() == Config("auto", NodeSettings("node-a"))
+    assert without_document(configured()) == Config("auto", NodeSettings("node-a"))
 
 
 def test_what_kube_proxy_users_say() -> None:
@@ -50,7 +54,7 @@ def test_what_kube_proxy_users_say() -> None:
         "--once=false",
         "--v=4",
     )
-    assert found == Config(
+    assert without_document(found) == Config(
         mode="nftables",
         kubeconfig="/var/lib/kube-proxy/kubeconfig.conf",
         master="https://10.0.0.1:6443",
@@ -160,6 +164,7 @@ def test_what_ipvs_users_say() -> None:
     ("text", "listener"),
     [
         ("", None),
+        ("127.0.0.1:0", None),
         ("127.0.0.1:1", Listener("127.0.0.1", 1)),
         ("[::]:65535", Listener("::", 65535)),
         ("[FD00::1]:80", Listener("fd00::1", 80)),
@@ -193,17 +198,6 @@ def test_local_pods_by_interface() -> None:
     ).node
     assert found.detect_local_mode is DetectLocalMode.INTERFACE_NAME_PREFIX
     assert found.pod_interface_name_prefix == "cali"
-
-
-@pytest.mark.parametrize("text", ["1", "t", "T", "true", "TRUE", "True"])
-def test_true_as_go_spells_it(text: str) -> None:
-    assert boolean("--once", text)
-    assert configured(f"--masquerade-all={text}").node.masquerade_all
-
-
-@pytest.mark.parametrize("text", ["0", "f", "F", "false", "FALSE", "False"])
-def test_false_as_go_spells_it(text: str) -> None:
-    assert not boolean("--once", text)
 
 
 @pytest.mark.parametrize(
@@ -250,7 +244,7 @@ def test_false_as_go_spells_it(text: str) -> None:
             ["--iptables-masquerade-bit=-1"],
             "--iptables-masquerade-bit: -1: must be a number, 0 to 31",
         ),
-        (["--iptables-masquerade-bit="], "--iptables-masquerade-bit: must be a number, 0 to 31"),
+        (["--iptables-masquerade-bit="], "--iptables-masquerade-bit: must be an integer"),
         (
             ["--iptables-variant=nftables"],
             "--iptables-variant: nftables: must be one of auto, legacy, nft",
@@ -262,7 +256,6 @@ def test_false_as_go_spells_it(text: str) -> None:
             )
             for text in (
                 "localhost:10249",
-                "127.0.0.1:0",
                 "127.0.0.1:65536",
                 ":10249",
                 "fd00::1:x",
@@ -288,13 +281,15 @@ def test_false_as_go_spells_it(text: str) -> None:
         *(
             (
                 [f"--ipvs-drain-seconds={text}"],
-                f"--ipvs-drain-seconds: {text}: must be a number of seconds, 0 to 604800",
+                f"--ipvs-drain-seconds: {text}: must be a number, 0 to 604800",
             )
-            for text in ("604801", "15m", "-1", "²")
+            for text in ("604801", "-1")
         ),
+        (["--ipvs-drain-seconds=15m"], "--ipvs-drain-seconds: 15m: must be an integer"),
+        (["--ipvs-drain-seconds=²"], "--ipvs-drain-seconds: ²: must be an integer"),
         (["--once=maybe"], "--once: maybe: must be true or false"),
-        (["-v=-1"], "-v: -1: must be a number, 0 or more"),
-        (["-v=two"], "-v: two: must be a number, 0 or more"),
+        (["-v=-1"], "--v: -1: must be a number, 0 or more"),
+        (["-v=two"], "--v: two: must be an integer"),
         (["--manifests="], '--manifests: "": must be a file or a folder'),
         (["--once", "--manifests=/missing"], "--manifests: /missing: does not exist"),
         (

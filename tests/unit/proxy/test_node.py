@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from pyroute2 import IPRoute
 
-from proxy.node import AddressWatch, host_name, local_addresses, look
+from proxy.node import AddressWatch, local_addresses, look
 from proxy.sources.base import LocalAddresses, Message
 
 PATIENCE_SECONDS = 10
@@ -97,11 +97,6 @@ def test_the_same_addresses_are_not_told_again(
     told = messages.get(timeout=PATIENCE_SECONDS)
     assert isinstance(told, LocalAddresses)
     assert "192.0.2.2" in told.addresses
-
-
-def test_names_are_lower_case() -> None:
-    assert host_name(" Node-A\n") == "node-a"
-    assert host_name("") == host_name("").lower() != ""
 
 
 @pytest.fixture

@@ -1,0 +1,30 @@
+"""What is in force, as a file that says the same?"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+
+from proxy.config import config
+from proxy.settings.refusal import ConfigError
+
+
+def main(flags: argparse.Namespace) -> int:
+    """Answer `headgate run --write-config-to FILE`. Raises ConfigError."""
+    path = Path(flags.write_config_to)
+    text = as_yaml(config(flags).document)
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError("--write-config-to", str(path), reason) from error
+    return 0
+
+
+def as_yaml(document: Mapping[str, object]) -> str:
+    """The text of a file."""
+    text: str = yaml.safe_dump(document, allow_unicode=True)
+    return text
