@@ -108,6 +108,10 @@ class FakeApiServer:
         self.stopping = False
         self.headers: dict[str, str] = {}
         self.client_context: ssl.SSLContext | None = None
+        self.peers: list[bytes] = []
+        """The certificates that clients showed, request by request."""
+        self.asked = threading.Semaphore(0)
+        """Released by each request."""
         self._server = _Server(("127.0.0.1", 0), _Answer)
         self._server.api = self
         if context is not None:
@@ -172,6 +176,9 @@ class _Answer(BaseHTTPRequestHandler):
             self._send(refusal.code, json.dumps(refusal.status).encode())
 
     def _authenticate(self) -> None:
+        self.server.api.asked.release()
+        if isinstance(self.connection, ssl.SSLSocket):
+            self.server.api.peers.append(self.connection.getpeercert(binary_form=True) or b"")
         token = self.server.api.token
         scheme, _, given = self.headers.get("Authorization", "").partition(" ")
         if token and (scheme.lower(), given) != ("bearer", token):
