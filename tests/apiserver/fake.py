@@ -14,7 +14,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 from urllib.parse import parse_qsl, urlsplit
@@ -105,6 +105,10 @@ class FakeApiServer:
         """Who sends another one is answered 401; empty: everyone is served."""
         self.knows_initial_events = True
         """False: as a server that is older than they are, and skips parameters it does not know."""
+        self.events: dict[tuple[str, str], Json] = {}
+        """What was posted to `events`, by namespace and name."""
+        self.refuses_events: list[tuple[int, str]] = []
+        """Statuses and messages for the next requests about events."""
         self.stopping = False
         self.headers: dict[str, str] = {}
         self.client_context: ssl.SSLContext | None = None
@@ -132,6 +136,12 @@ class FakeApiServer:
 
     def delete(self, kind: Kind, name: ObjectName) -> None:
         self.store.delete(kind, name)
+
+    def recorded(self, condition: Callable[[], bool], seconds: float = 20.0) -> None:
+        """Wait until the events are as they should be. Raises TimeoutError."""
+        with self.store.changed:
+            if not self.store.changed.wait_for(condition, seconds):
+                raise TimeoutError(f"events {self.events}")
 
     def compact(self) -> None:
         self.store.compact()
@@ -175,6 +185,43 @@ class _Answer(BaseHTTPRequestHandler):
         except Refusal as refusal:
             self._send(refusal.code, json.dumps(refusal.status).encode())
 
+    def do_POST(self) -> None:
+        document = self._document()
+        meta = document["metadata"]
+        key = (meta["namespace"], meta["name"])
+        self._event(key[0], lambda events: _created(events, key, document))
+
+    def do_PATCH(self) -> None:
+        changes = self._document()
+        *_, namespace, _, name = self.path.split("/")
+        key = (namespace, name)
+        self._event(namespace, lambda events: _patched(events, key, changes))
+
+    def _document(self) -> Json:
+        length = int(self.headers["Content-Length"])
+        document: Json = json.loads(self.rfile.read(length))
+        return document
+
+    def _event(self, namespace: str, change: Callable[[dict[tuple[str, str], Json]], int]) -> None:
+        """Change an event of a namespace, and answer with the status."""
+        try:
+            self._authenticate()
+            self._send(self._changed(namespace, change), b"{}")
+        except Refusal as refusal:
+            self._send(refusal.code, json.dumps(refusal.status).encode())
+
+    def _changed(self, namespace: str, change: Callable[[dict[tuple[str, str], Json]], int]) -> int:
+        api = self.server.api
+        if not self.path.startswith(f"/api/v1/namespaces/{namespace}/events"):
+            raise Refusal(404, "NotFound", self.path)
+        with api.store.changed:
+            if api.refuses_events:
+                code, message = api.refuses_events.pop(0)
+                raise Refusal(code, "Refused", message)
+            status = change(api.events)
+            api.store.changed.notify_all()
+        return status
+
     def _authenticate(self) -> None:
         self.server.api.asked.release()
         if isinstance(self.connection, ssl.SSLSocket):
@@ -200,6 +247,20 @@ class _Answer(BaseHTTPRequestHandler):
             line = b'{"type":"%b","object":%b}\n' % (event.type.encode(), event.object)
             self.wfile.write(b"%x\r\n%b\r\n" % (len(line), line))
         self.wfile.write(b"0\r\n\r\n")
+
+
+def _created(events: dict[tuple[str, str], Json], key: tuple[str, str], document: Json) -> int:
+    if key in events:
+        raise Refusal(409, "AlreadyExists", f"events {key[1]} already exists")
+    events[key] = document
+    return 201
+
+
+def _patched(events: dict[tuple[str, str], Json], key: tuple[str, str], changes: Json) -> int:
+    if key not in events:
+        raise Refusal(404, "NotFound", f"events {key[1]} not found")
+    events[key] = merged(events[key], changes)
+    return 200
 
 
 def page(store: Store, query: Query) -> bytes:
