@@ -41,9 +41,9 @@ def new_table(family: Family, table: str = TABLE) -> nl.Message:
     return nl.Message(nl.NEWTABLE, nl.NLM_F_CREATE, family, nl.text(nl.NFTA_TABLE_NAME, table))
 
 
-def delete_table(family: Family) -> nl.Message:
-    """Remove our table with everything in it."""
-    return nl.Message(nl.DELTABLE, 0, family, nl.text(nl.NFTA_TABLE_NAME, TABLE))
+def delete_table(family: Family, table: str = TABLE) -> nl.Message:
+    """Remove a table with everything in it."""
+    return nl.Message(nl.DELTABLE, 0, family, nl.text(nl.NFTA_TABLE_NAME, table))
 
 
 def new_set(family: Family, spec: SetSpec, table: str = TABLE) -> nl.Message:

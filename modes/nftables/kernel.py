@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from endpoints.names import Family
-from modes.base import EnvironmentFault, ForeignWatch, KernelFault
+from modes.base import EnvironmentFault, ForeignWatch, KernelFault, Missing
 from modes.listening import CommitWatch
 from modes.nftables import codec, notices
 from modes.nftables import netlink as nl
@@ -260,9 +260,7 @@ def _raise_environment(failures: Sequence[Failure]) -> None:
                 "nf_tables does not answer us: CAP_NET_ADMIN is missing (run as root)"
             )
         if failure.message is None and failure.errno in (errno.EINVAL, errno.EOPNOTSUPP):
-            raise EnvironmentFault(
-                "this kernel has no nf_tables (CONFIG_NF_TABLES, module nf_tables)"
-            )
+            raise Missing("this kernel has no nf_tables (CONFIG_NF_TABLES, module nf_tables)")
 
 
 def _raise_unless_absent(answers: Sequence[nl.Reply]) -> None:

@@ -35,6 +35,7 @@ from modes.nftables.kernel import (
     route_loopback,
 )
 from modes.nftables.mend import mend
+from modes.nftables.retire import deletions
 from modes.nftables.skeleton import TABLE, Layout, shape_of
 
 _NODE = ObjectName("", "")
@@ -158,9 +159,12 @@ class NftablesMode:
         """The kernel tells all."""
         return Glance()
 
-    def retire(self, successor: str) -> float | None:  # noqa: ARG002 (as the protocol has it)
-        """Remove what is ours; nothing lives on it."""
-        self.cleanup()
+    def retire(self, successor: str) -> float | None:
+        """Remove our tables and kube-proxy's, which no connection lives on; ours stay for us."""
+        self._kernel.check()
+        leaving = deletions(self._kernel.tables(), keeps_ours=successor == self.name)
+        if leaving:
+            _raise_any(self._kernel.transact(leaving).failures)
         return None
 
     def dump(self) -> tuple[DumpedService, ...]:
