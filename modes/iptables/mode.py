@@ -48,6 +48,7 @@ from modes.xtables.kernel import (
     set_route_localnet,
 )
 from modes.xtables.probe import abilities
+from modes.xtables.retire import IN_IPTABLES, give_way
 from modes.xtables.script import Script, read
 from modes.xtables.transaction import script
 from modes.xtables.variant import Variant
@@ -176,9 +177,13 @@ class IptablesMode:
         """As `watch`."""
         return Glance()
 
-    def retire(self, successor: str) -> float | None:  # noqa: ARG002 (as the protocol has it)
-        """Remove what is ours; nothing lives on it."""
-        self.cleanup()
+    def retire(self, successor: str) -> float | None:
+        """Remove the rules of both variants, but for the successor's; no connection lives on them.
+
+        What we left in the other variant, `replace` has removed.
+        """
+        if successor != self.name:
+            give_way(self._tell, stay=successor in IN_IPTABLES)
         return None
 
     def dump(self) -> tuple[DumpedService, ...]:

@@ -137,10 +137,7 @@ def removal(family: Family, found: Found, *, keeps_martian_rule: bool) -> Change
         targets.add(chains.FIREWALL)
     else:
         changes.deleted += [Placed(None, chains.FIREWALL, one) for one in martians]
-    for chain, specs in found.items():
-        if chain.name in BUILT_IN:
-            jumps = [one for one in specs if _is_jump(family, chain, one, targets)]
-            changes.deleted += [Placed(None, chain, one) for one in jumps]
+    changes.deleted += jumps(family, found, targets)
     emptied = frozenset(ours)
     removed = {(placed.chain, placed.spec) for placed in changes.deleted}
     referred_to = {
@@ -157,6 +154,17 @@ def _martians(family: Family, found: Found) -> list[str]:
     """Our rule, or the kubelet's, that keeps others from localhost."""
     wanted = chains.martian_rule(chains.LOOPBACK[family], "")
     return [one for one in found.get(chains.FIREWALL, ()) if _plain(family, one) == wanted]
+
+
+def jumps(family: Family, found: Found, targets: Collection[ChainName]) -> list[Placed]:
+    """The rules of built-in chains that do nothing but lead new packets into these chains."""
+    return [
+        Placed(None, chain, one)
+        for chain, specs in found.items()
+        if chain.name in BUILT_IN
+        for one in specs
+        if _is_jump(family, chain, one, targets)
+    ]
 
 
 def _is_jump(family: Family, chain: ChainName, spec: str, targets: Collection[ChainName]) -> bool:
@@ -276,10 +284,7 @@ def _guests(program: Program, found: Found, changes: Changes) -> None:
             unwanted = [one for one in rest if _is_jump(program.family, chain, one, targets)]
             changes.deleted += [Placed(None, chain, one) for one in unwanted]
     another_modes = {chain for chain in _GUEST_TARGETS if chain not in program.frames}
-    for chain, held in found.items():
-        if chain.name in BUILT_IN:
-            jumps = [one for one in held if _is_jump(program.family, chain, one, another_modes)]
-            changes.deleted += [Placed(None, chain, one) for one in jumps]
+    changes.deleted += jumps(program.family, found, another_modes)
 
 
 def _gone(found: Found, stale: Iterable[ChainName], referred_to: set[ChainName]) -> list[Gone]:

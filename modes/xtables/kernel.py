@@ -84,9 +84,19 @@ class Kernel:
     or the kernel lacks the variant.
     """
 
-    def __init__(self, variant: Variant, tell: Tell = _silently, lock: Path | None = None) -> None:
-        """Nothing is asked yet; `lock` stands in for the xtables lock of this machine."""
+    def __init__(
+        self,
+        variant: Variant,
+        tell: Tell = _silently,
+        lock: Path | None = None,
+        patience_seconds: int | None = None,
+    ) -> None:
+        """Nothing is asked yet; `lock` stands in for the xtables lock of this machine.
+
+        `patience_seconds`: how long to wait for it, if not LOCK_PATIENCE_SECONDS.
+        """
         self.variant = variant
+        self._patience_seconds = patience_seconds
         self._tell = tell
         self._lock = lock or Path(os.environ.get("XTABLES_LOCKFILE", _LOCK_FILE))
         self._programs: dict[Family, Programs] = {}
@@ -98,7 +108,7 @@ class Kernel:
         Each block from `*table` to `COMMIT` is one transaction. Returns the seconds for which
         another program kept the xtables lock from us (legacy alone has it): 0 if it was free,
         else all that passed until the rules were in. Tells that it waits every
-        LOCK_ROUND_SECONDS. Raises Refused, and KernelFault after LOCK_PATIENCE_SECONDS: who called
+        LOCK_ROUND_SECONDS. Raises Refused, and KernelFault when its patience ends: who called
         must look after other things, an order to stop for one.
         """
         programs = self._installed(family)
@@ -108,13 +118,15 @@ class Kernel:
             return 0.0
         began = time.monotonic()
         waited = _is_held(self._lock)
-        command = [programs.restore, "--noflush", "--verbose", f"--wait={LOCK_ROUND_SECONDS}"]
+        patience = self._patience_seconds or LOCK_PATIENCE_SECONDS
+        wait = f"--wait={min(LOCK_ROUND_SECONDS, self._patience_seconds or LOCK_ROUND_SECONDS)}"
+        command = [programs.restore, "--noflush", "--verbose", wait]
         progress = Progress(text)
         while (answer := _run(command, progress.rest, self._lock)).missed_the_lock:
             waited = True
             progress.advance(answer.output)
             holder, seconds = _holder(self._lock), round(time.monotonic() - began, 1)
-            if seconds >= LOCK_PATIENCE_SECONDS:
+            if seconds >= patience:
                 raise KernelFault(f"{holder} holds the xtables lock for more than {seconds} s")
             self._tell("Waiting for the xtables lock", holder=holder, seconds=seconds)
         self._require(answer, progress.original_line(answer.line))
