@@ -29,7 +29,7 @@ venv: ## bring .venv to the locked versions (PYTHON=python3)
 check: venv ## format, lint, types, import contracts, sizes; changes nothing
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
-	$(PY) -m mypy $(PACKAGES) tests tools/sizes.py
+	$(PY) -m mypy $(PACKAGES) tests tools/sizes.py tools/configuration.py
 	.venv/bin/lint-imports --no-logo
 	$(PY) tools/sizes.py $(PACKAGES)
 
@@ -54,6 +54,10 @@ bench: packages venv ## measure (MODE=nftables, iptables: both of its variants, 
 format: venv ## write the format, apply the safe fixes of the linter
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
+
+.PHONY: docs
+docs: venv ## write docs/configuration.md from the table of settings
+	$(PY) tools/configuration.py > docs/configuration.md
 
 .PHONY: lock
 lock: ## resolve the dependencies of pyproject.toml anew (needs the registry)

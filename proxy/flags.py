@@ -76,7 +76,7 @@ def _run(flags: Flags) -> None:
         "Flags of kube-proxy that are not listed are accepted and ignored; which ones, and what a"
         " file of --config may say: docs/configuration.md."
     )
-    for option in reversed(OF_FLAG.values()):
+    for option in OF_FLAG.values():
         flags.option(option)
 
 
@@ -85,7 +85,7 @@ def _answers_run(flags: argparse.Namespace) -> str:
     if settings.on("--version"):
         return "proxy.version"
     if settings.text("--write-config-to"):
-        return "proxy.settings.write"
+        return "proxy.write_config"
     return "proxy.cleanup" if settings.on("--cleanup") else "proxy.app"
 
 

@@ -50,8 +50,8 @@ def decode(data: bytes, name: str) -> FromFile:
 def _document(data: bytes, name: str, warnings: list[str]) -> Mapping[str, object]:
     """The one document of the file. Raises ConfigError."""
     # PyYAML costs 30 ms: only who names a file pays for it.
-    from proxy.sources.malformed import Malformed  # noqa: PLC0415
-    from proxy.sources.yaml_documents import yaml_documents  # noqa: PLC0415
+    from proxy.parsing.malformed import Malformed  # noqa: PLC0415
+    from proxy.parsing.yaml_documents import yaml_documents  # noqa: PLC0415
 
     duplicates: list[Malformed] = []
     found = []

@@ -46,6 +46,8 @@ OPTIONS: Mapping[str, Option] = {
 }
 """All, by key."""
 OF_FLAG: Mapping[str, Option] = {
-    option.flag: option for option in reversed(list(OPTIONS.values())) if option.flag
+    flag: next(option for option in OPTIONS.values() if option.flag == flag)
+    for flag in dict.fromkeys(option.flag for option in OPTIONS.values())
+    if flag
 }
 """The first option that each flag speaks of."""

@@ -12,6 +12,7 @@ import msgspec
 from endpoints.events import Event, Problem
 from endpoints.objects import Kind
 from modes.base import Foreign
+from proxy.config import Config
 
 
 class LocalAddresses(msgspec.Struct, frozen=True):
@@ -24,6 +25,15 @@ class ForeignChange(msgspec.Struct, frozen=True):
     """Somebody else changed our rules, or may have."""
 
     foreign: tuple[Foreign, ...]
+
+
+class ConfigChanged(msgspec.Struct, frozen=True):
+    """The file of `--config` says something else now (`proxy.sources.config_file`)."""
+
+    config: Config | None
+    """None: it cannot be used, and what it said before stays in force."""
+    error: str = ""
+    """Why not, a line for each thing that is wrong."""
 
 
 class Stop(msgspec.Struct, frozen=True):
@@ -45,7 +55,7 @@ class Together(msgspec.Struct, frozen=True):
     events: tuple[Event, ...]
 
 
-Message = Event | Together | Problem | LocalAddresses | ForeignChange | Stop | Died
+Message = Event | Together | Problem | LocalAddresses | ForeignChange | ConfigChanged | Stop | Died
 
 
 class Sink(Protocol):

@@ -15,8 +15,8 @@ from endpoints.decode import read_documents
 from endpoints.events import Delete, Event, Problem, Replace, Upsert
 from endpoints.names import ObjectName
 from endpoints.objects import KIND_OF, Kind, KubernetesObject, name_of
-from proxy.sources.documents import documents
-from proxy.sources.malformed import Malformed
+from proxy.parsing.documents import documents
+from proxy.parsing.malformed import Malformed
 
 Key = tuple[Kind, ObjectName]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.sources.documents import documents
-from proxy.sources.malformed import Document, Malformed
+from proxy.parsing.documents import documents
+from proxy.parsing.malformed import Document, Malformed
 
 
 def read(text: str, *, is_json: bool = False) -> list[Document]:

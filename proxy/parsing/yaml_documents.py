@@ -24,7 +24,7 @@ from yaml.events import (
 )
 
 from endpoints.unreadable import short
-from proxy.sources.malformed import Document, Malformed, completed, items_kind
+from proxy.parsing.malformed import Document, Malformed, completed, items_kind
 
 _DEEPEST = 100
 _LONGEST_INTEGER = 40

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from proxy.sources.malformed import Document, Malformed, completed, items_kind
-from proxy.sources.yaml_documents import yaml_documents
+from proxy.parsing.malformed import Document, Malformed, completed, items_kind
+from proxy.parsing.yaml_documents import yaml_documents
 
 _TRAILING = "trailing characters"
 _BYTE = re.compile(r" \(byte (\d+)\)$")

@@ -1,0 +1,105 @@
+"""Does the file of `--config` say something else now?
+
+A file is read when its writer has closed it or moved it into place; a mounted ConfigMap changes by
+its link `..data`, which is moved into place too. What is compared is what the file means: another
+comment is no change.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from modes.base import EnvironmentFault
+from proxy.config import Config
+from proxy.settings.refusal import ConfigError
+from proxy.sources.base import ConfigChanged, Died, Sink
+from proxy.sources.inotify import Change, Inotify, Mask
+
+_COMPLETE = (
+    Mask.CLOSE_WRITE
+    | Mask.MOVED_TO
+    | Mask.MOVED_FROM
+    | Mask.DELETE
+    | Mask.DELETE_SELF
+    | Mask.MOVE_SELF
+    | Mask.IGNORED
+    | Mask.OVERFLOW
+)
+
+
+class ConfigWatch:
+    """Tells when a file says something else than `known`; a thread of its own.
+
+    `read` reads the file and all that is said besides, and raises ConfigError. Each new meaning is
+    told once, and so is each new reason why it has none.
+    """
+
+    def __init__(self, path: Path, read: Callable[[], Config], known: Config) -> None:
+        self._path = path.absolute()
+        self._read = read
+        self._told = ConfigChanged(known)
+        self._thread = threading.Thread(target=self._run, name="config", daemon=True)
+
+    def start(self, sink: Sink) -> None:
+        """Begin to watch; what changed since `known` was read is told too.
+
+        Raises EnvironmentFault if the kernel refuses inotify.
+        """
+        self._sink = sink
+        try:
+            self._inotify = Inotify()
+        except OSError as error:
+            raise EnvironmentFault(f"--config: cannot watch files: {error.strerror}") from error
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread and wait for it."""
+        self._inotify.wake()
+        self._thread.join()
+        self._inotify.close()
+
+    def _run(self) -> None:
+        try:
+            self._look()
+            while changes := self._inotify.read():
+                if self._concerns(changes):
+                    self._look()
+        except Exception as error:  # noqa: BLE001 (the main thread reports it, and ends the program)
+            self._sink.put(Died("config", error))
+
+    def _concerns(self, changes: Iterable[Change]) -> bool:
+        """Whether the file may be another one, and whole."""
+        return any(
+            change.mask & (_COMPLETE | Mask.IS_FOLDER)
+            or (change.mask & Mask.CREATE and self._path.is_symlink())
+            for change in changes
+        )
+
+    def _look(self) -> None:
+        self._watch_folders()
+        try:
+            found = ConfigChanged(self._read())
+        except ConfigError as error:
+            found = ConfigChanged(None, str(error))
+        if found != self._told:
+            self._told = found
+            self._sink.put(found)
+
+    def _watch_folders(self) -> None:
+        """Watch where the path is and where it leads; of what is missing, the folder above.
+
+        Watching twice is watching once; a folder that is new at a path is another one.
+        """
+        for path in (self._path, self._path.resolve()):
+            folder = path.parent
+            while not self._is_watched(folder) and folder != folder.parent:
+                folder = folder.parent
+
+    def _is_watched(self, folder: Path) -> bool:
+        try:
+            self._inotify.add(str(folder))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
