@@ -59,7 +59,7 @@ class Flow(msgspec.Struct, frozen=True):
     zone: int = 0
     """0 unless somebody put it into a zone of theirs, in both directions or in one."""
     id: int = 0
-    """The kernel's own; another entry of the same packets has another one."""
+    """The kernel's own, made of the addresses and of where the entry is in memory."""
     status: int = 0
     """IPS_*, linux/netfilter/nf_conntrack_common.h."""
 
@@ -71,7 +71,7 @@ class Filter(msgspec.Struct, frozen=True, order=True):
     protocol: Protocol | None = None
     """None: every kernel understands this, and an address or a port cannot be asked for."""
     address: str | None = None
-    """The destination."""
+    """The destination, IPv4 only: IPv6 addresses the kernel compares the wrong way round."""
     port: int | None = None
     """The destination's. The kernel looks at it for TCP and UDP, not for SCTP."""
 
@@ -116,7 +116,11 @@ def listing(of: Filter) -> bytes:
 
 
 def deletion(flow: Flow) -> bytes:
-    """What follows the header of DELETE: this entry, and no later one of the same packets."""
+    """What follows the header of DELETE: this entry, and not another of the same packets.
+
+    A whole direction must be named: the kernel takes a part of it for all that has that part, or
+    for a fault. By its id an entry is told from one that took its place.
+    """
     return (
         opening(flow.family)
         + nested(_ORIGINAL, *_way(flow, flow.original))

@@ -106,14 +106,16 @@ def destinations(doubts: Iterable[Reached]) -> frozenset[Destination]:
 def filters(doubts: Iterable[Reached]) -> Iterator[Filter]:
     """What to ask the kernel for: everything that is doubted, and not much more.
 
-    `doubts` are frontends of one family.
+    `doubts` are frontends of one family. IPv6 is asked for by port: of an IPv6 address the kernel
+    lists the flows to all others (Linux 5.8 to 6.18, ctnetlink_filter_match_tuple).
     """
     addresses: defaultdict[tuple[Family, Protocol, int], list[str | None]] = defaultdict(list)
     for of in doubts:
         addresses[of.family, of.protocol, of.port].append(of.address)
     wanted: defaultdict[tuple[Family, Protocol], list[Filter]] = defaultdict(list)
     for (family, protocol, port), at in sorted(addresses.items()):
-        singly = at if len(at) <= MANY_ADDRESSES else [None]
+        one_by_one = family is Family.IPV4 and len(at) <= MANY_ADDRESSES
+        singly = at if one_by_one else [None]
         wanted[family, protocol] += [Filter(family, protocol, a, port) for a in singly]
     for (family, protocol), listed in wanted.items():
         yield from listed if len(listed) <= MANY_FILTERS else [Filter(family, protocol)]

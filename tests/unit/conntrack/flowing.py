@@ -9,8 +9,9 @@ import msgspec
 
 from conntrack.flows import Destination, End, Filter, Flow, Way, admits
 from conntrack.kernel import Kernel
+from conntrack.tracker import Conntrack
 from endpoints.addresses import family, pack
-from endpoints.names import ObjectName, Protocol, ServicePortName
+from endpoints.names import Family, ObjectName, Protocol, ServicePortName
 from endpoints.plan import (
     Endpoint,
     EndpointState,
@@ -20,13 +21,20 @@ from endpoints.plan import (
     TrafficPolicy,
     UnusedEndpoint,
 )
+from modes.base import Delta, Plans
 from modes.wire import attr, be32, nested
 
+V4, V6 = Family.IPV4, Family.IPV6
 UDP, SCTP, TCP = Protocol.UDP, Protocol.SCTP, Protocol.TCP
+VIP, OTHER_VIP = "10.96.7.7:53", "10.96.8.8:53"
+A, B, C = "10.244.1.2:5353", "10.244.2.3:5353", "10.244.3.4:5353"
+STRANGER = "192.0.2.99:5353"
+NODE = "192.168.0.11"
+"""Who serves, what never did, and the address of this node."""
 CLIENT = {4: "203.0.113.7", 6: "2001:db8:203::7"}
 NAT = 1 << 3 | 1 << 1 | 1 << 5  # CONFIRMED, SEEN_REPLY, DST_NAT
 _ORIGINAL, _REPLY, _STATUS, _TIMEOUT, _ID, _ZONE = 1, 2, 3, 7, 12, 18
-_ids = itertools.count(1000)
+_numbers = itertools.cycle(range(30000, 60000))
 
 
 def end(text: str) -> End:
@@ -36,15 +44,24 @@ def end(text: str) -> End:
 
 
 def flow(
-    to: str, by: str | None = None, protocol: Protocol = UDP, *, port: int = 33000, zone: int = 0
+    to: str,
+    by: str | None = None,
+    protocol: Protocol = UDP,
+    *,
+    port: int | None = None,
+    zone: int = 0,
 ) -> Flow:
-    """A flow from the client to an address and port, answered by another; None: untranslated."""
+    """A flow from the client to an address and port, answered by another; None: untranslated.
+
+    Each comes from another port of the client, unless it is told which.
+    """
     sent_to = end(to)
     of = family(sent_to.address)
-    client = End(CLIENT[int(of[-1])], port)
+    number = next(_numbers)
+    client = End(CLIENT[int(of[-1])], number if port is None else port)
     there = Way(client, sent_to)
     back = Way(end(by) if by else sent_to, client)
-    return Flow(of, protocol, there, back, zone=zone, id=next(_ids), status=NAT)
+    return Flow(of, protocol, there, back, zone=zone, id=number, status=NAT)
 
 
 def entry(of: Flow, seconds: int = 30) -> bytes:
@@ -138,7 +155,8 @@ class FakeKernel(Kernel):
         """Nothing to give back."""
 
     def dump(self, of: Filter) -> Iterator[bytes]:
-        """As the kernel."""
+        """As the kernel; see `stale.filters` for IPv6 addresses."""
+        assert of.family is V4 or of.address is None
         self.asked.append(of)
         self.dumps += 1
         self.messages += 1
@@ -162,3 +180,19 @@ class FakeKernel(Kernel):
 def changed(of: ServicePlan, **fields: object) -> ServicePlan:
     """The plan with other fields."""
     return msgspec.structs.replace(of, **fields)
+
+
+def conntrack(kernel: FakeKernel) -> Conntrack:
+    """One that works on this table; its clock ticks a second at each look."""
+    ticks = iter(range(10_000))
+    return Conntrack(lambda: float(next(ticks)), open_kernel=kernel.open)
+
+
+def services(plans: Plans) -> dict[ObjectName, Plans]:
+    """One Service, or none."""
+    return {name(): plans} if plans else {}
+
+
+def delta(plans: Plans) -> Delta[ObjectName, Plans]:
+    """That the Service has these plans now, or is gone."""
+    return Delta(services(plans), frozenset() if plans else frozenset({name()}))

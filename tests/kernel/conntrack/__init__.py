@@ -1,0 +1,1 @@
+"""Does conntrack list and forget exactly what it is asked to?"""
