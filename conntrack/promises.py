@@ -36,7 +36,7 @@ def promise(plans: Plans, protocols: AbstractSet[Protocol]) -> Promise:
             serving = _serving(plan)
             for frontend in plan.frontends:
                 at = Reached(plan.family, protocol, frontend.address, frontend.port)
-                found[at] = serving
+                found.setdefault(at, serving)  # of two ports that are the same the first counts
     return found
 
 
