@@ -58,6 +58,8 @@ class Timing(msgspec.Struct, frozen=True):
     """Seconds since some moment."""
     random: Callable[[], float] = random.random
     """Values in [0, 1)."""
+    wait: Callable[[threading.Event, float], bool] = threading.Event.wait
+    """Let so many seconds pass, or less if the event comes; whether it came."""
     patience: Patience = Patience()
 
 
@@ -106,7 +108,7 @@ class ApiSource:
         try:
             while not self._stopped.is_set():
                 pause = self._ask(watch)
-                if self._stopped.wait(pause.seconds):
+                if self._timing.wait(self._stopped, pause.seconds):
                     return
         except Exception as error:  # noqa: BLE001 (the main thread reports it, and ends the program)
             self._put(Died(f"api-{kind}", error))

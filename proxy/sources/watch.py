@@ -145,6 +145,7 @@ class Watch:
         self._versions = Versions()
         self._gather = _Gather()
         self._doubts = 0
+        self._expiries = 0
         self._progress = False
         self._stale_events = 0
         self._short_streams = 0
@@ -205,6 +206,7 @@ class Watch:
         healthy = lasted_seconds >= HEALTHY_SECONDS and not (initial or self._doubts)
         if healthy or self._progress:
             self._backoff.reset()
+            self._expiries = 0
         self._short_streams = 0 if healthy or self._progress else self._short_streams + 1
         self._progress = False
         if is_silence and not initial:
@@ -212,9 +214,10 @@ class Watch:
             if self._silent_streams >= _SILENT_STREAMS:
                 self._silent_streams = 0
                 self._list_again()
-        expired = failure is not None and failure.code == GONE
+        if failure is not None and failure.code == GONE:
+            return self._expired()
         failures_before, seconds = self._backoff.failures, self._backoff.next()
-        if failures_before == 0 and (healthy or expired):
+        if failures_before == 0 and healthy:
             return Pause(0.0)
         reason = str(failure or "closed by the server")
         if self._doubts:
@@ -229,11 +232,10 @@ class Watch:
                 return Pause(0.0)
         if failure.code not in _TRANSIENT:
             self._list_again()
-        failures_before, seconds = self._backoff.failures, self._backoff.next()
         if failure.code == GONE:
-            return Pause(seconds if failures_before else 0.0)
+            return self._expired()
         wanted = min(failure.retry_after_seconds, CAP_SECONDS)
-        return Pause(max(seconds, wanted), str(failure))
+        return Pause(max(self._backoff.next(), wanted), str(failure))
 
     def _initially(self, watched: Watched) -> list[Replace | Problem]:
         """Before the end of the initial events, changes of what was told may come between them."""
@@ -280,6 +282,15 @@ class Watch:
         self.request = WatchFrom(version)
         replace = Replace(self.kind, tuple(gather.objects.values()), frozenset(gather.unreadable))
         return [replace, *gather.problems]
+
+    def _expired(self) -> Pause:
+        """The server has forgotten where we were: no reason to worry, once.
+
+        Nor to wait, even after an outage: a server that says so is back.
+        """
+        seconds = self._backoff.next()
+        self._expiries += 1
+        return Pause(0.0 if self._expiries == 1 else seconds)
 
     def _unfinished(self, *, for_good: bool) -> None:
         """A stream did not come to the end of its initial events; begin anew."""

@@ -90,6 +90,11 @@ class Follower:
         wanted = {kind: listed(server, kind) for kind in Kind}
         self.until(lambda: self.objects == wanted, seconds)
 
+    def take(self) -> None:
+        """Fold what has come already."""
+        while not self._queue.empty():
+            self._fold(self._queue.get())
+
     def quiet(self) -> bool:
         """Whether nothing has come that was not folded yet."""
         return self._queue.empty()

@@ -149,6 +149,14 @@ class TestGone:
         assert watching().ended(0.0, GONE) == Pause(0.0)
         assert watching().ended(60.0, GONE) == Pause(0.0)
 
+    def test_after_an_outage_it_is_no_reason_to_wait_either(self) -> None:
+        following = watching()
+        for _ in range(20):
+            following.failed(REFUSED)
+        assert following.ended(0.0, GONE) == Pause(0.0)
+        following.page(page())
+        assert following.failed(GONE).seconds == CAP_SECONDS / 2
+
     def test_a_server_that_expires_everything_is_not_listed_in_a_tight_loop(self) -> None:
         following = watch()
         pauses = []
