@@ -15,7 +15,17 @@ from typing import NamedTuple
 
 from endpoints.names import Family
 from modes.base import Foreign
-from modes.wire import HEADER, Reply, attributes, replies, words
+from modes.wire import (
+    ADDRESS_FAMILY,
+    HEADER,
+    NLM_F_DUMP,
+    Reply,
+    attributes,
+    message,
+    replies,
+    text,
+    words,
+)
 
 GROUP = 7
 """NFNLGRP_NFTABLES"""
@@ -27,7 +37,7 @@ DELETIONS = frozenset({DELTABLE, DELCHAIN, DELRULE, DELSET, DELELEMENT})
 LOST = Foreign("notifications were lost")
 """The kernel had more to tell than there was room for."""
 
-_SUBSYSTEM = 10
+_SUBSYSTEM, _GETRULE = 10, 7
 _TABLE, _ELEMENTS = 1, 3
 _NAME = {NEWCHAIN: 3, DELCHAIN: 3} | dict.fromkeys(
     (NEWRULE, DELRULE, NEWSET, DELSET, NEWELEMENT, DELELEMENT), 2
@@ -143,6 +153,13 @@ def only_of(ports: Iterable[int]) -> list[tuple[int, int, int, int]]:
         loaded = int.from_bytes(port.to_bytes(4, sys.byteorder), "big")
         program.append((_IF_EQUAL, left + 1, 0, loaded))
     return [*program, (_RETURN, 0, 0, _WHOLE), (_RETURN, 0, 0, 0)]
+
+
+def get_rules(family: Family, table: str, chain: str) -> bytes:
+    """A request for the rules of one chain."""
+    asked = text(_TABLE, table) + text(_NAME[NEWRULE], chain)
+    opening = bytes((ADDRESS_FAMILY[family], 0, 0, 0))
+    return message(_SUBSYSTEM << 8 | _GETRULE, NLM_F_DUMP, 1, opening + asked)
 
 
 def described(changes: Iterable[Change], set_word: Callable[[str], str] = lambda _: "set") -> str:

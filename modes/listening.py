@@ -14,11 +14,13 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 
+from endpoints.names import Family
 from modes.base import Foreign
-from modes.commits import GROUP, LOST, Change, Commit, Reading, only_of
+from modes.commits import GROUP, LOST, Change, Commit, Reading, get_rules, only_of
+from modes.wire import NLMSG_DONE, NLMSG_ERROR, Reply, replies
 
 Judge = Callable[[Commit], tuple[Foreign, ...]]
 """What of a commit is news."""
@@ -134,6 +136,26 @@ class CommitWatch:
             return (LOST,)
         commit = self._reading.take(datagram)
         return self._judge(commit) if commit else ()
+
+
+def rules_of(family: Family, table: str, chain: str) -> list[bytes]:
+    """The attributes of each rule of a chain; none if there is no such chain. Raises OSError."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as asking:
+        while True:
+            asking.sendall(get_rules(family, table, chain))
+            found = list(_answers(asking))
+            if not any(answer.interrupted or answer.error == errno.EINTR for answer in found):
+                return [answer.payload for answer in found if not answer.error]
+
+
+def _answers(asking: socket.socket) -> Iterator[Reply]:
+    while True:
+        for answer in replies(asking.recv(_DATAGRAM)):
+            if answer.kind == NLMSG_DONE:
+                return
+            yield answer
+            if answer.kind == NLMSG_ERROR:
+                return
 
 
 def _enlarge(sock: socket.socket) -> None:

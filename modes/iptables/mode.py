@@ -51,7 +51,8 @@ from modes.xtables.probe import abilities
 from modes.xtables.retire import IN_IPTABLES, give_way
 from modes.xtables.script import Script, read
 from modes.xtables.transaction import script
-from modes.xtables.variant import Variant
+from modes.xtables.variant import Chosen, Variant
+from modes.xtables.witness import Witness
 
 
 class IptablesMode:
@@ -66,6 +67,8 @@ class IptablesMode:
         """Nothing is asked and nothing is known yet."""
         self._settings = settings
         self._tell = tell
+        self._witness = Witness()
+        self._chosen: Chosen | None = None
         self._using: Kernel | None = None
         self._node: NodeView | None = None
         self._styles: dict[Family, Rendering] = {}
@@ -96,14 +99,16 @@ class IptablesMode:
 
         Raises EnvironmentFault.
         """
-        chosen = host_variant(self._settings.iptables_variant)
+        chosen = self._chosen or host_variant(self._settings.iptables_variant)
+        self._chosen = None
         if self._using is None or self._using.variant is not chosen.variant:
-            self._using = Kernel(chosen.variant, self._tell)
+            self._using = Kernel(chosen.variant, self._tell, witness=self._witness)
             self._styles = {}
         warnings = [chosen.both] if chosen.both else []
         self._leaves_other = bool(chosen.both)
         self._node = node
         self._found = {}
+        self._witness.look(chosen.variant)
         for family in Family:
             try:
                 self._found[family] = self._observe(family)
@@ -170,12 +175,16 @@ class IptablesMode:
         return Drift(tuple(missing), tuple(extra), tuple(different))
 
     def watch(self) -> ForeignWatch | None:
-        """Nothing yet: foreign changes are found at the next restart."""
-        return None
+        """What hears of changes of our rules; None where iptables-legacy holds them.
+
+        Raises EnvironmentFault too.
+        """
+        self._chosen = host_variant(self._settings.iptables_variant)
+        return self._witness.listen(self._chosen.variant)
 
     def glance(self) -> Glance:
-        """As `watch`."""
-        return Glance()
+        """Look at the sizes of the tables, where iptables-legacy holds our rules."""
+        return self._witness.glance(self._using.variant) if self._using else Glance()
 
     def retire(self, successor: str) -> float | None:
         """Remove the rules of both variants, but for the successor's; no connection lives on them.
@@ -371,6 +380,7 @@ class IptablesMode:
             else:
                 reports.append(_report(changes, text, waited))
         self._programs[family] = program
+        self._witness.expect(family, program.guests)
         return total([*reports, ApplyReport(failed=failed)])
 
 

@@ -141,7 +141,7 @@ def removal(family: Family, found: Found, *, keeps_martian_rule: bool) -> Change
     emptied = frozenset(ours)
     removed = {(placed.chain, placed.spec) for placed in changes.deleted}
     referred_to = {
-        ChainName(chain.table, _target(one))
+        ChainName(chain.table, target(one))
         for chain, specs in found.items()
         for one in specs
         if chain not in emptied and (chain, one) not in removed
@@ -172,7 +172,7 @@ def _is_jump(family: Family, chain: ChainName, spec: str, targets: Collection[Ch
 
     An administrator's, for packets of an interface or an address, is no such rule.
     """
-    if ChainName(chain.table, _target(spec)) not in targets:
+    if ChainName(chain.table, target(spec)) not in targets:
         return False
     rule = _plain(family, spec)
     return rule is not None and rule == Rule(rule.target, ct_state=rule.ct_state)
@@ -268,7 +268,7 @@ def _guests(program: Program, found: Found, changes: Changes) -> None:
     wanted: dict[ChainName, list[str]] = {}
     for chain, one in program.guests:
         wanted.setdefault(chain, []).append(one)
-    targets = {ChainName(chain.table, _target(one)) for chain, one in program.guests}
+    targets = {ChainName(chain.table, target(one)) for chain, one in program.guests}
     for chain, specs in wanted.items():
         have = found.get(chain)
         if have is None and chain.name not in BUILT_IN:
@@ -300,7 +300,7 @@ def _foreign_targets(found: Found, changes: Changes) -> set[ChainName]:
     """The chains that rules of others jump to, once the changes are made."""
     deleted = {(placed.chain, placed.spec) for placed in changes.deleted}
     return {
-        ChainName(chain.table, _target(one))
+        ChainName(chain.table, target(one))
         for chain, specs in found.items()
         if not is_ours(chain)
         for one in specs
@@ -308,7 +308,7 @@ def _foreign_targets(found: Found, changes: Changes) -> set[ChainName]:
     }
 
 
-def _target(spec: str) -> str:
+def target(spec: str) -> str:
     """The chain that a rule jumps to, or its other target; what is quoted is only text."""
     match = _TARGET.search(_QUOTED.sub('""', spec) if '"' in spec else spec)
     return match[1] if match else ""

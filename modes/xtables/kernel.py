@@ -19,6 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -28,6 +29,7 @@ from modes.xtables import counters, trials
 from modes.xtables.answers import Answer, Progress
 from modes.xtables.names import Table
 from modes.xtables.variant import Variant
+from modes.xtables.witness import Witness, legacy_tables
 
 T = TypeVar("T")
 
@@ -39,10 +41,6 @@ LOCK_PATIENCE_SECONDS = 25
 
 _LOCK_FILE = "/run/xtables.lock"
 _COMMAND = {Family.IPV4: "iptables", Family.IPV6: "ip6tables"}
-_LEGACY_TABLES = {
-    Family.IPV4: Path("/proc/thread-self/net/ip_tables_names"),
-    Family.IPV6: Path("/proc/thread-self/net/ip6_tables_names"),
-}
 _ROUTE_LOCALNET = Path("/proc/sys/net/ipv4/conf/all/route_localnet")
 _BE_LIBERAL = Path("/proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal")
 _CAP_NET_ADMIN = 12
@@ -89,15 +87,18 @@ class Kernel:
         variant: Variant,
         tell: Tell = _silently,
         lock: Path | None = None,
+        witness: Witness | None = None,
         patience_seconds: int | None = None,
     ) -> None:
         """Nothing is asked yet; `lock` stands in for the xtables lock of this machine.
 
-        `patience_seconds`: how long to wait for it, if not LOCK_PATIENCE_SECONDS.
+        `witness`, if there is any, shall know what we change; `patience_seconds`: how long to wait
+        for the lock, if not LOCK_PATIENCE_SECONDS.
         """
         self.variant = variant
         self._patience_seconds = patience_seconds
         self._tell = tell
+        self._witness = witness or Witness()
         self._lock = lock or Path(os.environ.get("XTABLES_LOCKFILE", _LOCK_FILE))
         self._programs: dict[Family, Programs] = {}
         self._passed_over: set[Programs] = set()
@@ -113,9 +114,13 @@ class Kernel:
         """
         programs = self._installed(family)
         if self.variant is Variant.NFT:
-            answer = _run([programs.restore, "--noflush"], text)
+            answer = _run([programs.restore, "--noflush"], text, knows=self._witness.knows)
             self._require(answer, answer.line)
             return 0.0
+        with self._witness.legacy_change():
+            return self._restore_legacy(programs, text)
+
+    def _restore_legacy(self, programs: Programs, text: str) -> float:
         began = time.monotonic()
         waited = _is_held(self._lock)
         patience = self._patience_seconds or LOCK_PATIENCE_SECONDS
@@ -140,7 +145,7 @@ class Kernel:
         """
         programs = self._installed(family)
         if self.variant is Variant.LEGACY:
-            there = _legacy_tables(family)
+            there = legacy_tables(family)
             tables = [table for table in tables if table in there]
         return "".join(self._save(programs, table) for table in tables)
 
@@ -311,31 +316,36 @@ def _kind(program: str, _file: tuple[int, ...]) -> Variant:
     return Variant.NFT if "(nf_tables)" in said else Variant.LEGACY
 
 
-def _run(command: Sequence[str], text: str = "", lock: Path | None = None) -> Answer:
+def _run(
+    command: Sequence[str],
+    text: str = "",
+    lock: Path | None = None,
+    knows: Callable[[int], AbstractContextManager[None]] = lambda _: nullcontext(),
+) -> Answer:
+    """Run a program to its end; `knows` is entered with its process ID before it has any input."""
     environment = {**os.environ, "LC_ALL": "C"}
     if lock is not None:
         environment["XTABLES_LOCKFILE"] = str(lock)
+    pipe = subprocess.PIPE
     try:
-        done = subprocess.run(
+        child = subprocess.Popen(
             command,
-            input=text,
-            capture_output=True,
-            check=False,
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
             encoding="utf-8",
             errors="replace",
             env=environment,
         )
     except OSError as fault:
         raise EnvironmentFault(f"{command[0]} cannot be started: {fault.strerror}") from fault
-    return Answer(done.returncode, done.stdout, done.stderr)
-
-
-def _legacy_tables(family: Family) -> tuple[str, ...]:
-    """Reading a table of legacy iptables makes it, with hooks that every packet then takes."""
-    try:
-        return tuple(_LEGACY_TABLES[family].read_text().split())
-    except OSError:
-        return ()  # no module ip_tables, or not ours to read: then nothing of it can be read
+    with child, knows(child.pid):
+        try:
+            output, complaints = child.communicate(text)
+        except BaseException:
+            child.kill()
+            raise
+    return Answer(child.returncode, output, complaints)
 
 
 def _is_held(lock: Path) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 import random
 import subprocess
 import threading
@@ -12,52 +11,27 @@ import pytest
 
 from endpoints.names import Family, ObjectName
 from endpoints.node import NodeView
-from modes.base import Delta, Foreign, ForeignWatch
+from modes.base import Delta, Foreign
 from modes.commits import LOST
 from modes.nftables import elements
 from modes.nftables.codec import Found
 from modes.nftables.kernel import Kernel
 from modes.nftables.mode import NftablesMode
 from modes.nftables.sets import S
+from tests.kernel.ear import Ear, listening
 from tests.kernel.rulesets import add, nft, remember, services
 from tests.unit.endpoints.build import NODE_A
 
-PATIENCE_SECONDS = 5.0
 LAST = "delete table ip6 headgate"
-
-
-class Ear:
-    """A thread that waits for news, as the program has one."""
-
-    def __init__(self, watch: ForeignWatch) -> None:
-        self._watch = watch
-        self._heard: queue.SimpleQueue[tuple[Foreign, ...]] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._listen)
-        self._thread.start()
-
-    def _listen(self) -> None:
-        while news := self._watch.wait():
-            self._heard.put(news)
-
-    def next(self) -> tuple[Foreign, ...]:
-        return self._heard.get(timeout=PATIENCE_SECONDS)
-
-    def close(self) -> None:
-        self._watch.close()
-        self._thread.join(PATIENCE_SECONDS)
-        assert not self._thread.is_alive()
 
 
 @pytest.fixture
 def ear(mode: NftablesMode) -> Iterator[Ear]:
     """Who listens from before the start on; three Services are programmed."""
-    watch = mode.watch()
-    assert watch is not None
-    made = Ear(watch)
-    mode.start(NODE_A)
-    mode.replace(services(1, 2, 3))
-    yield made
-    made.close()
+    with listening(mode) as made:
+        mode.start(NODE_A)
+        mode.replace(services(1, 2, 3))
+        yield made
 
 
 CHANGES = {
@@ -132,11 +106,13 @@ def _other_node() -> NodeView:
 
 def test_who_closes_wakes_who_waits(mode: NftablesMode) -> None:
     for _ in range(50):
-        watch = mode.watch()
-        assert watch is not None
-        Ear(watch).close()
-        watch.close()
-        assert watch.wait() == ()
+        with listening(mode):
+            pass
+    watch = mode.watch()
+    assert watch is not None
+    watch.close()
+    watch.close()
+    assert watch.wait() == ()
 
 
 def test_one_burst_is_one_piece_of_news(mode: NftablesMode) -> None:
@@ -160,19 +136,15 @@ def test_what_runs_out_is_no_news(mode: NftablesMode, kernel: Kernel) -> None:
         elements.key_prefix(Family.IPV4, S.AFFINITY) + bytes(4) + bytes(4) + b"\x06\0\0\0\0\x50\0\0"
     )
     remember(kernel, [Found(key, bytes(8), 100, 100)])
-    watch = mode.watch()
-    assert watch is not None
-    ear = Ear(watch)
-    deadline = threading.Event()
-    while list(kernel.elements(Family.IPV4, S.AFFINITY)):
-        deadline.wait(0.01)
-    nft("add rule ip headgate pick-2 counter")  # a commit also collects what has run out
-    nft("delete table ip headgate")
-    heard = [*ear.next()]
-    while "table ip headgate deleted" not in heard[-1].what:
-        heard += ear.next()
+    with listening(mode) as ear:
+        while list(kernel.elements(Family.IPV4, S.AFFINITY)):
+            threading.Event().wait(0.01)
+        nft("add rule ip headgate pick-2 counter")  # a commit also collects what has run out
+        nft("delete table ip headgate")
+        heard = [*ear.next()]
+        while "table ip headgate deleted" not in heard[-1].what:
+            heard += ear.next()
     assert not any("affinity" in one.what for one in heard)
-    ear.close()
 
 
 def test_that_news_was_lost_is_told(mode: NftablesMode, kernel: Kernel) -> None:
