@@ -24,13 +24,13 @@ from endpoints.names import Protocol
 from tests.lab import namespaces, topology
 from tests.lab.protocols import open_socket
 
-_IS_USER_MODE_LINUX = "User Mode Linux" in Path("/proc/cpuinfo").read_text()
+IS_USER_MODE_LINUX = "User Mode Linux" in Path("/proc/cpuinfo").read_text()
 
-DROP_SECONDS = 0.9 if _IS_USER_MODE_LINUX else 0.3
+DROP_SECONDS = 0.9 if IS_USER_MODE_LINUX else 0.3
 """How long silence must last to be a drop. The first TCP retransmission comes after 1 s; where one
 processor is shared by all nodes, and slow, an answer may take a good part of that."""
 
-_IN_FLIGHT = 24 if _IS_USER_MODE_LINUX else 128
+_IN_FLIGHT = 24 if IS_USER_MODE_LINUX else 128
 _ANSWER_BYTES = 256
 _RESET_AT_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, 0 s
 
@@ -120,7 +120,7 @@ class Target:
             one.setsockopt(*_SCTP_TIMEOUTS, _SCTP_SOON)
         one.setsockopt(*_RECEIVE_ERRORS[topology.family_index(self.address)], 1)
         try:
-            if self.protocol is Protocol.UDP or self.source or _IS_USER_MODE_LINUX:
+            if self.protocol is Protocol.UDP or self.source or IS_USER_MODE_LINUX:
                 _bind_to_fresh_port(one, self.source)
             with contextlib.suppress(BlockingIOError):
                 one.connect((self.address, self.port))
