@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from proxy.sources.api import PATHS
+from proxy.sources.connection import Connection
 from tests.unit.deploy import kustomize
 
 OBJECTS = {item["kind"]: item for item in kustomize.build(kustomize.BASE)}
 
-EVENTS = {("", "events", "create"), ("", "events", "patch")}
-"""A first Event is created, one that comes again is counted."""
+READING = {"get": "list", "stream": "watch"}
+"""What a request is called in a role, by the method of Connection that makes it."""
+WRITING = {"post": "create", "patch": "patch"}
+"""Only Events are written: a first one is created, one that comes again is counted."""
+
+
+def test_there_are_no_other_requests() -> None:
+    methods = {name for name in vars(Connection) if not name.startswith("_")}
+    assert methods - {"close"} == {*READING, *WRITING}
 
 
 def test_the_role_allows_every_request_and_nothing_else() -> None:
@@ -19,12 +27,11 @@ def test_the_role_allows_every_request_and_nothing_else() -> None:
         for resource in rule["resources"]
         for verb in rule["verbs"]
     }
-    asked = set(EVENTS)
+    asked = {("", "events", verb) for verb in WRITING.values()}
     for path in PATHS.values():
         root, *group, _version, resource = path.strip("/").split("/")
-        asked |= {
-            (group[0] if root == "apis" else "", resource, verb) for verb in ("list", "watch")
-        }
+        name = group[0] if root == "apis" else ""
+        asked |= {(name, resource, verb) for verb in READING.values()}
     assert allowed == asked
 
 
