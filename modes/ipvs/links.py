@@ -50,6 +50,7 @@ _MESSAGE = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
 _LIFETIMES = struct.Struct("=IIII")  # preferred, valid, and two that only the kernel tells
 _FOR_EVER = 0xFFFFFFFF
 _SETTINGS = Path("/proc/sys/net")
+_SERVERS = Path("/proc/thread-self/net/ip_vs")
 _REUSE_SINCE, _REUSE_UNTIL = (4, 1), (5, 9)
 
 
@@ -253,6 +254,11 @@ def set_sysctls(*, strict_arp: bool, kernel_version: tuple[int, int]) -> list[st
         for name, (value, reason) in wanted.items()
         if (complaint := _set(_SETTINGS / name, value, reason))
     ]
+
+
+def is_loaded() -> bool:
+    """Whether the kernel has IPVS by now: a question to it would load the module."""
+    return _SERVERS.exists()
 
 
 def keeps_conntrack() -> bool:

@@ -96,7 +96,11 @@ class Machine:
         return lacking
 
     def make_sets(
-        self, families: Iterable[Family], found: Found, entries: Collection[Entry]
+        self,
+        families: Iterable[Family],
+        found: Found,
+        entries: Collection[Entry],
+        kinds: Collection[Kind] = tuple(Kind),
     ) -> None:
         """Make the sets that are not there; what cannot be used as it is, is replaced at once.
 
@@ -106,7 +110,7 @@ class Machine:
         members: dict[SetName, list[Element]] = {}
         for name, element in entries:
             members.setdefault(name, []).append(element)
-        for name in (SetName(kind, family) for family in families for kind in Kind):
+        for name in (SetName(kind, family) for family in families for kind in kinds):
             of = found.sets.get(name)
             spec = ipsets.spec(name, len(members.get(name, ())))
             if of is None:

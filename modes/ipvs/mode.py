@@ -52,6 +52,7 @@ from modes.ipvs.program import (
     steps,
     urgent_first,
 )
+from modes.ipvs.retire import Retirement
 from modes.ipvs.rules import Rules
 from modes.ipvs.servers import Command, ServerKey, Verb, VirtualServer
 
@@ -78,6 +79,7 @@ class IpvsMode:
         self._clock = clock
         self._layout = Layout(settings.masquerade_bit)
         self._rules = Rules(settings, self._layout, tell)
+        self._retirement = Retirement(settings, self._layout, tell, clock)
         self._opening = opening
         self._opened: Machine | None = None
         self._node: NodeView | None = None
@@ -224,10 +226,9 @@ class IpvsMode:
         """As `watch`."""
         return Glance()
 
-    def retire(self, successor: str) -> float | None:  # noqa: ARG002 (as the protocol has it)
-        """Remove what is ours; nothing lives on it."""
-        self.cleanup()
-        return None
+    def retire(self, successor: str) -> float | None:
+        """As of a Mode: who has connections is told to take no more of them."""
+        return self._retirement.look(lambda: self._machine, successor)
 
     def dump(self) -> tuple[DumpedService, ...]:
         """What the kernel holds, by Service; works without `start`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from endpoints.names import Family
 from endpoints.node import NodeView
 from modes.base import Drift, EnvironmentFault, ModeSettings, Tell
+from modes.ipvs import retiring
 from modes.ipvs.adopt import KUBE_PROXY, OURS
 from modes.ipvs.chains import skeleton
 from modes.ipvs.marks import Layout
@@ -20,9 +21,6 @@ from modes.xtables.probe import abilities
 from modes.xtables.script import read
 from modes.xtables.transaction import script
 from modes.xtables.variant import Variant
-
-_ASKED = "-VIRTUAL-SERVERS "
-"""Rules of ours ask this set; kube-proxy has no such one."""
 
 
 class Rules:
@@ -53,7 +51,7 @@ class Rules:
     def whose(self) -> str:
         """Whose the rules are that were found: OURS, KUBE_PROXY, or nobody's."""
         filters = [found[IPVS_FILTER] for found in self._found.values() if IPVS_FILTER in found]
-        if any(_ASKED in rule for rules in filters for rule in rules):
+        if any(retiring.ASKED in rule for rules in filters for rule in rules):
             return OURS
         return KUBE_PROXY if filters else ""
 
@@ -103,6 +101,7 @@ class Rules:
             if changes:
                 in_blocks = kernel.variant is Variant.NFT
                 kernel.restore(family, script(program, changes, in_blocks=in_blocks).text)
+            retiring.remove(kernel, family, found)
             if adopt.says_localnet_was_off(found):
                 set_route_localnet(on=False)
             self._programs[family] = program

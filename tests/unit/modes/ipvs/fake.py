@@ -10,6 +10,8 @@ import errno
 from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
+import msgspec
+
 from endpoints.addresses import family as family_of
 from endpoints.names import Family
 from endpoints.node import NodeView
@@ -162,7 +164,10 @@ class _Ipvs:
         return refusals
 
     def servers(self) -> dict[ServerKey, FoundServer]:
-        return dict(self._kernel.servers)
+        return {
+            key: msgspec.structs.replace(of, reals=self.reals(key))
+            for key, of in self._kernel.servers.items()
+        }
 
     def server(self, key: ServerKey) -> FoundServer | None:
         return self._kernel.servers.get(key)
@@ -204,6 +209,14 @@ class _Ipset:
         self._kernel.stepped()
         return []
 
+    def destroy(self, name: SetName) -> bool:
+        if self._kernel.sets.pop(name, None) is not None:
+            self._kernel.stepped()
+        return True
+
+    def destroy_temporary(self) -> None:
+        pass
+
     def change(self, changes: Sequence[SetChange]) -> list[Refusal]:
         for verb, (name, element), extra in changes:
             self.messages += 1
@@ -243,6 +256,9 @@ class _Link:
             self._kernel.link.discard(address)
             self._kernel.stepped()
         return []
+
+    def remove_if_empty(self) -> bool:
+        return not self._kernel.link
 
     def close(self) -> None:
         pass
