@@ -40,6 +40,7 @@ BOOTS: Mapping[str, Mapping[str, Sequence[str]]] = {
         "IPVS: draining": ["tests/packets/test_ipvs_draining.py"],
         "IPVS: others": ["tests/packets/test_ipvs_foreign.py"],
         "IPVS: takeover": ["tests/packets/test_ipvs_takeover.py"],
+        "IPVS: a pod's rights": ["tests/unit/deploy/test_capabilities.py", "-k=ipvs"],
     },
 }
 """What runs inside: the arguments of pytest, by what they are about. Two kernels at the same time,

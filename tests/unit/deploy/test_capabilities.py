@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 
 import pytest
 
-from tests.lab import modes, sandbox
+from tests.lab import modes, namespaces, sandbox
 from tests.unit.deploy import ROOT, kustomize
 
 (_CONTAINER,) = next(
@@ -35,8 +35,9 @@ SAVE = ("iptables-legacy-save", "-t", "nat")
 
 @pytest.fixture(autouse=True)
 def network() -> Iterator[None]:
-    """A network in which nothing is yet."""
+    """A network in which there is no more than `lo`."""
     with sandbox.own_network():
+        namespaces.loopback_up()
         yield
 
 
