@@ -18,6 +18,7 @@ from typing import Self
 
 from endpoints.names import Protocol
 from tests.lab import modes, namespaces, network, objects, probes, topology
+from tests.lab.api import ApiServer
 from tests.lab.cni import PodNetwork
 from tests.lab.daemons import PATIENCE_SECONDS, Daemon
 from tests.lab.load import Load
@@ -44,6 +45,7 @@ class Lab:
         self._cleanup = contextlib.ExitStack()
         self._pods: dict[str, Pod] = {}
         self._daemons: dict[str, Daemon] = {}
+        self._api: ApiServer | None = None
         self._fences = itertools.count(_FENCE_FIRST_PORT)
         with contextlib.ExitStack() as building:
             self.network = network.Network(self.folder / "netns")
@@ -171,13 +173,19 @@ class Lab:
         for prefix in topology.LOAD_BALANCER_CIDRS:
             network.route_through(self.network, prefix, topology.node_named(node))
 
+    def serve_api(self) -> ApiServer:
+        """Let there be an API server: what is saved from now on is on it, and headgates ask it."""
+        self._api = ApiServer(self.network[ROUTER])
+        self._cleanup.callback(self._api.close)
+        return self._api
+
     def apply(self, *documents: Document) -> None:
         """Save objects where every headgate reads them: see tests/lab/objects.py."""
-        self.manifests.apply(documents)
+        (self._api or self.manifests).apply(documents)
 
     def delete(self, *documents: Document) -> None:
         """Take saved objects away."""
-        self.manifests.delete(documents)
+        (self._api or self.manifests).delete(documents)
 
     def start_headgate(
         self, node: str, *arguments: str, mode: str = "nftables", manifests: Path | None = None
@@ -188,12 +196,15 @@ class Lab:
             node: where; one runs there at most.
             arguments: more of its command line.
             mode: a back end of tests/lab/modes.py, or what stands for its --mode.
-            manifests: its --manifests, by default the folder of `apply`.
+            manifests: its --manifests, by default the folder of `apply`; where there is an API
+                server, the headgate asks that.
         """
         if node in self._daemons:
             raise ValueError(f"a headgate runs on {node} already")
-        command = [*modes.arguments(mode), f"--manifests={manifests or self.manifests.folder}"]
-        command += [f"--hostname-override={node}", "-v=2"]
+        source = f"--manifests={manifests or self.manifests.folder}"
+        if self._api is not None and manifests is None:
+            source = f"--master={self._api.url}"
+        command = [*modes.arguments(mode), source, f"--hostname-override={node}", "-v=2"]
         command += [f"--cluster-cidr={','.join(topology.CLUSTER_CIDRS)}", *arguments]
         self._daemons[node] = Daemon(node, self.network[node], command)
         return self._daemons[node]
@@ -215,9 +226,10 @@ class Lab:
     def wait_synced(self, *nodes: str, timeout: float = PATIENCE_SECONDS) -> None:
         """Return when the kernels of these nodes, or all, hold what was applied before the call.
 
-        Files are taken in the order in which they are saved. So a Service of the lab's own gets
-        another port now, and when a node's packets reach that port, the kernel holds everything
-        that was saved before. After each line of the log there is another try.
+        Objects of one kind are taken in the order in which they are saved. So a Service of the
+        lab's own and its EndpointSlices get another port now, by another name, and when a node's
+        packets reach that port, the kernel holds everything that was saved before. After each line
+        of the log there is another try.
 
         Raises:
             TimeoutError: a headgate ended, or took too long; the message holds its log.
@@ -225,7 +237,7 @@ class Lab:
         port = next(self._fences)
         if port == _FENCE_FIRST_PORT:
             self.serve(ROUTER, [objects.TARGET_PORT])
-        ports = [objects.Port(port)]
+        ports = [objects.Port(port, f"fence-{port}")]
         there = objects.Endpoint(topology.ROUTER_INSIDE)
         fence = objects.service(_FENCE, _FENCE_ADDRESSES, ports)
         self.apply(fence, *objects.slices(_FENCE, ports, [there]))

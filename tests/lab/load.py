@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -78,6 +79,12 @@ class Load:
         with self._progress:
             goal = len(self.connections) + count
             self._progress.wait_for(lambda: len(self.connections) >= goal or self._error)
+
+    def go_on(self, seconds: float) -> None:
+        """Return when connections were made for so long."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and self._error is None:
+            self.wait_for(1)
 
     def _run(self) -> None:
         try:

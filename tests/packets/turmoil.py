@@ -8,7 +8,9 @@ every turn, and so do Services around them that nobody uses.
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from endpoints.names import Protocol
 from tests.lab import topology
@@ -26,26 +28,29 @@ SERVING = tuple(name for name in PODS if name != SENDER)
 PORTS = {"web": 8080, "news": 8081}
 VIPS = {"web": ("10.96.0.1", "fd00:10:96::1"), "news": ("10.96.0.2", "fd00:10:96::2")}
 NODE_PORTS = {"web": 30001, "news": 30002}
+PAUSE_SECONDS = 0.05
+"""Between two turns of who turns all the time."""
 _NOISE_VIPS = tuple((f"10.96.1.{n}", f"fd00:10:96::1:{n}") for n in range(1, 9))
 
 
 class Turmoil:
     """Changes of a lab's objects. The order is the same in every run of a test."""
 
-    def __init__(self, lab: Lab, *, seed: int) -> None:
-        """Save both Services with all their pods."""
+    def __init__(self, lab: Lab, *, seed: int, pods: Sequence[str] = SERVING) -> None:
+        """Save both Services with all these pods."""
         self._lab = lab
+        self._pods = pods
         self._random = random.Random(seed)
         self._noise: dict[int, tuple[Document, ...]] = {}
         self.turns = 0
         for name in PORTS:
-            lab.apply(*_service(name, self.turns), *_slices(name, SERVING))
+            lab.apply(*_service(name, self.turns), *_slices(name, pods))
 
     def turn(self) -> None:
         """Give both Services other pods, replace one of them, and change the neighbourhood."""
         self.turns += 1
         for name in PORTS:
-            some = self._random.sample(SERVING, self._random.randint(1, len(SERVING)))
+            some = self._sample(1)
             self._lab.apply(*_slices(name, some))
         self._lab.apply(*_service(self._random.choice(list(PORTS)), self.turns))
         number = self._random.randrange(len(_NOISE_VIPS))
@@ -60,8 +65,37 @@ class Turmoil:
         ports = [Port(80, target=self._random.choice(list(PORTS.values())))]
         name = f"noise/n{number}"
         yield service(name, _NOISE_VIPS[number], ports)
-        some = self._random.sample(SERVING, self._random.randint(0, len(SERVING)))
+        some = self._sample(0)
         yield from slices(name, ports, map(_endpoint, some))
+
+    def _sample(self, fewest: int) -> list[str]:
+        return self._random.sample(self._pods, self._random.randint(fewest, len(self._pods)))
+
+    @contextmanager
+    def all_the_time(self, pause_seconds: float = PAUSE_SECONDS) -> Iterator[None]:
+        """Turn in the background, whatever happens to those who are to follow.
+
+        Raises what a turn raised, when it ends.
+        """
+        ended = threading.Event()
+        errors: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                while not ended.wait(pause_seconds):
+                    self.turn()
+            except BaseException as error:  # noqa: BLE001 -- raised again below
+                errors.append(error)
+
+        thread = threading.Thread(target=run, name="turmoil", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+        for error in errors:
+            raise error
 
     def settle(self, pods: Sequence[str]) -> None:
         """Give both Services these pods."""
@@ -93,14 +127,17 @@ def _endpoint(pod: str) -> Endpoint:
     return Endpoint(place.pair, place.node, place.zone)
 
 
-def flows() -> list[tuple[str, Target]]:
-    """From a pod to the ClusterIPs, from outside to the NodePorts; each family and protocol."""
-    node = topology.node_named(NODE)
+def flows(through: str = NODE, sender: str = SENDER) -> list[tuple[str, Target]]:
+    """From a pod to the ClusterIPs, from outside to the NodePorts; each family and protocol.
+
+    `sender` is a pod of the node `through`.
+    """
+    node = topology.node_named(through)
     found = []
     for name in PORTS:
         for family in (0, 1):
             for protocol in (Protocol.TCP, Protocol.UDP):
-                found.append((SENDER, Target(VIPS[name][family], 80, protocol)))
+                found.append((sender, Target(VIPS[name][family], 80, protocol)))
                 node_port = NODE_PORTS[name]
                 found.append((topology.CLIENT, Target(node.addresses[family], node_port, protocol)))
     return found
