@@ -10,76 +10,127 @@ import gc
 import queue
 import signal
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from types import FrameType
+from typing import Protocol
 
 from conntrack.tracker import Conntrack
-from endpoints.addresses import bracketed
 from endpoints.state import ClusterState
 from modes import registry
 from proxy import log
 from proxy.alone import alone
-from proxy.config import Config, Listener, NodePorts, asks_for_localhost, config, on_mode
+from proxy.config import Config, NodePorts, asks_for_localhost, config, on_mode
 from proxy.drift import Listening
-from proxy.loop import chores, follow
+from proxy.live import Live, set_sysctls, warn
+from proxy.loop import Chore, chores, follow
 from proxy.node import AddressWatch
+from proxy.observation import Observation
 from proxy.observer import Observer
+from proxy.retiring import Retiring
 from proxy.schedule import Schedule
-from proxy.sources.base import Message, Source, Stop
+from proxy.sources.base import Message, Sink, Source, Stop
+from proxy.sources.config_file import ConfigWatch
+from proxy.sources.kubeconfig import ApiConfig
 from proxy.sources.manifests import ManifestSource
 from proxy.sync import Sync
 from proxy.version import version
 
+_OOM_SCORE = Path("/proc/self/oom_score_adj")
+
 
 def main(flags: argparse.Namespace) -> int:
     """Answer `headgate run`. Raises ConfigError and EnvironmentFault."""
-    return run(config(flags))
+    return run(config(flags), lambda: config(flags))
 
 
-def run(wanted: Config) -> int:
-    """Keep the kernel equal to the cluster until told to end; the exit status."""
-    log.setup(wanted.verbosity)
+def run(wanted: Config, read: Callable[[], Config]) -> int:
+    """Keep the kernel equal to the cluster until told to end; the exit status.
+
+    `read` reads the configuration again when its file has changed.
+    """
+    log.setup(wanted.verbosity, style=wanted.log_format, vmodule=wanted.vmodule)
+    warn(wanted.warnings)
     # Until it is, a signal ends the program as it ends any other.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    with alone(patient=not wanted.once):
-        return _run(wanted)
+    if wanted.init_only:
+        set_sysctls(wanted.conntrack)
+        return 0
+    with alone(patient=not wanted.once), ExitStack() as stack:
+        return _run(wanted, read, stack)
 
 
-def _run(wanted: Config) -> int:
+def _run(wanted: Config, read: Callable[[], Config], stack: ExitStack) -> int:
     """The same, where there is no other headgate."""
     messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
+    stop_on_signals(messages)
+    collect_seldom()
+    chosen = registry.choose(wanted.mode, partial(registry.probe, settings=wanted.of_modes))
+    create = partial(registry.create, settings=wanted.of_modes, tell=log.warning)
+    mode = create(chosen)
+    stack.callback(mode.close)
+    api = None if wanted.manifests else _api(wanted)
+    observation = None
+    if not wanted.once:
+        _outlive_others(wanted.oom_score_adj)
+        observation = Observation(wanted, chosen, api, messages.qsize, stack)
+        if (watch := mode.watch()) is not None:
+            stack.callback(Listening(watch, messages).stop)
+    settled = set_sysctls(wanted.conntrack)
+    addresses = AddressWatch()
+    settings = on_mode(wanted.node, wanted.node_ports, chosen)
+    warn_of_localhost(chosen, wanted.node_ports)
+    state = ClusterState(settings, addresses.addresses)
+    begin(addresses, messages, stack)
+    source = _source(wanted, api, observation)
+    begin(source, messages, stack)
+    log.info("Starting", version=version(), mode=chosen, node=wanted.node.name)
+    flows = Conntrack(time.monotonic)
+    stack.callback(flows.close)
+    observer = observation.observer if observation else Observer()
+    sync = Sync(state, mode, source.kinds, time.monotonic, observer, flows)
+    schedule = Schedule(messages, time.monotonic, wanted.min_sync_seconds)
+    retiring = Retiring(chosen, registry.MODES, create, log.warning)
+    stack.callback(retiring.close)
+    todo = chores(sync, wanted.sync_seconds) | {"retire": Chore(retiring.due)}
+    if observation is None:
+        return follow(schedule, sync, todo, once=True)
+    observation.reporting.started(chosen)
+    for warning in settled.warnings:
+        observation.reporting.degraded(warning)
+    live = Live(wanted, chosen, sync, schedule, observation.configured)
+    if wanted.config_file is not None:
+        begin(ConfigWatch(wanted.config_file, read, wanted), messages, stack)
+    schedule.call("compare", wanted.sync_seconds)
+    return follow(schedule, sync, todo, observation.health, live, once=False)
+
+
+class Begun(Protocol):
+    """Works in a thread of its own."""
+
+    def start(self, sink: Sink, /) -> None:
+        """Begin to work, and tell what comes of it."""
+
+    def stop(self) -> None:
+        """End it."""
+
+
+def begin(part: Begun, messages: queue.SimpleQueue[Message], stack: ExitStack) -> None:
+    """Start a part that ends with the stack."""
+    part.start(messages)
+    stack.callback(part.stop)
+
+
+def stop_on_signals(messages: queue.SimpleQueue[Message]) -> None:
+    """Let the main loop hear of signals that end the program."""
 
     def stop(number: int, _: FrameType | None) -> None:
         messages.put(Stop(signal.Signals(number).name))
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    collect_seldom()
-    chosen = registry.choose(wanted.mode, partial(registry.probe, settings=wanted.of_modes))
-    with ExitStack() as stack:
-        mode = registry.create(chosen, wanted.of_modes, log.warning)
-        stack.callback(mode.close)
-        if not wanted.once and (watch := mode.watch()) is not None:
-            stack.callback(Listening(watch, messages).stop)
-        addresses = AddressWatch()
-        settings = on_mode(wanted.node, wanted.node_ports, chosen)
-        warn_of_localhost(chosen, wanted.node_ports)
-        state = ClusterState(settings, addresses.addresses)
-        addresses.start(messages)
-        stack.callback(addresses.stop)
-        source = _source(wanted)
-        source.start(messages)
-        stack.callback(source.stop)
-        log.info("Starting", version=version(), mode=chosen, node=wanted.node.name)
-        observer = _metrics(wanted.metrics, chosen, stack) if not wanted.once else None
-        flows = Conntrack(time.monotonic)
-        stack.callback(flows.close)
-        sync = Sync(state, mode, source.kinds, time.monotonic, observer, flows)
-        schedule = Schedule(messages, time.monotonic, wanted.min_sync_seconds)
-        schedule.call("compare", wanted.sync_seconds)
-        todo = chores(sync, wanted.sync_seconds)
-        return follow(schedule, sync, todo, once=wanted.once)
 
 
 def warn_of_localhost(mode: str, said: NodePorts) -> None:
@@ -98,35 +149,24 @@ def collect_seldom() -> None:
     gc.set_threshold(20_000, 20, 50)
 
 
-def _metrics(listener: Listener | None, mode: str, stack: ExitStack) -> Observer | None:
-    """Count, and serve the figures for as long as the stack is open, if that is wanted and can be.
-
-    Services matter more than figures of them: an address that is taken does not end the program.
-    """
-    if listener is None:
-        return None
-    # What serves and counts costs 50 ms: only who is asked for figures pays for it.
-    from proxy.metrics import CONTENT_TYPE, Metrics  # noqa: PLC0415
-    from proxy.server import Page, Server  # noqa: PLC0415
-
-    metrics = Metrics(mode, partial(registry.counted, mode))
+def _outlive_others(score: int | None) -> None:
+    """Tell the kernel how late to kill us when memory runs out, where it lets us."""
+    if score is None:
+        return
     try:
-        server = Server(
-            listener.address, listener.port, {"/metrics": Page(CONTENT_TYPE, metrics.text)}
-        )
+        _OOM_SCORE.write_text(str(score))
     except OSError as fault:
-        place = f"{bracketed(listener.address)}:{listener.port}"
-        log.error("Metrics are not served", address=place, reason=fault.strerror)
-        return None
-    stack.callback(server.stop)
-    return metrics
+        log.info("oom_score_adj stays as it is", v=2, wanted=score, reason=fault.strerror)
 
 
-def _source(wanted: Config) -> Source:
-    if wanted.manifests:
+def _api(wanted: Config) -> ApiConfig:
+    return ApiConfig(wanted.node.name, wanted.kubeconfig, wanted.master, wanted.qps, wanted.burst)
+
+
+def _source(wanted: Config, api: ApiConfig | None, observation: Observation | None) -> Source:
+    if api is None:
         return ManifestSource(wanted.manifests, patient=not wanted.once)
     # The Kubernetes client costs 0.2 s and 35 MB: only who talks to an API server pays for it.
     from proxy.sources.api import ApiSource  # noqa: PLC0415
-    from proxy.sources.kubeconfig import ApiConfig  # noqa: PLC0415
 
-    return ApiSource(ApiConfig(wanted.node.name, wanted.kubeconfig, wanted.master))
+    return ApiSource(api, observer=observation.metrics if observation else None)

@@ -1,99 +1,144 @@
-"""Who answers HTTP? A thread that listens, and one for each request; GET and HEAD only."""
+"""What does headgate answer over HTTP, and where?
+
+On the health address `/healthz` and `/livez`, for kubelets and load balancers; on the metrics
+address `/metrics`, `/proxyMode`, `/configz` and a plain `/healthz`: paths, codes and bodies are
+kube-proxy's (REFERENCE A.2). Anything else is 404.
+"""
 
 from __future__ import annotations
 
 import socket
-import sys
-import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler
-from socketserver import TCPServer, ThreadingMixIn
-from typing import Any, NamedTuple
+from typing import Protocol
 
+import msgspec
+
+from endpoints.addresses import bracketed
+from modes.base import EnvironmentFault
 from proxy import log
+from proxy.config import Listener
+from proxy.health import Health, Look
+from proxy.http_messages import NOSNIFF, Answer, Request, refusal
+from proxy.web import Web, listening
 
-_PATIENCE_SECONDS = 10
+RETRY_SECONDS = 3.0
+"""An address that is taken is tried again so often: a rolling update starts the new pod while the
+old one still answers."""
+
+JSON = "application/json"
+CONFIG_GROUP = "kubeproxy.config.k8s.io"
+
+Pages = Mapping[str, Callable[[], Answer]]
+"""By path; an answer is made when it is asked for, by the thread that serves."""
 
 
-class Page(NamedTuple):
-    """What a path answers; the body is made when it is asked for."""
+class Figures(Protocol):
+    """What can be read of a run's figures; `proxy.metrics` has them."""
 
     content_type: str
-    body: Callable[[], bytes]
+
+    def text(self) -> bytes:
+        """All of them."""
 
 
-Pages = Mapping[str, Page]
+class Probed(Protocol):
+    """Who counts what probes were told."""
+
+    def __call__(self, path: str, status: int) -> None:
+        """`/healthz` or `/livez` was answered with this status."""
 
 
-class Server:
-    """Answers each path of `pages` with 200 and all others with 404, until it is stopped."""
+def uncounted(path: str, status: int) -> None:
+    """Nobody counts what probes are told."""
 
-    def __init__(self, address: str, port: int, pages: Pages) -> None:
-        """Listen; port 0 stands for any free one. Raises OSError where that cannot be."""
-        self._listener = _Listener(address, port, pages)
-        self.port: int = self._listener.server_address[1]
-        self._stopping = False
-        self._thread = threading.Thread(target=self._run, name=f"http:{self.port}", daemon=True)
-        self._thread.start()
+
+class Serving:
+    """Pages that are served, or will be as soon as their address is free, until `stop`."""
+
+    def __init__(self, listener: Listener, pages: Pages, *, hard_fail: bool = False) -> None:
+        """Port 0 stands for any free one. Raises EnvironmentFault, with `hard_fail` only."""
+        self._listener = listener
+        self._pages = pages
+        self._place = f"{bracketed(listener.address)}:{listener.port}"
+        self.port = 0
+        """The one that is listened on; 0: none yet."""
+        free = None
+        try:
+            free = listening(listener.address, listener.port)
+        except OSError as error:
+            if hard_fail:
+                raise EnvironmentFault(
+                    f"cannot listen on {self._place}: {error.strerror}"
+                ) from None
+            log.error("Not served yet", address=self._place, reason=error.strerror)
+        else:
+            self.port = free.getsockname()[1]
+        self._web = Web(f"http:{listener.port}")
+        self._web.call(partial(self._begin, free))
 
     def stop(self) -> None:
-        """Listen no more; requests that are being answered go on."""
-        self._stopping = True
-        self._listener.socket.shutdown(socket.SHUT_RDWR)  # wakes who waits for a connection
-        self._thread.join()
-        self._listener.server_close()
+        """Listen no more, and end the connections that there are."""
+        self._web.stop()
 
-    def _run(self) -> None:
-        while not self._stopping:
-            self._listener.handle_request()
-
-
-class _Listener(ThreadingMixIn, TCPServer):
-    daemon_threads = True
-    allow_reuse_address = True
-
-    def __init__(self, address: str, port: int, pages: Pages) -> None:
-        self.address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        super().__init__((address, port), partial(_Request, pages))
-
-    def handle_error(self, *_: object) -> None:
-        """A client that goes away is nobody's fault; anything else is ours."""
-        error = sys.exception()
-        if isinstance(error, OSError):
-            log.info("A client of HTTP left", v=4, reason=error)
+    def _begin(self, free: socket.socket | None) -> None:
+        if free is None:
+            self._web.later(RETRY_SECONDS, self._retry)
         else:
-            log.error("A request of HTTP failed", exc_info=error)
+            self._web.open(free, self._respond)
 
+    def _retry(self) -> None:
+        free = None
+        with suppress(OSError):  # it is told already
+            free = listening(self._listener.address, self._listener.port)
+            self.port = free.getsockname()[1]
+            log.info("Served now", address=self._place)
+        self._begin(free)
 
-class _Request(BaseHTTPRequestHandler):
-    server_version, sys_version = "headgate", ""
-    error_content_type, error_message_format = "text/plain", "%(code)d %(message)s\n"
-    timeout = _PATIENCE_SECONDS
-
-    def __init__(self, pages: Pages, *connection: Any) -> None:
-        self._pages = pages
-        super().__init__(*connection)
-
-    def do_GET(self) -> None:
-        if body := self._headers():
-            self.wfile.write(body)
-
-    def do_HEAD(self) -> None:
-        self._headers()
-
-    def _headers(self) -> bytes:
-        page = self._pages.get(self.path.partition("?")[0])
+    def _respond(self, asked: Request) -> Answer:
+        page = self._pages.get(asked.path)
         if page is None:
-            self.send_error(HTTPStatus.NOT_FOUND)
-            return b""
-        body = page.body()
-        self.send_response(HTTPStatus.OK)
-        self.send_header("Content-Type", page.content_type)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        return body
+            return refusal(HTTPStatus.NOT_FOUND)
+        if asked.method not in ("GET", "HEAD"):
+            return refusal(HTTPStatus.METHOD_NOT_ALLOWED, ("Allow", "GET, HEAD"))
+        return page()
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (its own name)
-        log.info("HTTP", v=6, said=format % args)
+
+def serve(listener: Listener, pages: Pages, *, hard_fail: bool = False) -> Serving:
+    """Serve pages in a thread of their own; an address that is taken is tried again and again.
+
+    With `hard_fail` (`--bind-address-hard-fail`) it raises EnvironmentFault instead.
+    """
+    return Serving(listener, pages, hard_fail=hard_fail)
+
+
+def health_pages(health: Health, probed: Probed = uncounted) -> Pages:
+    """What kubelets and load balancers ask; `probed` is told of each answer."""
+
+    def page(path: str, look: Callable[[], Look]) -> Answer:
+        found = look()
+        status = HTTPStatus.OK if found.ok else HTTPStatus.SERVICE_UNAVAILABLE
+        probed(path, status)
+        return Answer(msgspec.json.encode(found.body), JSON, status, (NOSNIFF,))
+
+    return {
+        "/healthz": partial(page, "/healthz", health.healthz),
+        "/livez": partial(page, "/livez", health.livez),
+    }
+
+
+def metrics_pages(
+    metrics: Figures, mode: str, configz: Callable[[], Mapping[str, object]]
+) -> Pages:
+    """What scrapers and operators ask.
+
+    `configz` is the KubeProxyConfiguration in force, without apiVersion and kind or with them.
+    """
+    return {
+        "/metrics": lambda: Answer(metrics.text(), metrics.content_type),
+        "/proxyMode": lambda: Answer(mode.encode(), headers=(NOSNIFF,)),
+        "/configz": lambda: Answer(msgspec.json.encode({CONFIG_GROUP: configz()}), JSON),
+        "/healthz": lambda: Answer(b"ok", headers=(NOSNIFF,)),
+    }

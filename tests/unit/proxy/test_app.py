@@ -265,7 +265,7 @@ def test_who_does_not_get_the_port_of_metrics_works_all_the_same(
     with socket.create_server(("127.0.0.1", 10249)):
         headgate = start("--manifests", str(manifests))
         assert 'address=127.0.0.1:10249 reason="Address already in use"' in headgate.until(
-            "Metrics are not served"
+            "Not served yet"
         )
         headgate.until("Synced")
 
