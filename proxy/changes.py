@@ -59,5 +59,5 @@ def _differing(old: msgspec.Struct, new: msgspec.Struct, above: str) -> Iterator
         before, after = getattr(old, name), getattr(new, name)
         if name in _OPENED:
             yield from _differing(before, after, f"{name}.")
-        elif before != after and name not in _FOLLOWS:
+        elif before != after and f"{above}{name}" not in _FOLLOWS:
             yield f"{above}{name}"

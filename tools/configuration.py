@@ -33,8 +33,8 @@ counts", only `null` leaves it unsaid.
 
 **What is wrong with a file.** A field that is unknown, spelled in another case or there twice is
 a warning in the log, and costs nothing else, as with kube-proxy. A value of the wrong type, one
-that makes no sense, several documents and another `apiVersion` or `kind` are errors: all that are
-found are printed, each with file, field and value, and the exit status is 2.
+that makes no sense, several documents and another `apiVersion` or `kind` are errors, each told
+with file, field and value; the exit status is 2.
 
 **When the file changes** (a ConfigMap that is mounted too), the new one is read: what concerns
 packets is applied at once, and for the rest, as mode, addresses to listen on and the connection

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from endpoints.unreadable import short
 from proxy.settings.option import Option
-from proxy.settings.refusal import ConfigError, ConfigErrors
+from proxy.settings.refusal import ConfigError, ConfigErrors, plain
 from proxy.settings.settings import FromFile, Given
 from proxy.settings.table import API_VERSION, KIND, OPTIONS
 
@@ -117,15 +117,16 @@ class _Walk:
         """The field that a key means; what it does not spell exactly is warned of."""
         if key in known:
             return key
+        spelled = f"{above}{plain(short(key))}"
         for field in known:
             if field.lower() == key.lower() and field not in fields:
-                self.warnings.append(f"{self._name}: {above}{key}: is spelled {above}{field}")
+                self.warnings.append(f"{self._name}: {spelled}: is spelled {above}{field}")
                 return field
         close = difflib.get_close_matches(key, known, 1)
         elsewhere = [o.field for o in OPTIONS.values() if o.field.rpartition(".")[2] == key]
         meant = [f"{above}{field}" for field in close] or elsewhere[:1]
         hint = f" (did you mean {meant[0]}?)" if meant else ""
-        self.warnings.append(f"{self._name}: {above}{key}: unknown field{hint}: ignored")
+        self.warnings.append(f"{self._name}: {spelled}: unknown field{hint}: ignored")
         return None
 
     def _option(self, option: Option, raw: object) -> Iterator[tuple[str, Given]]:
@@ -144,7 +145,7 @@ class _Walk:
 def _reason(error: str) -> str:
     """A refusal of msgspec in our words, another one as it is."""
     found = _EXPECTED.fullmatch(error)
-    return f"expected {found['expected']}, got {found['got']}" if found else error
+    return f"expected {found['expected']}, got {found['got']}" if found else error.replace("`", "")
 
 
 def _name_of(raw: object) -> str:

@@ -9,7 +9,7 @@ from typing import cast
 import msgspec
 
 from proxy.settings.option import Value
-from proxy.settings.refusal import ConfigError
+from proxy.settings.refusal import ConfigError, plain
 from proxy.settings.table import OPTIONS
 
 
@@ -90,7 +90,7 @@ class Settings:
         for key, given in self._given.items():
             option = OPTIONS[key]
             if not option.works and given.value != option.standard():
-                ignored.append(f"{given.origin}: {given.text}: ignored: {option.does}")
+                ignored.append(f"{given.origin}: {plain(given.text)}: ignored: {option.does}")
         return (*self._file.warnings, *dict.fromkeys(ignored))
 
     def written(self) -> dict[str, object]:
@@ -110,8 +110,8 @@ def destination(flag: str) -> str:
 def _from_flags(flags: argparse.Namespace) -> Iterator[tuple[str, Given]]:
     for key, option in OPTIONS.items():
         texts = getattr(flags, destination(option.flag), None) if option.flag else None
-        if texts is None:
-            continue
+        if texts is None or (key == "hostnameOverride" and not texts):
+            continue  # to kube-proxy an empty override is none
         given = [texts] if isinstance(texts, str) else texts
         text = ",".join(given) if option.is_repeatable else given[-1]
         try:

@@ -40,6 +40,9 @@ class ConfigWatch:
         self._path = path.absolute()
         self._read = read
         self._told = ConfigChanged(known)
+        self._names: dict[int, set[str]] = {}
+        """By the watch of a folder: what in it is on the way to the file."""
+        self._unnoticed: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="config", daemon=True)
 
     def start(self, sink: Sink) -> None:
@@ -71,11 +74,13 @@ class ConfigWatch:
 
     def _concerns(self, changes: Iterable[Change]) -> bool:
         """Whether the file may be another one, and whole."""
-        return any(
-            change.mask & (_COMPLETE | Mask.IS_FOLDER)
-            or (change.mask & Mask.CREATE and self._path.is_symlink())
-            for change in changes
-        )
+        for change in changes:
+            name = change.name
+            if name and not (name.startswith("..") or name in self._names.get(change.watch, ())):
+                continue
+            if change.mask & (_COMPLETE | Mask.IS_FOLDER) or self._path.is_symlink():
+                return True
+        return False
 
     def _look(self) -> None:
         self._watch_folders()
@@ -88,18 +93,25 @@ class ConfigWatch:
             self._sink.put(found)
 
     def _watch_folders(self) -> None:
-        """Watch where the path is and where it leads; of what is missing, the folder above.
+        """Watch each folder on the way to the path, and to where it leads.
 
-        Watching twice is watching once; a folder that is new at a path is another one.
+        Watching twice is watching once; a folder that is new in its place is another one.
         """
+        self._names = {}
         for path in (self._path, self._path.resolve()):
-            folder = path.parent
-            while not self._is_watched(folder) and folder != folder.parent:
-                folder = folder.parent
+            for place in (path, *path.parents):
+                watch = self._watch(place.parent)
+                if watch is not None:
+                    self._names.setdefault(watch, set()).add(place.name)
 
-    def _is_watched(self, folder: Path) -> bool:
+    def _watch(self, folder: Path) -> int | None:
         try:
-            self._inotify.add(str(folder))
+            return self._inotify.add(str(folder))
         except (FileNotFoundError, NotADirectoryError):
-            return False
-        return True
+            return None  # the folder above tells when it is there
+        except OSError as error:
+            reason = f"--config: {folder}: changes in it are not noticed: {error.strerror}"
+            if reason not in self._unnoticed:
+                self._unnoticed.add(reason)
+                self._sink.put(ConfigChanged(None, reason))
+            return None

@@ -250,6 +250,13 @@ def test_an_address_of_the_node_in_a_source_range_admits_the_balancer() -> None:
     assert plan.frontends[1].source_ranges == ("172.16.0.0/16", "198.51.100.20/32")
 
 
+def test_a_bind_address_is_the_primary_one_of_its_family() -> None:
+    settings = NodeSettings("node-a", bind_address="192.168.0.99")
+    cluster = ClusterState(settings, frozenset({"192.168.0.11", "192.168.0.99", "fd00::11"}))
+    assert cluster.node.primary == {"192.168.0.99", "fd00::11"}
+    assert cluster.node.node_ports(Family.IPV4).addresses == ("192.168.0.99",)
+
+
 def test_settings_that_make_no_sense_are_refused_by_value() -> None:
     with pytest.raises(ValueError, match="primry"):
         ClusterState(NodeSettings("node-a", node_port_addresses=("primry",)))

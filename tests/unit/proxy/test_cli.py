@@ -39,6 +39,17 @@ HEADGATE = [sys.executable, "-m", "proxy"]
             "--master http://10.0.0.1:99999",
             "--master: http://10.0.0.1:99999: must be the URL of a server: https://HOST[:PORT]",
         ),
+        ("--feature-gates=A", "--feature-gates: A: 'A': must be NAME=true or NAME=false"),
+        ("--feature-gates=A=x", "--feature-gates: A=x: A: x: must be true or false"),
+        ("--kube-api-burst=ten", "--kube-api-burst: ten: must be an integer"),
+        ("--iptables-sync-period=0", "--iptables-sync-period: 0: must be above zero"),
+        (
+            "--iptables-sync-period=30",
+            "--iptables-sync-period: 30: must be a duration, like 90s, 15m or 1h30m",
+        ),
+        ("--version=maybe", "--version: maybe: must be true or false"),
+        ("--cluster_cidr=x", "--cluster-cidr: x: is no CIDR"),
+        ("--log_dirr=x", "--log-dirr: unknown flag of headgate run (did you mean --log-dir?)"),
         ("dump pay", "SERVICE: pay: must be namespace/name or namespace/name:port"),
         ("explain", "the following arguments are required: ADDR:PORT[/PROTO], --manifests, --node"),
         ("--mode=nft", "--mode: nft: must be one of auto, nftables, iptables, ipvs"),
@@ -76,7 +87,16 @@ def test_nothing_at_all_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> No
     assert err.startswith("usage: ")
 
 
-@pytest.mark.parametrize("command", ["version", "--version", "run --version", "--version=true"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "version",
+        "--version",
+        "run --version",
+        "--version=true",
+        "--v=2 --version=T --alsologtostderr",
+    ],
+)
 def test_version(capsys: pytest.CaptureFixture[str], command: str) -> None:
     assert main(command.split()) == 0
     assert capsys.readouterr().out == "headgate 0.1.0\n"
@@ -90,7 +110,9 @@ def test_every_command_has_help(capsys: pytest.CaptureFixture[str], command: str
     assert f"usage: headgate {command}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", ["cleanup", "--cleanup", "--cleanup=true"])
+@pytest.mark.parametrize(
+    "command", ["cleanup", "--cleanup", "--cleanup=true", "--cleanup=1 --config=/missing"]
+)
 def test_cleanup_without_anything_to_clean(
     capsys: pytest.CaptureFixture[str], command: str
 ) -> None:

@@ -20,12 +20,7 @@ from proxy.config import (
 )
 from proxy.flags import COMMANDS, Flags
 from proxy.settings.refusal import ConfigError
-
-
-def configured(*arguments: str) -> Config:
-    flags = Flags("run", "")
-    COMMANDS["run"].add_flags(flags)
-    return config(flags.parse_args(["--hostname-override=node-a", *arguments]))
+from tests.unit.proxy.configured import configured
 
 
 def without_document(found: Config) -> Config:
@@ -158,6 +153,50 @@ def test_what_ipvs_users_say() -> None:
         drain_seconds=0,
     )
     assert configured("--ipvs-scheduler=").of_modes.ipvs == IpvsSettings()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "health", "metrics"),
+    [
+        (["--healthz-port=0"], None, 10249),
+        (["--metrics-port=0"], 10256, None),
+        (["--healthz-port=9000", "--metrics-port=9001"], 9000, 9001),
+        (["--healthz-bind-address=0.0.0.0:9000", "--healthz-port=9001"], 9000, 10249),
+        (["--healthz-bind-address=0.0.0.0", "--healthz-port=9001"], 9001, 10249),
+        (["--healthz-bind-address="], None, 10249),
+        (["--healthz-bind-address=[::]:0"], None, 10249),
+    ],
+)
+def test_old_flags_of_ports(arguments: list[str], health: int | None, metrics: int | None) -> None:
+    found = configured(*arguments)
+    assert (found.health and found.health.port) == health
+    assert (found.metrics and found.metrics.port) == metrics
+
+
+@pytest.mark.parametrize(
+    ("bind", "said"),
+    [("0.0.0.0", ""), ("::", ""), ("192.168.0.11", "192.168.0.11"), ("FD00::1", "fd00::1")],
+)
+def test_a_bind_address_that_is_one(bind: str, said: str) -> None:
+    assert configured(f"--bind-address={bind}").node.bind_address == said
+
+
+@pytest.mark.parametrize(
+    ("argument", "warnings"),
+    [
+        ("--logtostderr=true", ()),
+        ("--kube-api-content-type=application/vnd.kubernetes.protobuf", ()),
+        ("--alsologtostderr", ("--alsologtostderr: true: ignored: the log goes to standard error",)),
+        ("--cleanup-ipvs=f", ("--cleanup-ipvs: f: ignored: kube-proxy has removed it; --cleanup cleans every mode",)),
+        ("--udp-timeout=1s", ("--udp-timeout: 1s: ignored: kube-proxy has removed it with the userspace mode",)),
+        ("--feature-gates=KubeProxyIPVS=true,A=false,B=t", (
+            "--feature-gates: KubeProxyIPVS=true: ignored: headgate has no feature gates",
+            "--feature-gates: A,B: ignored: kube-proxy has no such feature gates",
+        )),
+    ],
+)  # fmt: skip
+def test_what_is_ignored_is_said(argument: str, warnings: tuple[str, ...]) -> None:
+    assert configured(argument).warnings == warnings
 
 
 @pytest.mark.parametrize(
