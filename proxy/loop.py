@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 from proxy import log
 from proxy.schedule import Schedule
-from proxy.sources.base import Died, Message, Stop
+from proxy.sources.base import ConfigChanged, Died, Message, Stop
 from proxy.sync import Outcome, Sync
 
 _SUSPICION = "suspicion"
@@ -47,6 +47,13 @@ class Resting:
         """As of a Pulse."""
 
 
+class Configured(Protocol):
+    """Who takes a changed configuration."""
+
+    def take(self, news: ConfigChanged) -> bool:
+        """The file has changed; whether the process must end for it."""
+
+
 def chores(sync: Sync, compare_seconds: float) -> dict[str, Chore]:
     """What a sync wants to be done as time passes; all rules are compared so seldom, or less."""
 
@@ -66,16 +73,18 @@ def follow(
     schedule: Schedule,
     sync: Sync,
     chores: Mapping[str, Chore],
-    pulse: Pulse = Resting(),  # noqa: B008 (it holds nothing)
+    pulse: Pulse | None = None,
+    configured: Configured | None = None,
     *,
     once: bool,
 ) -> int:
     """Sync whenever there is news or a retry is due, and do the chores; the exit status."""
+    pulse = pulse or Resting()
     while True:
         pulse.idle()
         due = schedule.wait()
         pulse.busy()
-        status = _end(due.batch)
+        status = _end(due.batch, configured)
         if status is not None:
             return status
         for name in sorted(due.chores):
@@ -96,7 +105,7 @@ def follow(
             schedule.settle()
 
 
-def _end(batch: Iterable[Message]) -> int | None:
+def _end(batch: Iterable[Message], configured: Configured | None) -> int | None:
     """The exit status, if one of these messages ends the program."""
     for message in batch:
         match message:
@@ -105,6 +114,8 @@ def _end(batch: Iterable[Message]) -> int | None:
                 return 0
             case Died(thread, error):
                 log.error("A thread died", thread=thread, exc_info=error)
+                return 1
+            case ConfigChanged() if configured is not None and configured.take(message):
                 return 1
     return None
 

@@ -1,0 +1,83 @@
+"""What becomes of a running headgate when its configuration file says something else?
+
+What packets meet is for the next sync, without a restart. What needs new sockets or another kernel
+program ends the process, with the reason; who started it starts it again, and the rules stay.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from conntrack.settings import ConntrackSettings
+from conntrack.sysctls import Settled, settle
+from proxy import log
+from proxy.changes import changed
+from proxy.config import Config, on_mode
+from proxy.schedule import Schedule
+from proxy.sources.base import ConfigChanged
+from proxy.sync import Sync
+
+
+class Live:
+    """Applies configurations to a run in this mode. The thread that syncs."""
+
+    def __init__(
+        self,
+        config: Config,
+        mode: str,
+        sync: Sync,
+        schedule: Schedule,
+        told: Callable[[str, Config], None],
+    ) -> None:
+        """`told` hears what became of each: `applied`, `refused` or `restart`, and what holds."""
+        self.config = config
+        self._mode = mode
+        self._sync = sync
+        self._schedule = schedule
+        self._told = told
+
+    def take(self, news: ConfigChanged) -> bool:
+        """The file has changed; whether the process must end for it."""
+        if news.config is None:
+            log.error("The configuration stays as it was", reason=news.error)
+            self._told("refused", self.config)
+            return False
+        before, differing = self.config, changed(self.config, news.config)
+        if differing.restart:
+            names = ",".join(differing.restart)
+            log.warning("Ending: a changed configuration needs a new process", fields=names)
+            self._told("restart", before)
+            return True
+        self.config = news.config
+        self._apply(before, news.config)
+        log.info("Configuration applied", fields=",".join(differing.live))
+        self._told("applied", news.config)
+        return False
+
+    def _apply(self, old: Config, new: Config) -> None:
+        log.setup(new.verbosity, style=new.log_format, vmodule=new.vmodule)
+        warn(tuple(text for text in new.warnings if text not in old.warnings))
+        self._schedule.pace(new.min_sync_seconds)
+        if new.conntrack != old.conntrack:
+            set_sysctls(new.conntrack)
+        settings = on_mode(new.node, new.node_ports, self._mode)
+        if settings != on_mode(old.node, old.node_ports, self._mode):
+            self._sync.reconfigure(settings)
+
+
+def warn(warnings: tuple[str, ...]) -> None:
+    """Say what of the configuration is passed over."""
+    for warning in warnings:
+        log.warning("Check the configuration", reason=warning)
+
+
+def set_sysctls(settings: ConntrackSettings) -> Settled:
+    """Set the sysctls of conntrack, and say what that changed and what it could not."""
+    settled = settle(settings, os.cpu_count() or 1)
+    if settled.written:
+        written = (f"{name}={value}" for name, value in settled.written.items())
+        log.info("Sysctls set", sysctls=",".join(written))
+    for warning in settled.warnings:
+        log.warning("Degraded", reason=warning)
+    return settled
