@@ -95,7 +95,7 @@ class Reading:
     def take(self, datagram: bytes) -> Commit | None:
         """Read on; a commit of which this was the end and some of whose changes count."""
         if _kind(datagram) == NEWGEN:
-            return self._end(next(replies(datagram)))
+            return next(map(self._end, replies(datagram)), None)
         if any(mark in datagram for mark in self._marks):
             self._pending += [change for change in _changes(datagram) if self._ours(change)]
         return None

@@ -125,7 +125,7 @@ def replies(datagram: bytes, opening: int = OPENING_SIZE) -> Iterator[Reply]:
     position = 0
     while position + HEADER_SIZE <= len(datagram):
         size, kind, flags, sequence, _ = HEADER.unpack_from(datagram, position)
-        if size < HEADER_SIZE:  # no netlink message, and no end to it
+        if not HEADER_SIZE <= size <= len(datagram) - position:  # no message, or a part of one
             return
         body = datagram[position + HEADER_SIZE : position + size]
         if kind == NLMSG_ERROR:

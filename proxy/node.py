@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from endpoints.addresses import unpack
+from modes.wire import attributes
 from proxy.sources.base import Died, LocalAddresses, Sink
 
 _RTM_NEWLINK, _RTM_GETLINK = 16, 18
@@ -34,6 +35,7 @@ _ATTRIBUTE = struct.Struct("=HH")
 _BUFFER_SIZE = 1 << 16
 _RECEIVE_BUFFER = 1 << 20
 _DUMP_ATTEMPTS = 20
+_SIZES: dict[int, int] = {socket.AF_INET: 4, socket.AF_INET6: 16}
 _SERVICES_LINK = b"kube-ipvs0\0"
 _NO_LINK = 0
 """The index of no link."""
@@ -136,8 +138,7 @@ class AddressWatch:
                 is_news = True  # some were lost; the dump makes up for them
             else:
                 is_news |= any(
-                    kind in (_RTM_NEWADDR, _RTM_DELADDR)
-                    and _IFADDRMSG.unpack_from(body)[4] != self._services_link
+                    kind in (_RTM_NEWADDR, _RTM_DELADDR) and _link(body) != self._services_link
                     for kind, _, body in _messages(datagram)
                 )
 
@@ -151,8 +152,7 @@ def _services_link(route: socket.socket) -> int:
     route.send(_HEADER.pack(length, _RTM_GETLINK, _NLM_F_REQUEST, 0, 0) + body)
     for kind, _, answer in _messages(route.recv(_BUFFER_SIZE)):
         if kind == _RTM_NEWLINK:
-            index: int = _IFINFOMSG.unpack_from(answer)[2]
-            return index
+            return _index(answer)
         number = _error(answer)
         if number != errno.ENODEV:
             raise OSError(number, os.strerror(number))
@@ -171,16 +171,19 @@ def _read_dump(route: socket.socket, without: int) -> frozenset[str] | None:
             if kind == _NLMSG_ERROR:
                 number = _error(body)
                 raise OSError(number, os.strerror(number))
-            if kind != _RTM_NEWADDR or _IFADDRMSG.unpack_from(body)[4] == without:
+            if kind != _RTM_NEWADDR or _link(body) == without:
                 continue
             if address := _address(body):
                 found.add(address)
 
 
 def _messages(datagram: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Kind, flags and body of each message that is whole."""
     position = 0
-    while position < len(datagram):
+    while position + _HEADER.size <= len(datagram):
         length, kind, flags, _, _ = _HEADER.unpack_from(datagram, position)
+        if not _HEADER.size <= length <= len(datagram) - position:
+            return
         yield kind, flags, datagram[position + _HEADER.size : position + length]
         position += (length + 3) & ~3
 
@@ -190,16 +193,21 @@ def _error(body: bytes) -> int:
     return -int.from_bytes(body[:4], "little", signed=True)
 
 
+def _index(body: bytes) -> int:
+    """The index of the link that a message of links is about."""
+    index: int = _IFINFOMSG.unpack_from(body)[2] if len(body) >= _IFINFOMSG.size else _NO_LINK
+    return index
+
+
+def _link(body: bytes) -> int:
+    """The index of the link that a message of addresses is about."""
+    index: int = _IFADDRMSG.unpack_from(body)[4] if len(body) >= _IFADDRMSG.size else _NO_LINK
+    return index
+
+
 def _address(body: bytes) -> str | None:
     """The address of an interface; of a point-to-point link ours and not the peer's."""
-    family = _IFADDRMSG.unpack_from(body)[0]
-    if family not in (socket.AF_INET, socket.AF_INET6):
-        return None
-    values: dict[int, bytes] = {}
-    position = _IFADDRMSG.size
-    while position < len(body):
-        length, kind = _ATTRIBUTE.unpack_from(body, position)
-        values[kind] = body[position + _ATTRIBUTE.size : position + length]
-        position += (length + 3) & ~3
+    size = _SIZES.get(body[0]) if body else None
+    values = dict(attributes(body, _IFADDRMSG.size))
     packed = values.get(_IFA_LOCAL) or values.get(_IFA_ADDRESS)
-    return unpack(packed) if packed else None
+    return unpack(packed) if packed and len(packed) == size else None

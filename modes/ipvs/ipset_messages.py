@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from endpoints.addresses import pack, unpack
 from endpoints.names import Family, Protocol
+from modes.base import KernelFault
 from modes.ipvs.ipsets import PLAIN, Element, Extra, SetChange, SetSpec, SetVerb, Type
 from modes.wire import (
     ADDRESS_FAMILY,
@@ -48,6 +49,7 @@ _LAST_PORT = 65535
 _TYPES = {of.value: of for of in Type}
 _PROTOCOLS = {protocol.number: protocol for protocol in Protocol}
 _OPENING = bytes(4)
+_ADDRESS_SIZES = (4, 16)
 _VERBS = {SetVerb.ADD: ADD, SetVerb.DELETE: DEL}
 
 _ERRORS = {
@@ -139,8 +141,11 @@ def get_type(of: Type, family: Family | None) -> bytes:
 
 
 def decode_revision(payload: bytes) -> int:
-    """The newest revision that the kernel has. Raises KeyError if the answer has none."""
-    return dict(attributes(payload))[_REVISION][0]
+    """The newest revision that the kernel has. Raises KernelFault if the answer has none."""
+    found = dict(attributes(payload))
+    if _REVISION not in found:
+        raise KernelFault("the kernel tells no revision of a type of sets")
+    return _value(found, _REVISION)
 
 
 def create(name: str, spec: SetSpec, revision: int) -> bytes:
@@ -233,7 +238,7 @@ def _decode_spec(found: Mapping[int, bytes]) -> SetSpec | None:
         return None
     return SetSpec(
         of,
-        FAMILY_OF.get(found[_FAMILY][0]),
+        FAMILY_OF.get(_value(found, _FAMILY)),
         _value(options, _HASHSIZE),
         _value(options, _MAXELEM),
         bool(flags & _WITH_COMMENT),
@@ -245,7 +250,7 @@ def _decode_spec(found: Mapping[int, bytes]) -> SetSpec | None:
 def _decode_element(found: Mapping[int, bytes]) -> tuple[Element, Extra] | None:
     """An element and what it carries; None where ours are never like it."""
     mark = _value(found, _SKBMARK)
-    protocol = _PROTOCOLS.get(found[_PROTO][0]) if _PROTO in found else None
+    protocol = _PROTOCOLS.get(_value(found, _PROTO)) if _PROTO in found else None
     if (
         not _NAMEABLE.issuperset(found)
         or (_PROTO in found and protocol is None)
@@ -254,7 +259,7 @@ def _decode_element(found: Mapping[int, bytes]) -> tuple[Element, Extra] | None:
         return None
     other = _decode_address(found, _IP2)
     if _CIDR2 in found:
-        other = f"{other}/{found[_CIDR2][0]}"
+        other = f"{other}/{_value(found, _CIDR2)}"
     comment = words(found[_COMMENT]) if _COMMENT in found else ""
     return (
         Element(_decode_address(found, _IP), protocol, _value(found, _PORT), other),
@@ -263,9 +268,9 @@ def _decode_element(found: Mapping[int, bytes]) -> tuple[Element, Extra] | None:
 
 
 def _decode_address(found: Mapping[int, bytes], code: int) -> str:
-    for _, packed in attributes(found.get(code, b"")):
-        return unpack(packed)
-    return ""
+    """Empty if there is none; an address of no family is none."""
+    _, packed = next(attributes(found.get(code, b"")), (0, b""))
+    return unpack(packed) if len(packed) in _ADDRESS_SIZES else ""
 
 
 def _value(found: Mapping[int, bytes], code: int) -> int:

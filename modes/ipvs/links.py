@@ -24,7 +24,6 @@ from modes.ipvs.channel import Channel, Request
 from modes.ipvs.servers import LINK
 from modes.wire import (
     ADDRESS_FAMILY,
-    FAMILY_OF,
     NLM_F_CREATE,
     NLM_F_EXCL,
     Refusal,
@@ -47,6 +46,7 @@ _ADDRESS, _LOCAL, _CACHEINFO, _FLAGS = 1, 2, 6, 8
 _NODAD, _NOPREFIXROUTE = 0x02, 0x200
 _LINK_SCOPE, _HOST_SCOPE = 253, 254
 _MESSAGE = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
+_SIZES = {ADDRESS_FAMILY[Family.IPV4]: 4, ADDRESS_FAMILY[Family.IPV6]: 16}
 _LIFETIMES = struct.Struct("=IIII")  # preferred, valid, and two that only the kernel tells
 _FOR_EVER = 0xFFFFFFFF
 _SETTINGS = Path("/proc/sys/net")
@@ -192,12 +192,19 @@ def _listed(channel: Channel) -> Iterator[tuple[int, str]]:
     found, end = channel.dump(Request(_GETADDR, 0, bytes(_MESSAGE.size)))
     if end.error:
         raise KernelFault(f"addresses cannot be listed: {channel.said(end)}")
-    for answer in found:
-        family, _, _, scope, index = _MESSAGE.unpack_from(answer.payload)
-        told = dict(attributes(answer.payload, _MESSAGE.size))
-        packed = told.get(_LOCAL) or told.get(_ADDRESS)
-        if packed and family in FAMILY_OF and scope != _LINK_SCOPE:
-            yield index, unpack(packed)
+    return filter(None, (decode(answer.payload) for answer in found))
+
+
+def decode(payload: bytes) -> tuple[int, str] | None:
+    """The index of a link and an address of it; None for one that only the link itself knows."""
+    if len(payload) < _MESSAGE.size:
+        return None
+    family, _, _, scope, index = _MESSAGE.unpack_from(payload)
+    told = dict(attributes(payload, _MESSAGE.size))
+    packed = told.get(_LOCAL) or told.get(_ADDRESS) or b""
+    if len(packed) != _SIZES.get(family) or scope == _LINK_SCOPE:
+        return None
+    return index, unpack(packed)
 
 
 def _binding(address: str, index: int) -> Request:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from endpoints.addresses import pack, unpack
 from endpoints.names import Family, Protocol
+from modes.base import KernelFault
 from modes.ipvs.servers import (
     HASHED,
     PERSISTENT,
@@ -84,8 +85,11 @@ def get_family() -> bytes:
 
 
 def decode_family(payload: bytes) -> int:
-    """The number of the family. Raises KeyError if the answer has none."""
-    return host_order(dict(attributes(payload))[_CTRL_ATTR_FAMILY_ID])
+    """The number of the family. Raises KernelFault if the answer has none."""
+    number = dict(attributes(payload)).get(_CTRL_ATTR_FAMILY_ID)
+    if not number:
+        raise KernelFault(f"the kernel tells no number of {FAMILY_NAME}")
+    return host_order(number)
 
 
 def encode(command: Command) -> bytes:
@@ -160,9 +164,10 @@ def decode_server(payload: bytes) -> DecodedServer | None:
     """A virtual server as the kernel tells it; None where it is of a kind that we cannot name."""
     found = dict(attributes(dict(attributes(payload)).get(_SERVICE, b"")))
     key = _decode_key(found)
-    if key is None or _SCHED_NAME not in found or _FLAGS not in found:
+    told = found.get(_FLAGS, b"")
+    if key is None or _SCHED_NAME not in found or len(told) != _FLAGS_AND_MASK.size:
         return None
-    flags = _FLAGS_AND_MASK.unpack(found[_FLAGS])[0] & ~HASHED
+    flags = _FLAGS_AND_MASK.unpack(told)[0] & ~HASHED
     seconds = host_order(found.get(_TIMEOUT, b"")) if flags & PERSISTENT else 0
     server = VirtualServer(words(found[_SCHED_NAME]), flags, seconds)
     return DecodedServer(key, server, _traffic(found, _STATS64, _STATS))
@@ -175,10 +180,16 @@ def _decode_key(found: Mapping[int, bytes]) -> ServerKey | None:
     if _FWMARK in found:
         return ServerKey(family, mark=host_order(found[_FWMARK]))
     protocol = _PROTOCOLS.get(host_order(found.get(_PROTOCOL, b"")))
-    if protocol is None or _ADDR not in found or _PORT not in found:
+    address = _address(found.get(_ADDR, b""), family)
+    if protocol is None or not address or _PORT not in found:
         return None
-    address = unpack(found[_ADDR][: _SIZES[family]])
     return ServerKey(family, protocol, address, int.from_bytes(found[_PORT], "big"))
+
+
+def _address(packed: bytes, family: Family) -> str:
+    """An address, for which there is always room for one of IPv6; empty if it is none."""
+    size = _SIZES[family]
+    return unpack(packed[:size]) if len(packed) >= size else ""
 
 
 def decode_real(payload: bytes, family: Family) -> tuple[RealServer, FoundReal] | None:
@@ -189,11 +200,11 @@ def decode_real(payload: bytes, family: Family) -> tuple[RealServer, FoundReal] 
         family: of the virtual server; before Linux 3.18 that of the real server is not told.
     """
     found = dict(attributes(dict(attributes(payload)).get(_DEST, b"")))
-    if _DEST_ADDR not in found or _DEST_PORT not in found:
-        return None
     if _DEST_FAMILY in found:
         family = FAMILY_OF.get(host_order(found[_DEST_FAMILY]), family)
-    address = unpack(found[_DEST_ADDR][: _SIZES[family]])
+    address = _address(found.get(_DEST_ADDR, b""), family)
+    if not address or _DEST_PORT not in found:
+        return None
     return RealServer(address, int.from_bytes(found[_DEST_PORT], "big")), FoundReal(
         host_order(found.get(_WEIGHT, b"")),
         host_order(found.get(_ACTIVE_CONNS, b"")),

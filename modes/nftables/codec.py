@@ -11,6 +11,7 @@ from functools import cache, lru_cache
 from typing import NamedTuple
 
 from endpoints.names import Family
+from modes.base import KernelFault
 from modes.nftables import netlink as nl
 from modes.nftables import uniform
 from modes.nftables.elements import Value, Verdict, key_prefix, set_of
@@ -284,7 +285,7 @@ def _decode_element(prefix: bytes, element: bytes) -> Found:
 
 
 def _decode_data(payload: bytes) -> Value:
-    kind, data = next(nl.attributes(payload))
+    kind, data = next(nl.attributes(payload), (0, b""))
     return decode_verdict(data) if kind == nl.NFTA_DATA_VERDICT else data
 
 
@@ -292,6 +293,8 @@ def _decode_data(payload: bytes) -> Value:
 def decode_verdict(data: bytes) -> Verdict:
     """The verdict in the attributes that `expressions.verdict_data` makes."""
     parts = dict(nl.attributes(data))
+    if nl.NFTA_VERDICT_CODE not in parts:
+        return Verdict("unknown")
     code = int.from_bytes(parts[nl.NFTA_VERDICT_CODE], "big", signed=True)
     word = _VERDICT_WORDS.get(code, str(code))
     chain = parts.get(nl.NFTA_VERDICT_CHAIN, b"").rstrip(b"\0").decode(errors="replace")
@@ -326,9 +329,8 @@ def decode_set(payload: bytes) -> FoundSet:
     parts = dict(nl.attributes(payload))
     kinds = (nl.NFTA_SET_FLAGS, nl.NFTA_SET_KEY_LEN, nl.NFTA_SET_DATA_LEN)
     flags, key, data = (_number(parts.get(kind)) for kind in kinds)
-    return FoundSet(
-        _name(parts[nl.NFTA_SET_NAME]), flags, key, data, _name(parts[nl.NFTA_SET_TABLE])
-    )
+    name, table = (_name(parts.get(kind)) for kind in (nl.NFTA_SET_NAME, nl.NFTA_SET_TABLE))
+    return FoundSet(name, flags, key, data, table)
 
 
 def decode_chain(payload: bytes) -> tuple[str, str, BaseChain | None]:
@@ -337,10 +339,10 @@ def decode_chain(payload: bytes) -> tuple[str, str, BaseChain | None]:
     base = None
     if nl.NFTA_CHAIN_HOOK in parts:
         hook = dict(nl.attributes(parts[nl.NFTA_CHAIN_HOOK]))
-        priority = int.from_bytes(hook[_HOOK_PRIORITY], "big", signed=True)
-        kind, number = _name(parts[nl.NFTA_CHAIN_TYPE]), _number(hook[_HOOK_NUMBER])
-        base = BaseChain(kind, number, priority, _number(parts[nl.NFTA_CHAIN_POLICY]))
-    return _name(parts[nl.NFTA_CHAIN_TABLE]), _name(parts[nl.NFTA_CHAIN_NAME]), base
+        priority = int.from_bytes(hook.get(_HOOK_PRIORITY, b""), "big", signed=True)
+        kind, number = _name(parts.get(nl.NFTA_CHAIN_TYPE)), _number(hook.get(_HOOK_NUMBER))
+        base = BaseChain(kind, number, priority, _number(parts.get(nl.NFTA_CHAIN_POLICY)))
+    return _name(parts.get(nl.NFTA_CHAIN_TABLE)), _name(parts.get(nl.NFTA_CHAIN_NAME)), base
 
 
 def decode_rule(payload: bytes) -> tuple[str, str, Rule]:
@@ -348,22 +350,25 @@ def decode_rule(payload: bytes) -> tuple[str, str, Rule]:
     parts = dict(nl.attributes(payload))
     listed = parts.get(nl.NFTA_RULE_EXPRESSIONS, b"")
     rule = tuple(nl.nested(nl.NFTA_LIST_ELEM, item) for _, item in nl.attributes(listed))
-    return _name(parts[nl.NFTA_RULE_TABLE]), _name(parts[nl.NFTA_RULE_CHAIN]), rule
+    return _name(parts.get(nl.NFTA_RULE_TABLE)), _name(parts.get(nl.NFTA_RULE_CHAIN)), rule
 
 
 def decode_table(payload: bytes) -> tuple[str, int]:
     """Name and flags of one table of a dump."""
     parts = dict(nl.attributes(payload))
-    return _name(parts[nl.NFTA_TABLE_NAME]), _number(parts.get(nl.NFTA_TABLE_FLAGS))
+    return _name(parts.get(nl.NFTA_TABLE_NAME)), _number(parts.get(nl.NFTA_TABLE_FLAGS))
 
 
 def decode_generation(payload: bytes) -> int:
-    """The number in the answer to GETGEN."""
-    return int.from_bytes(dict(nl.attributes(payload))[nl.NFTA_GEN_ID], "big")
+    """The number in the answer to GETGEN. Raises KernelFault if it has none."""
+    number = dict(nl.attributes(payload)).get(nl.NFTA_GEN_ID)
+    if not number:
+        raise KernelFault("the kernel tells no number of its ruleset")
+    return int.from_bytes(number, "big")
 
 
-def _name(payload: bytes) -> str:
-    return payload.rstrip(b"\0").decode(errors="replace")
+def _name(payload: bytes | None) -> str:
+    return (payload or b"").rstrip(b"\0").decode(errors="replace")
 
 
 def _number(payload: bytes | None) -> int:
@@ -384,7 +389,7 @@ def rule_holds(wanted: Rule, found: Rule) -> bool:
 def expression_parts(encoded: bytes) -> dict[int | str, bytes]:
     """The name of an expression, and its attributes by number."""
     body = dict(nl.attributes(encoded[4:]))
-    parts: dict[int | str, bytes] = {"name": body[nl.NFTA_EXPR_NAME].rstrip(b"\0")}
+    parts: dict[int | str, bytes] = {"name": body.get(nl.NFTA_EXPR_NAME, b"").rstrip(b"\0")}
     for kind, payload in nl.attributes(body.get(nl.NFTA_EXPR_DATA, b"")):
         parts[kind] = _without_flags(payload)
     return parts
