@@ -15,6 +15,11 @@ from proxy.debug import dump
 from proxy.flags import COMMANDS
 
 HEADGATE = [sys.executable, "-m", "proxy"]
+NO_SYSCTLS = [
+    "--conntrack-max-per-core=0",
+    "--conntrack-tcp-timeout-established=0",
+    "--conntrack-tcp-timeout-close-wait=0",
+]
 
 
 @pytest.mark.parametrize(
@@ -234,15 +239,25 @@ def test_a_reader_that_leaves_early_is_no_traceback(tmp_path: Path) -> None:
 
 
 def test_a_cluster_that_nothing_leads_to_is_one_line_and_status_2(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    missing = tmp_path / "kubeconfig"
-    assert main([f"--kubeconfig={missing}"]) == 2
-    assert capsys.readouterr().err == f"headgate: --kubeconfig: {missing}: does not exist\n"
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    assert main(["run"]) == 2
-    [line] = capsys.readouterr().err.splitlines()
-    assert line.startswith("headgate: ")
+    missing = tmp_path / "kubeconfig"
+    reasons = {
+        f"--kubeconfig={missing}": f"--kubeconfig: {missing}: does not exist",
+        "--kubeconfig=": "no --kubeconfig is given, and this is no pod of a cluster: ",
+    }
+    for argument, reason in reasons.items():
+        # In a network namespace of its own: it may set sysctls before it looks for the cluster.
+        done = subprocess.run(
+            ["unshare", "-n", *HEADGATE, "run", argument, *NO_SYSCTLS],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stdout) == (2, "")
+        [line] = done.stderr.splitlines()
+        assert line.startswith(f"headgate: {reason}")
 
 
 def test_without_privilege_one_line_and_status_2(tmp_path: Path) -> None:
