@@ -311,9 +311,6 @@ def _comment_in(userdata: bytes) -> bytes:
     return b""
 
 
-# Reading chains, rules and sets back.
-
-
 class FoundSet(NamedTuple):
     """A set that the kernel holds, as far as it matters to us."""
 
@@ -329,8 +326,8 @@ def decode_set(payload: bytes) -> FoundSet:
     parts = dict(nl.attributes(payload))
     kinds = (nl.NFTA_SET_FLAGS, nl.NFTA_SET_KEY_LEN, nl.NFTA_SET_DATA_LEN)
     flags, key, data = (_number(parts.get(kind)) for kind in kinds)
-    name, table = (_name(parts.get(kind)) for kind in (nl.NFTA_SET_NAME, nl.NFTA_SET_TABLE))
-    return FoundSet(name, flags, key, data, table)
+    table = _name(parts.get(nl.NFTA_SET_TABLE))
+    return FoundSet(_name(parts.get(nl.NFTA_SET_NAME)), flags, key, data, table)
 
 
 def decode_chain(payload: bytes) -> tuple[str, str, BaseChain | None]:
