@@ -11,11 +11,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-import msgspec
-
-from endpoints.names import ObjectName, Protocol, ServicePortName
+from endpoints.names import ObjectName, Protocol
 from endpoints.node import NodeView
-from endpoints.plan import ServicePlan
 from modes.base import (
     Adopted,
     ApplyReport,
@@ -30,7 +27,6 @@ from modes.base import (
     Plans,
     Tell,
 )
-from modes.ipvs import schedulers
 from modes.ipvs.adopt import Found, Ownership, adopt
 from modes.ipvs.cleanup import clean_up
 from modes.ipvs.draining import Draining, entry
@@ -54,7 +50,8 @@ from modes.ipvs.program import (
 )
 from modes.ipvs.retire import Retirement
 from modes.ipvs.rules import Rules
-from modes.ipvs.servers import Command, ServerKey, Verb, VirtualServer
+from modes.ipvs.schedulers import Offer
+from modes.ipvs.servers import Command, ServerKey, Verb
 
 _GONE = frozenset({errno.ESRCH, errno.ENOENT})
 """What IPVS says of a virtual server, and of a real one, that is not there."""
@@ -81,6 +78,7 @@ class IpvsMode:
         self._rules = Rules(settings, self._layout, tell)
         self._retirement = Retirement(settings, self._layout, tell, clock)
         self._opening = opening
+        self._offer = Offer(self._settings, self._refusal, tell)
         self._opened: Machine | None = None
         self._node: NodeView | None = None
         self._found: Found | None = None
@@ -88,8 +86,6 @@ class IpvsMode:
         self._program = Program()
         self._unknown: set[ObjectName] = set()
         self._foreign: set[ServerKey] = set()
-        self._works: dict[str, str] = {}
-        self._told: set[tuple[ServicePortName, str]] = set()
         self._look_at = 0.0
 
     @property
@@ -117,7 +113,7 @@ class IpvsMode:
         """
         self._node = node
         warnings = self._rules.look()
-        self._require_scheduler()
+        self._offer.require()
         self._found = self._observed()
         ours = self._adopted(self._found).held
         count = sum(1 + len(of.weights) for of in ours.servers.values())
@@ -261,35 +257,10 @@ class IpvsMode:
 
     def _rendered(self, plans: Plans) -> Fragment:
         served = (plan for plan in plans if plan.family in self._rules.families)
-        return render(served, self._view, Choice(self._marks.of, self._server))
-
-    def _server(self, plan: ServicePlan) -> VirtualServer:
-        """How a Service port chooses; as the node does, where the kernel has no such scheduler."""
-        wanted = schedulers.asked(plan, self._settings)
-        if not self._refusal(wanted.scheduler):
-            return wanted
-        self._tell_once(plan, wanted.scheduler)
-        return schedulers.asked(msgspec.structs.replace(plan, scheduler=""), self._settings)
-
-    def _tell_once(self, plan: ServicePlan, scheduler: str) -> None:
-        """That a Service wants a scheduler that there is not."""
-        if (plan.name, scheduler) not in self._told:
-            self._told.add((plan.name, scheduler))
-            reason = f"this kernel has no such scheduler; {self._settings.scheduler} serves"
-            self._tell("Degraded", service=plan.name, scheduler=scheduler, reason=reason)
+        return render(served, self._view, Choice(self._marks.of, self._offer.server))
 
     def _refusal(self, scheduler: str) -> str:
-        """Why the kernel has no such scheduler; empty if it has."""
-        if scheduler not in self._works:
-            self._works[scheduler] = self._machine.works(scheduler, self._layout.mark(0))
-        return self._works[scheduler]
-
-    def _require_scheduler(self) -> None:
-        wanted = self._settings.scheduler
-        if self._refusal(wanted):
-            there = ", ".join(name for name in schedulers.KNOWN if not self._refusal(name))
-            reason = f"this kernel has no such scheduler; it has {there}"
-            raise EnvironmentFault(f"--ipvs-scheduler: {wanted}: {reason}")
+        return self._machine.works(scheduler, self._layout.mark(0))
 
     def _give_way(self, held: Held, goal: Goal) -> dict[ObjectName, str]:
         """Leave virtual servers of others alone, also where a Service wants the same."""
