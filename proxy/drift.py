@@ -147,8 +147,7 @@ class Drifts:
             author=_author(cause),
             pid=cause.pid or _UNKNOWN,
             what=cause.what,
-            lost=_told(found.missing + found.different),
-            extra=_told(found.extra),
+            **_differences(found),
             took=f"{repair.seconds * 1000:.0f}ms",
         )
         self._observer.repaired(repair)
@@ -193,6 +192,12 @@ def _worst(suspects: list[Foreign]) -> Foreign:
 
 def _author(change: Foreign) -> str:
     return change.author or _UNKNOWN
+
+
+def _differences(found: Drift) -> dict[str, str]:
+    """What was not as it should be, for the log."""
+    lost, extra = _told(found.missing + found.different), _told(found.extra)
+    return {name: text for name, text in (("lost", lost), ("extra", extra)) if text}
 
 
 def _told(things: tuple[str, ...]) -> str:

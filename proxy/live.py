@@ -50,8 +50,11 @@ class Live:
             self._told("restart", before)
             return True
         self.config = news.config
-        self._apply(before, news.config)
-        log.info("Configuration applied", fields=",".join(differing.live))
+        if differing.live:
+            self._apply(before, news.config)
+            log.info("Configuration applied", fields=",".join(differing.live))
+        else:
+            log.info("The configuration is again what it was")
         self._told("applied", news.config)
         return False
 

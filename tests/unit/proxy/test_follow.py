@@ -13,10 +13,10 @@ from modes.base import KernelFault
 from proxy.app import warn_of_localhost
 from proxy.config import NodePorts
 from proxy.log import KlogFormatter
-from proxy.loop import chores, follow
+from proxy.loop import Configured, chores, follow
 from proxy.schedule import Schedule
-from proxy.sources.base import Died, Message, Stop, Together
-from proxy.sources.files import Files, contents
+from proxy.sources import files as saved
+from proxy.sources.base import ConfigChanged, Died, Message, Stop, Together
 from proxy.sync import Sync
 from tests.unit.proxy.build import BOTH, PAY, MemoryMode, endpoints, node, service, together
 
@@ -40,15 +40,14 @@ class Loop:
         self.now += 60
         return self.now
 
-    def run(self, *, once: bool) -> int:
-        return follow(
-            Schedule(self.queue, self.clock), self.sync, chores(self.sync, 30.0), once=once
-        )
+    def run(self, *, once: bool, configured: Configured | None = None) -> int:
+        schedule, todo = Schedule(self.queue, self.clock), chores(self.sync, 30.0)
+        return follow(schedule, self.sync, todo, configured=configured, once=once)
 
 
 def listed(text: str = SHOP) -> Together:
-    files = Files()
-    files.put("a.yaml", contents(text.encode(), "a.yaml"))
+    files = saved.Files()
+    files.put("a.yaml", saved.contents(text.encode(), "a.yaml"))
     return Together(files.replacements())
 
 
@@ -133,3 +132,23 @@ def test_localhost_by_name_is_not_for_the_ipvs_mode(caplog: pytest.LogCaptureFix
     warn_of_localhost("ipvs", by_name)
     reason = "localhost is left out: the IPVS mode serves no loopback address"
     assert f'flag=--nodeport-addresses reason="{reason}"' in caplog.text
+
+
+class Files:
+    """Takes configurations, and ends the program for some."""
+
+    def __init__(self, *, ends: bool) -> None:
+        self._ends = ends
+        self.taken: list[ConfigChanged] = []
+
+    def take(self, news: ConfigChanged) -> bool:
+        self.taken.append(news)
+        return self._ends
+
+
+@pytest.mark.parametrize(("ends", "status"), [(True, 1), (False, 0)])
+def test_a_changed_configuration_may_end_the_program(ends: bool, status: int) -> None:
+    news = ConfigChanged(None, "is no YAML")
+    loop, files = Loop(news, Stop("done")), Files(ends=ends)
+    assert loop.run(once=False, configured=files) == status
+    assert files.taken == [news]
