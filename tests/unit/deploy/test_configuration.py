@@ -12,12 +12,12 @@ from proxy.cli import Parser
 from proxy.config import Config, Listener, config
 from proxy.flags import COMMANDS
 from proxy.sources.kubeconfig import ApiConfig, checked
-from tests.unit.deploy import DEPLOY, kustomize
+from tests.unit.deploy import DEPLOY, ROOT, kustomize
 from tests.unit.deploy.kustomize import BASE, OVERLAYS, Object, build
 
 ACCOUNT = PurePosixPath("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where every pod finds who it is."""
-KUBEADM = Path(__file__).with_name("kubeadm.conf")
+KUBEADM = ROOT / "docs" / "examples" / "kube-proxy.conf"
 """Of the shape that kubeadm gives the ConfigMap kube-proxy."""
 
 
