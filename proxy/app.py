@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from conntrack.tracker import Conntrack
 from endpoints.state import ClusterState
@@ -27,7 +27,6 @@ from proxy.drift import Listening
 from proxy.live import Live, set_sysctls, warn
 from proxy.loop import Chore, chores, follow
 from proxy.node import AddressWatch
-from proxy.observation import Observation
 from proxy.observer import Observer
 from proxy.retiring import Retiring
 from proxy.schedule import Schedule
@@ -37,6 +36,9 @@ from proxy.sources.kubeconfig import ApiConfig
 from proxy.sources.manifests import ManifestSource
 from proxy.sync import Sync
 from proxy.version import version
+
+if TYPE_CHECKING:
+    from proxy.observation import Observation
 
 _OOM_SCORE = Path("/proc/self/oom_score_adj")
 
@@ -74,6 +76,9 @@ def _run(wanted: Config, read: Callable[[], Config], stack: ExitStack) -> int:
     api = None if wanted.manifests else _api(wanted)
     observation = None
     if not wanted.once:
+        # What serves costs 50 ms, which `--once` need not wait for.
+        from proxy.observation import Observation  # noqa: PLC0415
+
         _outlive_others(wanted.oom_score_adj)
         observation = Observation(wanted, chosen, api, messages.qsize, stack)
         if (watch := mode.watch()) is not None:

@@ -14,12 +14,13 @@ from collections import OrderedDict
 from collections.abc import Callable
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
 
 from proxy import log
 from proxy.bucket import TokenBucket
+from proxy.recorder import EventType, Reference
 from proxy.sources.connection import Connection, Failed, Patience
 from proxy.sources.kubeconfig import ApiConfig, checked
 from proxy.sources.watch import Backoff, Failure
@@ -40,32 +41,6 @@ _LONGEST_MESSAGE = 1024
 
 K = TypeVar("K")
 V = TypeVar("V")
-
-EventType = Literal["Normal", "Warning"]
-
-
-class Reference(msgspec.Struct, frozen=True):
-    """The object that an event is about."""
-
-    kind: str
-    namespace: str
-    name: str
-    uid: str = ""
-    api_version: str = "v1"
-
-
-class Recorder(Protocol):
-    """Who takes events."""
-
-    def record(self, about: Reference, type: EventType, reason: str, message: str) -> None:  # noqa: A002 (the field's name)
-        """Take note of an event; never waits, never fails."""
-
-
-class Nobody:
-    """Takes no events: there is no API server to post them to."""
-
-    def record(self, about: Reference, type: EventType, reason: str, message: str) -> None:  # noqa: A002
-        """As of a Recorder."""
 
 
 class _Recorded(msgspec.Struct, frozen=True):

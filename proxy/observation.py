@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 from modes import registry
 from proxy.config import Config
-from proxy.events import Events, Nobody, Recorder
 from proxy.health import Health
 from proxy.health_ports import HealthPorts
 from proxy.observer import Observer, Observers
+from proxy.recorder import Nobody, Recorder
 from proxy.reporting import Reporting
 from proxy.server import health_pages, metrics_pages, serve, uncounted
 from proxy.sources.kubeconfig import ApiConfig
@@ -87,6 +87,8 @@ class Observation:
 def _recorder(api: ApiConfig | None, stack: ExitStack) -> Recorder:
     if api is None:
         return Nobody()
+    from proxy.events import Events  # noqa: PLC0415 (only who has an API server pays for it)
+
     events = Events(api)
     events.start()
     stack.callback(events.stop)

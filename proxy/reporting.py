@@ -9,8 +9,8 @@ from __future__ import annotations
 from endpoints.events import Problem
 from endpoints.names import ObjectName
 from modes.base import Foreign
-from proxy.events import Recorder, Reference
 from proxy.observer import Observer, Repair
+from proxy.recorder import Recorder, Reference
 
 _API_VERSION = {"Service": "v1", "Node": "v1", "EndpointSlice": "discovery.k8s.io/v1"}
 """Of the kinds that events can be about."""

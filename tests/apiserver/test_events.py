@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 import pytest
 
 from proxy import events
-from proxy.events import FLUSH_SECONDS, Events, Reference, Timing
+from proxy.events import FLUSH_SECONDS, Events, Timing
+from proxy.recorder import Reference
 from tests.apiserver.fake import FakeApiServer
 from tests.apiserver.store import Json
 from tests.apiserver.story import config

@@ -7,8 +7,8 @@ import pytest
 from endpoints.events import Problem
 from endpoints.names import ObjectName
 from modes.base import ApplyReport, Foreign
-from proxy.events import EventType, Reference
 from proxy.observer import Repair
+from proxy.recorder import EventType, Reference
 from proxy.reporting import Reporting, reference
 
 PAY = ObjectName("shop", "pay")
