@@ -7,9 +7,13 @@ What a mode cannot remove yet, as connections live on it, it is asked for again.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
 from modes.base import EnvironmentFault, KernelFault, Missing, Mode, Tell
+
+ORDER = ("nftables", "ipvs", "iptables")
+"""Who is asked first. A table of nftables is gone in a millisecond, and kube-proxy's refuses what it
+knew no endpoints of; IPVS goes before the iptables mode, which removes the rules of both."""
 
 FIRST_DELAY_SECONDS = 1.0
 LONGEST_DELAY_SECONDS = 60.0
@@ -22,7 +26,7 @@ class Retiring:
     def __init__(
         self,
         successor: str,
-        modes: Sequence[str],
+        modes: Iterable[str],
         create: Callable[[str], Mode],
         tell: Tell,
         clock: Callable[[], float] = time.monotonic,
@@ -32,13 +36,12 @@ class Retiring:
         Args:
             successor: the mode that serves. It is among those that are asked: kube-proxy may have
                 left what is of its kind.
-            modes: all there are. The last is asked first: rules of IPVS and of iptables stand in
-                the same tables, and the iptables mode removes both.
+            modes: all there are.
             create: makes a mode by its name.
             tell: hears what cannot be removed; once, until the reason is another.
             clock: counts seconds.
         """
-        self._leaving = [_Leaving(name) for name in reversed(modes)]
+        self._leaving = [_Leaving(name) for name in sorted(modes, key=ORDER.index)]
         self._successor = successor
         self._create = create
         self._tell = tell
