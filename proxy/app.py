@@ -99,7 +99,9 @@ def _run(wanted: Config, read: Callable[[], Config], stack: ExitStack) -> int:
     schedule = Schedule(messages, time.monotonic, wanted.min_sync_seconds)
     retiring = Retiring(chosen, registry.MODES, create, log.warning)
     stack.callback(retiring.close)
-    todo = chores(sync, wanted.sync_seconds) | {"retire": Chore(retiring.due)}
+    # Rules of others may be all that serves until ours are in.
+    retire = Chore(lambda: retiring.due() if sync.is_served else None)
+    todo = chores(sync, wanted.sync_seconds) | {"retire": retire}
     if observation is None:
         return follow(schedule, sync, todo, once=True)
     observation.reporting.started(chosen)

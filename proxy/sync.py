@@ -146,6 +146,11 @@ class Sync:
         )
         return Outcome("", dict(self._refused), self._problems)
 
+    @property
+    def is_served(self) -> bool:
+        """Whether the kernel has taken what it was told last."""
+        return not self._unknown
+
     def tend(self) -> float | None:
         """Do what only the passing of time asks for; the seconds until that is wanted again.
 
