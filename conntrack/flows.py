@@ -119,12 +119,13 @@ def deletion(flow: Flow) -> bytes:
     """What follows the header of DELETE: this entry, and not another of the same packets.
 
     A whole direction must be named: the kernel takes a part of it for all that has that part, or
-    for a fault. By its id an entry is told from one that took its place.
+    for a fault. By its id an entry is told from one that took its place. A kernel without zones
+    (CONFIG_NF_CONNTRACK_ZONES) refuses to hear of them, even of zone 0.
     """
     return (
         opening(flow.family)
         + nested(_ORIGINAL, *_way(flow, flow.original))
-        + attr(_ZONE, _WORD.pack(flow.zone))
+        + (attr(_ZONE, _WORD.pack(flow.zone)) if flow.zone else b"")
         + be32(_ID, flow.id)
     )
 

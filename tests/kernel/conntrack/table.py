@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import socket
@@ -11,7 +12,7 @@ from typing import NamedTuple
 
 from conntrack.flows import Flow, opening
 from modes.wire import NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLMSG_ERROR, message, replies
-from tests.unit.conntrack.flowing import entry
+from tests.unit.conntrack.flowing import entry, flow
 
 _NEW = 1 << 8
 _SECONDS = 600
@@ -37,13 +38,33 @@ class Table:
         """In the network of the calling thread."""
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
         self._socket.bind((0, 0))
+        self.has_zones = self._try_zones()
 
     def close(self) -> None:
         """Give the socket back; entries stay."""
         self._socket.close()
 
-    def track(self, flows: Sequence[Flow]) -> None:
-        """Make entries. Raises OSError if there is one already."""
+    def _try_zones(self) -> bool:
+        """Whether the kernel has zones: Debian's user-mode Linux has none."""
+        try:
+            self._make([flow("192.0.2.1:1", zone=65535)])
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            return False
+        subprocess.run(["conntrack", "-D", "-w", "65535"], check=True, capture_output=True)
+        return True
+
+    def track(self, flows: Sequence[Flow]) -> list[Flow]:
+        """Make entries, but for zones where there are none. Returns those that are tracked now.
+
+        Raises OSError if there was one already.
+        """
+        made = [one for one in flows if self.has_zones or not one.zone]
+        self._make(made)
+        return made
+
+    def _make(self, flows: Sequence[Flow]) -> None:
         for start in range(0, len(flows), _AT_ONCE):
             batch = flows[start : start + _AT_ONCE]
             flags = [NLM_F_CREATE | NLM_F_EXCL] * len(batch)

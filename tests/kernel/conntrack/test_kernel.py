@@ -54,27 +54,28 @@ def test_the_kernel_lists_what_the_filter_lets_through(
     kernel: Kernel, table: Table, asked: Filter, found: list[str]
 ) -> None:
     table.track(TRACKED)
-    assert sorted(places(listed(kernel, asked))) == found
+    expected = [place for place in found if table.has_zones or "zone" not in place]
+    assert sorted(places(listed(kernel, asked))) == expected
 
 
 def test_what_is_read_is_what_another_program_reads(kernel: Kernel, table: Table) -> None:
-    table.track(TRACKED)
+    tracked = table.track(TRACKED)
     for family in Family:
         ours = [
             Seen(one.protocol.lower(), *one.original.destination, *one.reply.source, one.zone)
             for one in listed(kernel, Filter(family))
         ]
         assert sorted(ours) == seen(family.lower())
-        assert len(ours) == sum(one.family is family for one in TRACKED)
+        assert len(ours) == sum(one.family is family for one in tracked)
 
 
 def test_just_the_entries_that_are_named_are_forgotten(kernel: Kernel, table: Table) -> None:
     table.track(TRACKED)
     lies = [*listed(kernel, Filter(V4, UDP, "10.96.7.7", 53)), *listed(kernel, Filter(V6))]
     in_zone = [one for one in lies if one.zone == 7]
-    assert kernel.delete(in_zone) == 1
+    assert kernel.delete(in_zone) == len(in_zone) == table.has_zones
     assert len(seen("ipv4")) == 4
-    assert kernel.delete(lies) == len(lies) - 1  # one is gone already
+    assert kernel.delete(lies) == len(lies) - len(in_zone)  # one is gone already
     assert sorted(places(listed(kernel, Filter(V4)))) == [
         "10.96.7.7:54",
         "10.96.8.8:53",

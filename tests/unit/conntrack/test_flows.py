@@ -74,14 +74,14 @@ def test_no_broken_entry_crashes_the_reader(one: Flow, data: st.DataObject) -> N
         assert told is None or sent_to(family, cut) is not None
 
 
-def test_a_deletion_says_which_entry_and_no_other() -> None:
-    one = FLOWS[2]
+@pytest.mark.parametrize("one", [FLOWS[2], FLOWS[4]], ids=["no zone", "a zone"])
+def test_a_deletion_says_which_entry_and_no_other(one: Flow) -> None:
     payload = deletion(one)
-    assert payload[:4] == b"\x0a\0\0\0"
+    assert payload[:4] == (b"\x0a\0\0\0" if one.family is Family.IPV6 else b"\x02\0\0\0")
     said = dict(attributes(payload, 4))
-    assert sorted(said) == [1, 12, 18]
+    assert said.keys() == {1, 12, *([18] if one.zone else [])}
     assert said[12] == one.id.to_bytes(4, "big")
-    assert said[18] == b"\0\0"
+    assert int.from_bytes(said.get(18, b""), "big") == one.zone
 
 
 @pytest.mark.parametrize(
