@@ -87,6 +87,18 @@ def test_what_only_terminates_does_not_count_though_it_serves() -> None:
     assert counted(slices) == 0
 
 
+def test_ready_endpoints_count_before_the_balancer_has_an_address() -> None:
+    ports = [ServicePort(port=80, name="http")]
+    of = service(type="LoadBalancer", ports=ports, external="Local", health_check_node_port=32100)
+    slices = endpoint_slice(
+        endpoint("10.244.1.2", "node-a", zones=["eu-1b"]),
+        endpoint("10.244.2.2", "node-b", zones=["eu-1a"]),
+    )
+    (only,) = plans(of, slices)
+    assert [row.endpoint.address for row in only.unused] == ["10.244.1.2"]
+    assert check((only,)) == Check(32100, {Family.IPV4: 1})
+
+
 def test_families_count_for_themselves() -> None:
     of = balanced("10.96.7.7", "fd00:10:96::7")
     v4 = endpoint_slice(endpoint("10.244.1.2", "node-a"), ports=BOTH)

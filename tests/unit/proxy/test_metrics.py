@@ -190,9 +190,9 @@ def test_the_wait_for_the_lock_adds_up(iptables: Metrics) -> None:
 
 
 FAILURES = {
-    "iptables": {f"{SYNC}_iptables_restore_failures_total": 4},
-    "nftables": {f"{SYNC}_nftables_sync_failures_total": 4},
-    "ipvs": {f"{SYNC}_iptables_restore_failures_total": 4},
+    "iptables": {f"{SYNC}_iptables_restore_failures_total": 5},
+    "nftables": {f"{SYNC}_nftables_sync_failures_total": 5},
+    "ipvs": {f"{SYNC}_iptables_restore_failures_total": 5},
 }
 PARTIAL = f"{SYNC}_iptables_partial_restore_failures_total"
 
@@ -207,6 +207,7 @@ def test_failures(mode: str) -> None:
     metrics.synced(sync(full=True, report=ApplyReport(failed={PAY: "too long"})))
     metrics.synced(sync(report=ApplyReport(failed={PAY: "too long", CART: "too long"})))
     metrics.failed("busy")
+    metrics.failed("cannot even begin")  # what follows a failure compares everything
     expected = FAILURES[mode] | ({PARTIAL: 2} if mode == "iptables" else {})
     wanted = {
         f'{name}{{ip_family="{family}"}}': value
@@ -214,7 +215,7 @@ def test_failures(mode: str) -> None:
         for family in Family
     }
     found = {s: v for s, v in changed(metrics, before).items() if "failures" in s}
-    assert found == wanted | {f'headgate_sync_failures_total{{mode="{mode}"}}': 2}
+    assert found == wanted | {f'headgate_sync_failures_total{{mode="{mode}"}}': 3}
 
 
 def test_services_that_are_refused_now(nftables: Metrics) -> None:
