@@ -14,6 +14,7 @@ from typing import Generic, TypeVar, cast
 import msgspec
 
 from endpoints.events import Delete, Problem, Upsert
+from endpoints.mended import decoded
 from endpoints.names import ObjectName
 from endpoints.objects import EndpointSlice, Kind, KubernetesObject, Node, Service, name_of
 from endpoints.unreadable import Unreadable, explained, short
@@ -146,7 +147,7 @@ def decode_list(data: bytes, kind: Kind) -> Page:
 
 def _raw_list(data: bytes) -> _List[msgspec.Raw]:
     try:
-        return _RAW_LIST.decode(data)
+        return decoded(_RAW_LIST, data)
     except (UnicodeDecodeError, RecursionError) as error:
         raise msgspec.DecodeError(str(error)) from error
 
@@ -164,7 +165,7 @@ def decode_watch(line: bytes, kind: Kind, shared: Shared | None = None) -> Watch
     `shared` is common to the lines that together are a list.
     """
     try:
-        event = _LINE.decode(line)
+        event = decoded(_LINE, line)
         match event.type:
             case "ADDED" | "MODIFIED":
                 return _changed(event, kind, shared or Shared({}))

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 
 from endpoints.names import ObjectName
 
+NOWHERE = ("", "0")
+"""No version of anything: a watch from there begins with all there is."""
 _MOST_DIGITS = 40
 _MOST_GONE = 1000
 """Deletions that are remembered. A server that tells of an object after it told of its deletion
@@ -47,7 +49,7 @@ class Versions:
     def advance(self, version: str) -> bool:
         """The server has come as far as this; whether we have to follow it there."""
         number = comparable(version)
-        if number is not None and self.latest is not None and number <= self.latest:
+        if version in NOWHERE or (number and self.latest and number <= self.latest):
             return False
         self.latest = number
         return True

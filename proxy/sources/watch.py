@@ -17,7 +17,7 @@ from endpoints.events import Delete, Problem, Replace, Upsert
 from endpoints.names import ObjectName
 from endpoints.objects import Kind, KubernetesObject, name_of
 from endpoints.validate import Shared
-from proxy.sources.versions import Versions
+from proxy.sources.versions import NOWHERE, Versions
 
 BASE_SECONDS = 0.5
 CAP_SECONDS = 30.0
@@ -239,7 +239,7 @@ class Watch:
 
     def _initially(self, watched: Watched) -> list[Replace | Problem]:
         """Before the end of the initial events, changes of what was told may come between them."""
-        if watched.initial_events_end and watched.resource_version not in ("", "0"):
+        if watched.initial_events_end and watched.resource_version not in NOWHERE:
             self.initial = False
             return self._complete(watched.resource_version)
         if watched.type == "BOOKMARK":
@@ -259,7 +259,7 @@ class Watch:
             if self._stale_events > _STALE_EVENTS:
                 raise self._broken("the watch tells only what was known")
             return []
-        if version and self._versions.advance(version):
+        if self._versions.advance(version):
             self.request = WatchFrom(version)
         self._progress |= not is_bookmark
         self._stale_events = 0

@@ -84,6 +84,12 @@ def test_the_place_in_the_stream_moves_forward_only() -> None:
     assert not versions.is_past("15")
 
 
+@pytest.mark.parametrize("floor", ["10", "abc"])
+@pytest.mark.parametrize("nowhere", ["", "0"])
+def test_nowhere_is_no_place_to_resume_from(floor: str, nowhere: str) -> None:
+    assert not since(floor).advance(nowhere)
+
+
 def test_a_list_is_behind_by_its_own_version_or_by_that_of_an_object() -> None:
     before = since()
     before.admit(A, "12")
