@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from proxy.cli import Parser
 from proxy.flags import COMMANDS
@@ -113,6 +114,19 @@ def test_what_kubectl_is_asked_for_is_there() -> None:
                 assert (ROOT / rest[rest.index(flag) + 1]).exists(), words
         if "-c" in rest:
             assert rest[rest.index("-c") + 1] == "headgate"
+
+
+def test_the_kustomizations_start_from_what_is_there() -> None:
+    shown = [
+        yaml.safe_load(block)
+        for block in re.findall(r"^```yaml\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+    ]
+    assert len(shown) == 2
+    for kustomization in shown:
+        (folder,) = kustomization["resources"]
+        assert (ROOT / folder.removeprefix("headgate/") / "kustomization.yaml").is_file()
+    said = yaml.safe_load(shown[1]["patches"][0]["patch"])
+    assert said == yaml.safe_load((DEPLOY / "overlays" / "nftables" / "mode.yaml").read_text())
 
 
 def test_the_label_is_the_one_that_the_overlay_asks_for() -> None:
