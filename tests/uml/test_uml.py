@@ -29,11 +29,13 @@ BOOTS: Mapping[str, Mapping[str, Sequence[str]]] = {
         "IPVS: everything is replaced": ["tests/packets/test_churn.py", "-k=ipvs"],
         "IPVS: restarts": ["tests/packets/test_restart.py", "-k=ipvs and (killed or IPv4)"],
         "IPVS: schedulers": ["tests/packets/test_ipvs_schedulers.py"],
+        "IPVS: senders are followed": ["tests/packets/test_conntrack.py", "-k=ipvs and IPv4"],
     },
     "all else": {
         "SCTP in the lab": ["tests/lab/test_sctp.py"],
         "SCTP Services": ["tests/packets/test_scenarios.py", "-k=iptables-legacy and protocols"],
         "IPVS over netlink": ["tests/kernel/ipvs"],
+        "conntrack without zones": ["tests/kernel/conntrack"],
         "IPVS: random clusters": ["tests/laws/test_packets.py", "-k=ipvs"],
         "IPVS: the bench": ["tests/bench/test_ipvs.py"],
         "IPVS: what it has otherwise": ["tests/packets/test_ipvs_only.py"],

@@ -113,21 +113,17 @@ def test_a_change_that_makes_no_lies_sends_nothing(
 
 
 LOOPBACK = {Family.IPV4: "127.0.0.1", Family.IPV6: "::1"}
-RULES = """
-table {table} lab {{
-    chain out {{
-        type nat hook output priority -100;
-        {table} daddr {vip} udp dport 53 dnat to {loopback}:{port}
-    }}
-}}
-"""
 
 
 def _translate(family: Family, vip: str, port: int) -> None:
-    table = "ip" if family is V4 else "ip6"
+    """By legacy iptables, which every kernel of the tests has."""
+    program = "iptables-legacy" if family is V4 else "ip6tables-legacy"
     loopback = LOOPBACK[family] if family is V4 else f"[{LOOPBACK[family]}]"
-    rules = RULES.format(table=table, vip=vip, loopback=loopback, port=port)
-    subprocess.run(["nft", "-f", "-"], input=f"flush ruleset\n{rules}", text=True, check=True)
+    nat = [program, "-w", "-t", "nat"]
+    subprocess.run([*nat, "-F", "OUTPUT"], check=True)
+    rule = ["-d", vip, "-p", "udp", "--dport", "53", "-j", "DNAT"]
+    to = ["--to-destination", f"{loopback}:{port}"]
+    subprocess.run([*nat, "-A", "OUTPUT", *rule, *to], check=True)
 
 
 def _server(family: Family, port: int) -> socket.socket:
