@@ -83,7 +83,6 @@ def _run(wanted: Config, read: Callable[[], Config], stack: ExitStack) -> int:
         observation = Observation(wanted, chosen, api, messages.qsize, stack)
         if (watch := mode.watch()) is not None:
             stack.callback(Listening(watch, messages).stop)
-    settled = set_sysctls(wanted.conntrack)
     addresses = AddressWatch()
     settings = on_mode(wanted.node, wanted.node_ports, chosen)
     warn_of_localhost(chosen, wanted.node_ports)
@@ -92,6 +91,7 @@ def _run(wanted: Config, read: Callable[[], Config], stack: ExitStack) -> int:
     source = _source(wanted, api, observation)
     begin(source, messages, stack)
     log.info("Starting", version=version(), mode=chosen, node=wanted.node.name)
+    settled = set_sysctls(wanted.conntrack)
     flows = Conntrack(time.monotonic)
     stack.callback(flows.close)
     observer = observation.observer if observation else Observer()
