@@ -56,8 +56,9 @@ format: venv ## write the format, apply the safe fixes of the linter
 	$(PY) -m ruff check --fix .
 
 .PHONY: docs
-docs: venv ## write docs/configuration.md from the table of settings
+docs: venv ## write docs/configuration.md and docs/metrics.md from their tables
 	$(PY) tools/configuration.py > docs/configuration.md
+	$(PY) tools/metrics.py > docs/metrics.md
 
 .PHONY: lock
 lock: ## resolve the dependencies of pyproject.toml anew (needs the registry)

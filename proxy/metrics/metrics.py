@@ -54,10 +54,9 @@ class Metrics(Observer):
         self,
         mode: str,
         sources: Sources | None = None,
-        features: Mapping[str, bool] | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """Each metric that the mode has is there from the start; `features` are feature gates."""
+        """Each metric that the mode has is there from the start."""
         sources = sources or Sources()
         self._mode = mode
         self._now = now
@@ -71,7 +70,7 @@ class Metrics(Observer):
         self._drifting = False
         self._is_synced = False
         self._is_full = True
-        self._tell_build(features or {})
+        self._tell_build()
 
     def text(self) -> bytes:
         """All of them, as `content_type` says."""
@@ -197,11 +196,9 @@ class Metrics(Observer):
         for family, took in seconds.items():
             self._series.observe(f"{reconciler}_sync_duration_seconds", took, family)
 
-    def _tell_build(self, features: Mapping[str, bool]) -> None:
+    def _tell_build(self) -> None:
         major, minor, *_ = version().split(".")
         python = f"{platform.python_implementation()} {platform.python_version()}"
         where = f"{sys.platform}/{platform.machine()}"
         labels = (f"v{version()}", major, minor, python, where)
         self._series.set("kubernetes_build_info", 1, *labels)
-        for name, is_on in features.items():
-            self._series.set("kubernetes_feature_enabled", is_on, name, "")

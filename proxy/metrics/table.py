@@ -241,7 +241,7 @@ AROUND = (
     Row(
         "kubernetes_feature_enabled",
         Kind.GAUGE,
-        "Feature gates that were asked for, 1: on.",
+        "No series: headgate has no feature gates.",
         ("name", "stage"),
     ),
 )

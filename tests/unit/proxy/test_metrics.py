@@ -315,12 +315,6 @@ def test_probes_requests_and_reloads(nftables: Metrics) -> None:
     }
 
 
-def test_feature_gates() -> None:
-    found = samples(Metrics("ipvs", features={"Old": False, "New": True}))
-    assert found['kubernetes_feature_enabled{name="New",stage=""}'] == 1
-    assert found['kubernetes_feature_enabled{name="Old",stage=""}'] == 0
-
-
 def test_what_others_count_is_asked_when_it_is_read() -> None:
     packets, depth, busy = {"kubeproxy_iptables_ct_state_invalid_dropped_packets": 0}, 0.0, 0.0
     counting = Metrics("iptables", Sources(lambda: packets, lambda: depth, lambda: busy))
