@@ -25,11 +25,10 @@ from endpoints.names import Family, Protocol
 
 Endpoints = frozenset[End]
 
-MANY_ADDRESSES = 3
-"""So many addresses of one port are asked for one by one, more by the port alone."""
-MANY_FILTERS = 8
-"""Of more filters only the protocol is asked for. Among 50,000 flows (Linux 6.18, 262,144 buckets)
-a filtered dump takes 19 ms; one of everything 150 ms, and 250 to read it (decision 0014)."""
+FEW = 8
+"""So many addresses of a port are asked for one by one, more by the port alone; and so many filters
+of a protocol one by one, more by the protocol. Among 50,000 flows a filtered dump takes 19 ms and
+one of everything 400 ms, 250 of them to read it (decision 0014)."""
 
 
 class Reached(NamedTuple):
@@ -114,8 +113,8 @@ def filters(doubts: Iterable[Reached]) -> Iterator[Filter]:
         addresses[of.family, of.protocol, of.port].append(of.address)
     wanted: defaultdict[tuple[Family, Protocol], list[Filter]] = defaultdict(list)
     for (family, protocol, port), at in sorted(addresses.items()):
-        one_by_one = family is Family.IPV4 and len(at) <= MANY_ADDRESSES
+        one_by_one = family is Family.IPV4 and len(at) <= FEW
         singly = at if one_by_one else [None]
         wanted[family, protocol] += [Filter(family, protocol, a, port) for a in singly]
     for (family, protocol), listed in wanted.items():
-        yield from listed if len(listed) <= MANY_FILTERS else [Filter(family, protocol)]
+        yield from listed if len(listed) <= FEW else [Filter(family, protocol)]

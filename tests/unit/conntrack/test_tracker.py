@@ -187,7 +187,7 @@ def test_few_frontends_are_asked_for_one_by_one_and_many_at_once() -> None:
 
 
 def test_a_node_port_on_many_addresses_is_asked_for_by_its_port() -> None:
-    addresses = frozenset(f"192.168.0.{n}" for n in range(1, 9))
+    addresses = frozenset(f"192.168.0.{n}" for n in range(1, 10))
     node = msgspec.structs.replace(
         NODE_A, addresses=addresses, node_ports_v4=NodePortAddresses(match_all=True)
     )
