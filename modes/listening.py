@@ -14,7 +14,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from endpoints.names import Family
@@ -57,8 +57,8 @@ class CommitWatch:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
         try:
             self._socket.settimeout(0)
-            _enlarge(self._socket)
-            _filter(self._socket, self._own_ports)
+            enlarge(self._socket)
+            attach(self._socket, only_of(self._own_ports))
             self._socket.bind((0, 0))
             self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, GROUP)
             self._wake = os.eventfd(0)
@@ -71,7 +71,7 @@ class CommitWatch:
         with self._lock:
             (self._own_ports.add if on else self._own_ports.discard)(port)
             if not self._closed.is_set():
-                _filter(self._socket, self._own_ports)
+                attach(self._socket, only_of(self._own_ports))
 
     def wait(self) -> tuple[Foreign, ...]:
         """Sleep until there is news; empty only after `close`. Raises OSError."""
@@ -158,8 +158,8 @@ def _answers(asking: socket.socket) -> Iterator[Reply]:
                 return
 
 
-def _enlarge(sock: socket.socket) -> None:
-    """Without privilege in the first user namespace the system's limit holds."""
+def enlarge(sock: socket.socket) -> None:
+    """Give it room for much news; without privilege in the first user namespace, the limit's."""
     try:
         sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _ROOM)
     except PermissionError:
@@ -167,9 +167,11 @@ def _enlarge(sock: socket.socket) -> None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _ROOM)
 
 
-def _filter(sock: socket.socket, ports: Iterable[int]) -> None:
-    """The kernel changes filters at once, without a gap."""
-    program = only_of(ports)
+def attach(sock: socket.socket, program: Sequence[tuple[int, int, int, int]]) -> None:
+    """Let a program of classic BPF decide what the socket receives; one before it goes at once.
+
+    Its instructions: code, jump if true, jump if false, constant.
+    """
     code = ctypes.create_string_buffer(b"".join(_INSTRUCTION.pack(*one) for one in program))
     told = _PROGRAM.pack(len(program), ctypes.addressof(code))
     sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, told)

@@ -70,19 +70,18 @@ def adopt(
     node_addresses: Collection[str],
     exclude_cidrs: Collection[str],
     deadlines: tuple[float, float],
-    wanted: Collection[ServerKey] = (),
+    known: Collection[ServerKey] = (),
 ) -> Ownership:
     """Tell ours from others'.
 
     `deadlines`: what time it is now, and until when a real server drains whose deadline nobody
-    knows, because kube-proxy made it so. `wanted` is what Services want: ours, if the sets that
-    would say so are flushed.
+    knows, because kube-proxy made it so. `known` are ours whatever the sets say, for those may
+    have been flushed.
     """
-    flushed = frozenset(wanted) if found.is_flushed else frozenset()
     ours = {
         key: server
         for key, server in found.servers.items()
-        if key in flushed or _is_ours(key, found, layout, node_addresses, exclude_cidrs)
+        if key in known or _is_ours(key, found, layout, node_addresses, exclude_cidrs)
     }
     entries = {
         Entry(name, element): extra

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from modes.base import Drift
 from modes.ipvs.draining import Draining
-from modes.ipvs.program import Goal, Held, HeldServer, registered, steps
+from modes.ipvs.fragment import Fragment
+from modes.ipvs.ipsets import Entry, SetName
+from modes.ipvs.program import Goal, Held, HeldServer, bound, registered, steps
 from modes.ipvs.servers import ServerKey, Verb
 
 
-def drift(goal: Goal, held: Held, draining: Draining) -> Drift:
-    """What would have to be done.
+def drift(held: Held, goal: Goal, draining: Draining, lacking: Iterable[SetName] = ()) -> Drift:
+    """What would have to be done; `lacking` are sets that are not there.
 
     What drains is no drift, nor is a weight other than 0 that somebody has chosen.
     """
-    missing, extra, different = [], [], []
+    missing, extra, different = [f"set {name}" for name in lacking], [], []
     todo = steps(_without_draining(held, goal, draining), goal, Draining(), drain_seconds=0)
     for _, command in todo.commands:
         what = f"{command.key} -> {command.real}" if command.real else str(command.key)
@@ -29,6 +33,28 @@ def drift(goal: Goal, held: Held, draining: Draining) -> Drift:
     missing += [f"address {address}" for address in todo.bind]
     extra += [f"address {address}" for address in todo.unbind]
     return Drift(tuple(sorted(missing)), tuple(sorted(extra)), tuple(sorted(different)))
+
+
+def without(refused: Iterable[Fragment], held: Held, goal: Goal) -> tuple[Held, Goal]:
+    """The same but for Services that the kernel refused something of: it holds any part of them."""
+    keys, entries, addresses = set[ServerKey](), set[Entry](), set[str]()
+    for of in refused:
+        keys |= {*of.servers, *of.silent}
+        entries |= {*of.entries, *of.shared, *map(registered, keys), *map(bound, of.addresses)}
+        addresses |= {*of.addresses}
+    return (
+        Held(
+            {key: of for key, of in held.servers.items() if key not in keys},
+            {one: extra for one, extra in held.entries.items() if one not in entries},
+            held.addresses - addresses,
+        ),
+        Goal(
+            {key: of for key, of in goal.servers.items() if key not in keys},
+            goal.silent,
+            {one: extra for one, extra in goal.entries.items() if one not in entries},
+            goal.addresses - addresses,
+        ),
+    )
 
 
 def _without_draining(held: Held, goal: Goal, draining: Draining) -> Held:

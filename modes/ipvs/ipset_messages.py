@@ -37,12 +37,12 @@ _SET_PROTOCOL = 6
 _PROTOCOL, _SETNAME, _TYPENAME, _REVISION, _FAMILY, _FLAGS, _DATA, _ADT = range(1, 9)
 _SETNAME2 = _TYPENAME
 _IP, _PORT, _PORT_TO, _TIMEOUT, _PROTO, _CADT_FLAGS = 1, 4, 5, 6, 7, 8
-_BITMASK, _HASHSIZE, _MAXELEM, _NETMASK = 12, 18, 19, 20  # of a set
+_BITMASK, _HASHSIZE, _MAXELEM, _NETMASK, _ELEMENTS = 12, 18, 19, 20, 24  # of a set
 _IP2, _CIDR2, _COMMENT, _SKBMARK, _PAD = 20, 21, 26, 27, 30  # of an element
 _NAMEABLE = {_IP, _PORT, _PROTO, _IP2, _CIDR2, _TIMEOUT, _COMMENT, _SKBMARK, _PAD}
 """What elements of ours have. The last is empty: it aligns a mark, on some kernels."""
 _IPADDR = {Family.IPV4: 1, Family.IPV6: 2}
-_LIST_SETNAME = 1 << 1
+_LIST_SETNAME, _LIST_HEADER = 1 << 1, 1 << 2
 _WITH_COMMENT, _WITH_SKBINFO = 1 << 4, 1 << 6
 _WHOLE_MARK = 0xFFFFFFFF
 _LAST_PORT = 65535
@@ -128,6 +128,19 @@ def pair(name: str, other: str) -> bytes:
 def list_names() -> bytes:
     """Asks (LIST, a dump) for the names of all sets."""
     return _OPENING + attr(_PROTOCOL, bytes([_SET_PROTOCOL])) + _number(_FLAGS, _LIST_SETNAME)
+
+
+def list_headers(name: str) -> bytes:
+    """Asks (LIST, a dump) for all of a set but its elements; without a name, of all sets."""
+    opening = _named(name) if name else _OPENING + attr(_PROTOCOL, bytes([_SET_PROTOCOL]))
+    return opening + _number(_FLAGS, _LIST_HEADER)
+
+
+def decode_header(payload: bytes) -> tuple[str, int]:
+    """A set's name and how many elements it has, 0 on kernels before 4.11, which do not say."""
+    found = dict(attributes(payload))
+    options = dict(attributes(found.get(_DATA, b"")))
+    return words(found.get(_SETNAME, b"")), _value(options, _ELEMENTS)
 
 
 def _number_of(family: Family | None) -> int:

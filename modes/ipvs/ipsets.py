@@ -6,7 +6,7 @@ them finds them, and ours: what they are for is said at each `Kind`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -91,6 +91,11 @@ class SetName(NamedTuple):
         if self.family is Family.IPV4:
             return self.kind.value
         return self.kind.value.replace("KUBE-", "KUBE-6-", 1)[:LONGEST_NAME]
+
+
+def sets_of(families: Iterable[Family]) -> frozenset[SetName]:
+    """All sets of these families."""
+    return frozenset(SetName(kind, family) for family in families for kind in Kind)
 
 
 class SetSpec(msgspec.Struct, frozen=True):

@@ -97,6 +97,13 @@ class Ipvs:
         decoded = nl.decode_server(found[0].payload)
         return decoded and FoundServer(decoded.server, self.reals(key), decoded.traffic)
 
+    def holds(self, key: ServerKey) -> bool:
+        """Whether there is such a virtual server."""
+        _, end = self._channel.ask(self._request(nl.get_server(key)))
+        if end.error != errno.ESRCH:
+            self._check(end)
+        return not end.error
+
     def reals(self, key: ServerKey) -> dict[RealServer, FoundReal]:
         """The real servers of a virtual one; none if it does not exist."""
         found, end = self._channel.dump(self._request(nl.get_reals(key)))

@@ -15,6 +15,7 @@ from endpoints.names import Family, ObjectName
 from modes.base import IpvsSettings, KernelFault
 from modes.ipvs import ipsets
 from modes.ipvs.adopt import Found
+from modes.ipvs.census import Census
 from modes.ipvs.ipsets import Element, Entry, Extra, Kind, SetChange, SetName
 from modes.ipvs.kernel import Ipset, Ipvs
 from modes.ipvs.links import Link, set_sysctls
@@ -37,8 +38,9 @@ class Fault(NamedTuple):
 class Machine:
     """IPVS, ipset and the link, in the network namespace of the thread that opened them."""
 
-    def __init__(self, ipvs: Ipvs, ipset: Ipset, link: Link) -> None:
+    def __init__(self, ipvs: Ipvs, ipset: Ipset, link: Link, census: Census) -> None:
         """They are this one's to close."""
+        self.census = census
         self.ipvs = ipvs
         self.ipset = ipset
         self.link = link
@@ -55,14 +57,17 @@ class Machine:
             ipset = Ipset()
             stack.callback(ipset.close)
             link = Link()
+            stack.callback(link.close)
+            census = Census()
             stack.pop_all()
-        return cls(ipvs, ipset, link)
+        return cls(ipvs, ipset, link, census)
 
     def close(self) -> None:
         """Give the sockets back."""
         self.ipvs.close()
         self.ipset.close()
         self.link.close()
+        self.census.close()
 
     @property
     def messages(self) -> int:
@@ -101,12 +106,13 @@ class Machine:
         found: Found,
         entries: Collection[Entry],
         kinds: Collection[Kind] = tuple(Kind),
-    ) -> None:
+    ) -> int:
         """Make the sets that are not there; what cannot be used as it is, is replaced at once.
 
-        `entries` are what they shall hold: a set is made as large as it must be. Raises
-        KernelFault.
+        `entries` are what they shall hold: a set is made as large as it must be. Returns how many
+        were made. Raises KernelFault.
         """
+        made = 0
         members: dict[SetName, list[Element]] = {}
         for name, element in entries:
             members.setdefault(name, []).append(element)
@@ -115,10 +121,13 @@ class Machine:
             spec = ipsets.spec(name, len(members.get(name, ())))
             if of is None:
                 self.ipset.create(name, spec)
+                made += 1
             elif not ipsets.fits(of.spec, name):
                 # Its elements go on: what is not wanted of them is removed with all the rest.
                 kept: dict[Element, Extra] = dict(of.elements) if of.spec else {}
                 _require(self.ipset.replace(name, spec, kept))
+                made += 1
+        return made
 
     def admit(self, change: Steps) -> list[Fault]:
         """What must be in the sets before any virtual server changes."""

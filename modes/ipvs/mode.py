@@ -10,6 +10,7 @@ import errno
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 from endpoints.names import ObjectName, Protocol
 from endpoints.node import NodeView
@@ -29,18 +30,19 @@ from modes.base import (
 )
 from modes.ipvs.adopt import Found, Ownership, adopt
 from modes.ipvs.cleanup import clean_up
-from modes.ipvs.draining import Draining, entry
-from modes.ipvs.drift import drift
+from modes.ipvs.draining import Draining
+from modes.ipvs.drift import drift, without
 from modes.ipvs.dump import services_in
+from modes.ipvs.ending import ended
 from modes.ipvs.fragment import NOTHING, Choice, Fragment, render
-from modes.ipvs.ipsets import FOREIGN, SetChange, SetVerb
+from modes.ipvs.ipsets import FOREIGN, SetChange, SetVerb, sets_of
+from modes.ipvs.lookout import LOOK_SECONDS, Counts, Lookout
 from modes.ipvs.machine import Fault, Machine
 from modes.ipvs.marks import Layout, Marks
 from modes.ipvs.program import (
     Goal,
     Held,
     HeldServer,
-    Owned,
     Program,
     Steps,
     Updates,
@@ -51,7 +53,7 @@ from modes.ipvs.program import (
 from modes.ipvs.retire import Retirement
 from modes.ipvs.rules import Rules
 from modes.ipvs.schedulers import Offer
-from modes.ipvs.servers import Command, ServerKey, Verb
+from modes.ipvs.servers import ServerKey, Verb
 
 _GONE = frozenset({errno.ESRCH, errno.ENOENT})
 """What IPVS says of a virtual server, and of a real one, that is not there."""
@@ -87,6 +89,7 @@ class IpvsMode:
         self._unknown: set[ObjectName] = set()
         self._foreign: set[ServerKey] = set()
         self._look_at = 0.0
+        self._lookout = Lookout(self._count, self._needs, tell)
 
     @property
     def _machine(self) -> Machine:
@@ -115,7 +118,7 @@ class IpvsMode:
         warnings = self._rules.look()
         self._offer.require()
         self._found = self._observed()
-        ours = self._adopted(self._found).held
+        ours = self._adopted(self._found, self._made).held
         count = sum(1 + len(of.weights) for of in ours.servers.values())
         rules = self._found.rules_of or "nobody's"
         others = len(self._found.servers) - len(ours.servers)
@@ -127,9 +130,13 @@ class IpvsMode:
 
         Raises KernelFault.
         """
+        with self._lookout.ours():
+            return self._replace(services)
+
+    def _replace(self, services: Mapping[ObjectName, Plans]) -> ApplyReport:
         found = self._found or self._observed()
-        self._found = None
-        adopted = self._adopted(found)
+        self._found, made = None, self._made
+        adopted = self._adopted(found, made)
         self._foreign = set(adopted.foreign)
         self._marks = Marks(self._layout, adopted.marks, {key.mark for key in found.servers})
         self._program = Program()
@@ -139,24 +146,24 @@ class IpvsMode:
         self._unknown = set()
         goal = self._program.goal()
         if found.is_flushed:
-            adopted = self._adopted(found, goal.servers)
+            adopted = self._adopted(found, made | goal.servers.keys())
             self._foreign = set(adopted.foreign)
         _outlast(adopted.draining, goal)
         failed = self._give_way(adopted.held, goal)
         for reason in self._machine.prepare(self._settings):
             self._tell("Degraded", mode=self.name, reason=reason)
-        self._machine.make_sets(self._rules.families, found, goal.entries)
+        written = self._machine.make_sets(self._rules.families, found, goal.entries)
         change = self._change(adopted.held, goal)
         is_takeover = self._rules.are_of_another_mode
         faults = self._machine.admit(change)
         if not is_takeover:
-            self._rules.write(self._view)
+            written += self._rules.write(self._view)
         for part in urgent_first(change):
             faults += self._machine.serve(part)
         if is_takeover:
-            self._rules.write(self._view)
+            written += self._rules.write(self._view)
         faults += self._machine.withdraw(change)
-        return self._report(change, faults, failed)
+        return self._report(change, faults, failed, written)
 
     def apply(self, delta: Delta[ObjectName, Plans]) -> ApplyReport:
         """Apply a change; its cost is that of the change.
@@ -164,6 +171,10 @@ class IpvsMode:
         A Service that the kernel refuses is named in the report. Raises KernelFault if somebody
         else has changed what is ours: then only a `replace` knows what to do.
         """
+        with self._lookout.ours():
+            return self._apply(delta)
+
+    def _apply(self, delta: Delta[ObjectName, Plans]) -> ApplyReport:
         updates: dict[ObjectName, Fragment] = dict.fromkeys(delta.deletes, NOTHING)
         updates |= {name: self._rendered(plans) for name, plans in delta.upserts.items()}
         held, goal = self._program.change(updates)
@@ -191,7 +202,8 @@ class IpvsMode:
         if now < self._look_at:
             return self._look_at - now
         try:
-            faults = self._end_drained(now)
+            with self._lookout.ours():
+                faults = self._end_drained(now)
         except (KernelFault, EnvironmentFault, OSError) as error:
             faults = [Fault(0, str(error))]
         for fault in faults:
@@ -203,10 +215,12 @@ class IpvsMode:
 
     def verify(self) -> Drift:
         """Hold the kernel against what was applied."""
-        goal = self._program.goal()
-        held = self._adopted(self._observed()).held
+        found, goal = self._observed(), self._program.goal()
+        held = self._adopted(found, self._made).held
         self._give_way(held, goal)
-        of_servers = drift(goal, held, self._program.draining)
+        refused = [self._program.fragments.get(name, NOTHING) for name in self._unknown]
+        lacking = sets_of(self._rules.families) - found.sets.keys()
+        of_servers = drift(*without(refused, held, goal), self._program.draining, lacking)
         of_rules = self._rules.drift()
         return Drift(
             of_servers.missing + of_rules.missing,
@@ -215,12 +229,14 @@ class IpvsMode:
         )
 
     def watch(self) -> ForeignWatch | None:
-        """Nothing yet: foreign changes are found at the next restart."""
-        return None
+        """What hears of changes of our rules of iptables; None where the kernel tells nobody."""
+        return self._rules.watch()
 
     def glance(self) -> Glance:
-        """As `watch`."""
-        return Glance()
+        """Count what IPVS, its sets and its link hold: the kernel tells nobody."""
+        self._lookout.look()
+        self._lookout.sample(self._served, self._machine.ipvs.holds)
+        return Glance((*self._lookout.take(), *self._rules.glance()), LOOK_SECONDS)
 
     def retire(self, successor: str) -> float | None:
         """As of a Mode: who has connections is told to take no more of them."""
@@ -249,11 +265,25 @@ class IpvsMode:
         found.rules_of = self._rules.whose
         return found
 
-    def _adopted(self, found: Found, wanted: Collection[ServerKey] = ()) -> Ownership:
+    def _served(self) -> AbstractSet[ServerKey]:
+        return {*self._program.servers(self._unknown)} - self._foreign
+
+    @property
+    def _made(self) -> AbstractSet[ServerKey]:
+        """The virtual servers that this process made, or took over."""
+        return {*self._program.servers(()), *self._program.draining} - self._foreign
+
+    def _count(self) -> Counts:
+        return self._machine.census.count()
+
+    def _needs(self, address: str) -> bool:
+        return self._program.needs(address)
+
+    def _adopted(self, found: Found, known: Collection[ServerKey]) -> Ownership:
         now, of = self._clock(), self._settings
         deadlines = (now, now + of.drain_seconds)
         local = self._view.addresses
-        return adopt(found, self._layout, local, of.exclude_cidrs, deadlines, wanted)
+        return adopt(found, self._layout, local, of.exclude_cidrs, deadlines, known)
 
     def _rendered(self, plans: Plans) -> Fragment:
         served = (plan for plan in plans if plan.family in self._rules.families)
@@ -300,9 +330,16 @@ class IpvsMode:
         return change
 
     def _report(
-        self, change: Steps, faults: Sequence[Fault], failed: dict[ObjectName, str]
+        self,
+        change: Steps,
+        faults: Sequence[Fault],
+        failed: dict[ObjectName, str],
+        written: int = 0,
     ) -> ApplyReport:
-        """Name the Services that the kernel refused. Raises KernelFault where none is to blame."""
+        """Name the Services that the kernel refused; `written`: sets made, lines of rules.
+
+        Raises KernelFault where none is to blame.
+        """
         lost: set[ServerKey] = set()
         for fault in faults:
             self._judge(fault, failed, lost)
@@ -311,7 +348,7 @@ class IpvsMode:
         return ApplyReport(
             added=verbs[Verb.NEW_SERVER] + verbs[Verb.NEW_REAL],
             deleted=verbs[Verb.DELETE_SERVER] + verbs[Verb.DELETE_REAL],
-            messages=change.size,
+            messages=change.size + written,
             failed=failed,
         )
 
@@ -343,22 +380,7 @@ class IpvsMode:
             failed[fault.owner] = f"{what}: {fault.reason}"
 
     def _end_drained(self, now: float) -> list[Fault]:
-        draining = self._program.draining
-        change = Steps()
-        for key in draining:
-            found = self._machine.ipvs.reals(key)
-            due = draining.due(key, found, now)
-            is_last = draining.lingers_without(key, due)
-            if is_last:
-                change.commands.append(Owned(None, Command(Verb.DELETE_SERVER, key)))
-                if key.address:
-                    change.removals.append(SetChange(SetVerb.DELETE, registered(key)))
-            for real in due:
-                draining.end(key, real)
-                if not is_last:
-                    change.commands.append(Owned(None, Command(Verb.DELETE_REAL, key, real=real)))
-                if not draining.shares_entry(key, real):
-                    change.removals.append(SetChange(SetVerb.DELETE, entry(key, real)))
+        change = ended(self._program.draining, self._machine.ipvs.reals, now)
         return self._machine.serve(change) + self._machine.withdraw(change)
 
 

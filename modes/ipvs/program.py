@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple, TypeVar
 
@@ -120,6 +120,16 @@ class Program:
                 self.draining.forget(owned.command.key)
         for key in (*goal.servers, *goal.silent):
             self.draining.settle(key, lingers=key in goal.silent)
+
+    def servers(self, but: Collection[ObjectName]) -> Iterator[ServerKey]:
+        """The virtual servers of all Services but these."""
+        for name, fragment in self.fragments.items():
+            if name not in but:
+                yield from fragment.servers
+
+    def needs(self, address: str) -> bool:
+        """Whether an address shall be on the link."""
+        return address in self._addresses
 
     def owner_of(self, entry: Entry) -> ObjectName | None:
         """The first Service that needs an entry, or an address, if any does."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from endpoints.names import Family
 from endpoints.node import NodeView
-from modes.base import Drift, EnvironmentFault, ModeSettings, Tell
+from modes.base import Drift, EnvironmentFault, Foreign, ForeignWatch, ModeSettings, Tell
 from modes.ipvs import retiring
 from modes.ipvs.adopt import KUBE_PROXY, OURS
 from modes.ipvs.chains import skeleton
@@ -20,7 +20,8 @@ from modes.xtables.kernel import Kernel, installed, set_route_localnet
 from modes.xtables.probe import abilities
 from modes.xtables.script import read
 from modes.xtables.transaction import script
-from modes.xtables.variant import Variant
+from modes.xtables.variant import Chosen, Variant
+from modes.xtables.witness import Witness
 
 
 class Rules:
@@ -36,6 +37,20 @@ class Rules:
         self._abilities: dict[Family, Abilities] = {}
         self._programs: dict[Family, Program] = {}
         self._leaves_other = False
+        self._witness = Witness()
+        self._chosen: Chosen | None = None
+
+    def watch(self) -> ForeignWatch | None:
+        """What hears of changes of them; None where iptables-legacy holds them.
+
+        Raises OSError and EnvironmentFault.
+        """
+        self._chosen = host_variant(self._settings.iptables_variant)
+        return self._witness.listen(self._chosen.variant)
+
+    def glance(self) -> tuple[Foreign, ...]:
+        """What others did to them that `watch` does not hear."""
+        return self._witness.glance(self._kernel.variant).foreign if self._kernel else ()
 
     @property
     def families(self) -> tuple[Family, ...]:
@@ -60,12 +75,14 @@ class Rules:
 
         Raises EnvironmentFault.
         """
-        chosen = host_variant(self._settings.iptables_variant)
+        chosen = self._chosen or host_variant(self._settings.iptables_variant)
+        self._chosen = None
         warnings = [chosen.both] if chosen.both else []
         self._leaves_other = bool(chosen.both)
         if self._kernel is None or self._kernel.variant is not chosen.variant:
-            self._kernel = Kernel(chosen.variant, self._tell)
+            self._kernel = Kernel(chosen.variant, self._tell, witness=self._witness)
             self._abilities = {}
+        self._witness.look(chosen.variant)
         self._found = {}
         for family in Family:
             try:
@@ -85,12 +102,13 @@ class Rules:
             )
         return warnings
 
-    def write(self, node: NodeView) -> None:
+    def write(self, node: NodeView) -> int:
         """Make them as they shall be for this node; the sets that they ask are there.
 
-        Rules of kube-proxy and of our other modes go with the same transactions. Raises KernelFault
-        and EnvironmentFault.
+        Rules of kube-proxy and of our other modes go with the same transactions. Returns how many
+        lines that took. Raises KernelFault and EnvironmentFault.
         """
+        lines = 0
         kernel = self._asked()
         for family in self._abilities:
             program = self._program(node, family)
@@ -100,13 +118,17 @@ class Rules:
             changes = adopt.difference(program, found)
             if changes:
                 in_blocks = kernel.variant is Variant.NFT
-                kernel.restore(family, script(program, changes, in_blocks=in_blocks).text)
+                text = script(program, changes, in_blocks=in_blocks)
+                kernel.restore(family, text.text)
+                lines += text.lines
             retiring.remove(kernel, family, found)
             if adopt.says_localnet_was_off(found):
                 set_route_localnet(on=False)
             self._programs[family] = program
+            self._witness.expect(family, program.guests)
         if self._leaves_other:
             self._leave_other()
+        return lines
 
     def drift(self) -> Drift:
         """What differs from what was written, a rule each."""

@@ -91,6 +91,7 @@ def test_changes_make_what_a_start_makes(history: tuple[NodeView, Sequence[Clust
     mode.replace(clusters[0])
     for before, after in pairwise(clusters):
         assert not mode.apply(change(before, after)).failed
+        assert not mode.glance().foreign
         assert not mode.verify()
         assert_same(kernel, fresh(node, after))
 

@@ -15,13 +15,15 @@ import msgspec
 from endpoints.addresses import family as family_of
 from endpoints.names import Family
 from endpoints.node import NodeView
-from modes.base import Drift, IpvsSettings
+from modes.base import Drift, Foreign, IpvsSettings
 from modes.ipvs import ipsets
+from modes.ipvs.census import Census
 from modes.ipvs.draining import entry
 from modes.ipvs.ipsets import Element, Extra, FoundSet, Kind, SetChange, SetName, SetSpec
 from modes.ipvs.ipsets import SetVerb as Say
 from modes.ipvs.kernel import Ipset, Ipvs
 from modes.ipvs.links import Link
+from modes.ipvs.lookout import Counts
 from modes.ipvs.machine import Machine
 from modes.ipvs.program import bound, registered
 from modes.ipvs.rules import Rules
@@ -40,6 +42,8 @@ class Kernel:
         self.specs: dict[SetName, SetSpec] = {}
         self.link: set[str] = set()
         self.unbindable: set[str] = set()
+        self.unbound: set[str] = set()
+        """Addresses that were taken from the link, of which nobody has read yet."""
         self.foreign: set[ServerKey] = set()
         self.busy: set[RealServer] = set()
         """Real servers that have connections."""
@@ -53,7 +57,10 @@ class Kernel:
     def machine(self) -> Machine:
         """What the mode opens."""
         return Opened(
-            cast("Ipvs", _Ipvs(self)), cast("Ipset", _Ipset(self)), cast("Link", _Link(self))
+            cast("Ipvs", _Ipvs(self)),
+            cast("Ipset", _Ipset(self)),
+            cast("Link", _Link(self)),
+            cast("Census", _Census(self)),
         )
 
     def stepped(self) -> None:
@@ -172,6 +179,9 @@ class _Ipvs:
     def server(self, key: ServerKey) -> FoundServer | None:
         return self._kernel.servers.get(key)
 
+    def holds(self, key: ServerKey) -> bool:
+        return key in self._kernel.servers
+
     def reals(self, key: ServerKey) -> dict[RealServer, FoundReal]:
         of = self._kernel.servers.get(key)
         busy = self._kernel.busy
@@ -231,6 +241,22 @@ class _Ipset:
         pass
 
 
+class _Census:
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+
+    def count(self) -> Counts:
+        held = {str(name): len(of) for name, of in self._kernel.sets.items()}
+        sets = {name: 0 if "DRAINING" in name else number for name, number in held.items()}
+        lost = frozenset(self._kernel.unbound)
+        self._kernel.unbound.clear()
+        servers = sum(key.family is Family.IPV4 for key in self._kernel.servers)
+        return Counts(servers, sets, 7, lost)
+
+    def close(self) -> None:
+        pass
+
+
 class _Link:
     messages = 0
 
@@ -254,6 +280,7 @@ class _Link:
     def unbind(self, addresses: Iterable[str]) -> list[Refusal]:
         for address in addresses:
             self._kernel.link.discard(address)
+            self._kernel.unbound.add(address)
             self._kernel.stepped()
         return []
 
@@ -274,8 +301,12 @@ class NoRules:
     def look(self) -> list[str]:
         return []
 
-    def write(self, node: NodeView) -> None:
+    def write(self, node: NodeView) -> int:
         assert isinstance(node, NodeView)
+        return 0
+
+    def glance(self) -> tuple[Foreign, ...]:
+        return ()
 
     def drift(self) -> Drift:
         return Drift()
