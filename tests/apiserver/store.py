@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import json
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -115,7 +116,8 @@ class Store:
         with self.changed:
             if revision < self.floor:
                 raise Expired(f"too old resource version: {revision} ({self.floor})")
-            return [c for c in self._history if c.kind is kind and c.revision > revision]
+            start = bisect.bisect_right(self._history, revision, key=lambda c: c.revision)
+            return [change for change in self._history[start:] if change.kind is kind]
 
     def _record(self, kind: Kind, name: ObjectName, item: Item) -> None:
         before = self._items[kind].get(name)

@@ -65,7 +65,7 @@ Matches = Callable[[Request], bool]
 
 
 class Wire:
-    """Passes GETs on to a server, except for what `interpose` says."""
+    """Passes requests on to a server, except for what `interpose` says."""
 
     def __init__(self, upstream: Upstream) -> None:
         self.upstream = upstream
@@ -189,15 +189,25 @@ class _Relay(BaseHTTPRequestHandler):
             else:
                 self._pass_on(wire, fault)
 
+    do_POST = do_PATCH = do_GET  # noqa: N815 (the base class's names)
+
     def _pass_on(self, wire: Wire, fault: Fault) -> None:
         upstream = connect(wire.upstream)
         with contextlib.closing(upstream):
-            upstream.request("GET", self.path, headers=wire.upstream.headers)
+            upstream.request(self.command, self.path, self._sent(), self._headers(wire))
             assert upstream.sock is not None
             with wire.track(upstream.sock, self.server):
                 response = upstream.getresponse()
                 self._head(response.status, {"Transfer-Encoding": "chunked"})
                 self._body(response, fault)
+
+    def _sent(self) -> bytes | None:
+        length = int(self.headers.get("Content-Length", "0"))
+        return self.rfile.read(length) if length else None
+
+    def _headers(self, wire: Wire) -> Mapping[str, str]:
+        content = self.headers.get("Content-Type")
+        return {**wire.upstream.headers, **({"Content-Type": content} if content else {})}
 
     def _head(self, status: int, headers: Mapping[str, str]) -> None:
         self.send_response(status)
