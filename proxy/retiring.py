@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable
 from modes.base import EnvironmentFault, KernelFault, Missing, Mode, Tell
 
 ORDER = ("nftables", "ipvs", "iptables")
-"""Who is asked first. A table of nftables is gone in a millisecond, and kube-proxy's refuses what it
-knew no endpoints of; IPVS goes before the iptables mode, which removes the rules of both."""
+"""Who is asked first. A table of nftables is gone in a millisecond, and kube-proxy's refuses what
+it knew no endpoints of; IPVS goes before the iptables mode, which removes the rules of both."""
 
 FIRST_DELAY_SECONDS = 1.0
 LONGEST_DELAY_SECONDS = 60.0
