@@ -100,8 +100,9 @@ def _run(wanted: Config, read: Callable[[], Config], stack: ExitStack) -> int:
     retiring = Retiring(chosen, registry.MODES, create, log.warning)
     stack.callback(retiring.close)
     # Rules of others may be all that serves until ours are in.
-    retire = Chore(lambda: retiring.due() if sync.is_served else None)
-    todo = chores(sync, wanted.sync_seconds) | {"retire": retire}
+    todo = chores(sync, wanted.sync_seconds) | {
+        "retire": Chore(lambda: retiring.due() if sync.is_served else None)
+    }
     if observation is None:
         return follow(schedule, sync, todo, once=True)
     observation.reporting.started(chosen)

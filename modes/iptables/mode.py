@@ -50,7 +50,7 @@ from modes.xtables.kernel import (
 from modes.xtables.probe import abilities
 from modes.xtables.retire import IN_IPTABLES, give_way
 from modes.xtables.script import Script, read
-from modes.xtables.transaction import script
+from modes.xtables.transaction import Order, script
 from modes.xtables.variant import Chosen, Variant
 from modes.xtables.witness import Witness
 
@@ -331,8 +331,12 @@ class IptablesMode:
         program.commit(updates)
         return _report(changes, text, waited)
 
-    def _script(self, program: ServiceProgram, changes: Changes) -> Script:
-        return script(program, changes, in_blocks=self._kernel.variant is Variant.NFT)
+    def _script(
+        self, program: ServiceProgram, changes: Changes, found: Found | None = None
+    ) -> Script:
+        order = Order.AROUND if found is None or adopt.translates(found) else Order.AFTER
+        in_blocks = self._kernel.variant is Variant.NFT
+        return script(program, changes, in_blocks=in_blocks, order=order)
 
     def _reconcile(
         self, family: Family, wanted: dict[ObjectName, Written], found: Found | None = None
@@ -354,10 +358,10 @@ class IptablesMode:
             is_fresh = found is None
             found = self._observe(family) if found is None else found
             changes = adopt.part(program, found, trial)
+            text = self._script(program, changes, found)
             found = None
             if not changes:
                 continue
-            text = self._script(program, changes)
             try:
                 waited = self._kernel.restore(family, text.text)
             except Refused as refusal:

@@ -19,7 +19,7 @@ from modes.xtables.host import host_variant
 from modes.xtables.kernel import Kernel, installed, set_route_localnet
 from modes.xtables.probe import abilities
 from modes.xtables.script import read
-from modes.xtables.transaction import script
+from modes.xtables.transaction import Order, script
 from modes.xtables.variant import Chosen, Variant
 from modes.xtables.witness import Witness
 
@@ -59,8 +59,10 @@ class Rules:
 
     @property
     def are_of_another_mode(self) -> bool:
-        """Whether the rules that were found translate addresses without IPVS."""
-        return any(adopt.holds_ours(f) and IPVS_FILTER not in f for f in self._found.values())
+        """Whether the rules that were found, in either variant, translate without IPVS."""
+        return self._leaves_other or any(
+            adopt.holds_ours(f) and IPVS_FILTER not in f for f in self._found.values()
+        )
 
     @property
     def whose(self) -> str:
@@ -118,7 +120,7 @@ class Rules:
             changes = adopt.difference(program, found)
             if changes:
                 in_blocks = kernel.variant is Variant.NFT
-                text = script(program, changes, in_blocks=in_blocks)
+                text = script(program, changes, in_blocks=in_blocks, order=Order.BEFORE)
                 kernel.restore(family, text.text)
                 lines += text.lines
             retiring.remove(kernel, family, found)

@@ -75,6 +75,11 @@ def holds_ours(found: Found) -> bool:
     return any(map(is_ours, found))
 
 
+def translates(found: Found) -> bool:
+    """Whether the nat table leads to endpoints."""
+    return any(chain.table is Table.NAT and _OF_A_SERVICE.fullmatch(chain.name) for chain in found)
+
+
 def says_localnet_was_off(found: Found) -> bool:
     """Whether we allowed packets from localhost to leave this host, and nobody had before."""
     return chains.ROUTE_LOCALNET_WAS_OFF in found

@@ -15,7 +15,7 @@ from modes.xtables.kernel import (
     set_route_localnet,
 )
 from modes.xtables.script import read
-from modes.xtables.transaction import script
+from modes.xtables.transaction import Order, script
 from modes.xtables.variant import HINTS, Variant
 
 
@@ -48,7 +48,9 @@ def leave(kernel: Kernel, family: Family, found: Found, *, guards_localhost: boo
     changes = adopt.removal(family, found, keeps_martian_rule=keeps)
     if changes:
         nothing = Program(family, Skeleton({}, ()))
-        text = script(nothing, changes, in_blocks=kernel.variant is Variant.NFT)
+        in_blocks = kernel.variant is Variant.NFT
+        # IPVS may be who serves now.
+        text = script(nothing, changes, in_blocks=in_blocks, order=Order.BEFORE)
         kernel.restore(family, text.text)
     return bool(changes)
 

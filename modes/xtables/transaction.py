@@ -8,6 +8,7 @@ again.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import Enum
 
 import msgspec
 
@@ -22,7 +23,21 @@ line (1.8.9): time grows with the square of the block (decision 0009)."""
 _AROUND_NAT = (Table.FILTER, Table.MANGLE)
 
 
-def script(program: Program, changes: Changes, *, in_blocks: bool) -> Script:
+class Order(Enum):
+    """When filter and mangle are written.
+
+    The filter of the iptables mode refuses what goes to a cluster IP and is not translated. To IPVS
+    all packets are like that: those rules must not be there while IPVS serves.
+    """
+
+    AROUND = "what comes before nat, what goes after it"
+    BEFORE = "all before nat stops to translate, for IPVS takes over"
+    AFTER = "all after nat has begun to translate, for IPVS may serve until then"
+
+
+def script(
+    program: Program, changes: Changes, *, in_blocks: bool, order: Order = Order.AROUND
+) -> Script:
     """The text of one sync.
 
     `in_blocks`: new chains that nothing refers to yet are made in blocks of their own, before the
@@ -37,6 +52,10 @@ def script(program: Program, changes: Changes, *, in_blocks: bool) -> Script:
         added=changes.added,
         guests=changes.guests,
     )
+    if order is Order.BEFORE:
+        early, late = changes, Changes()
+    elif order is Order.AFTER:
+        early, late = Changes(), changes
     for table in _AROUND_NAT:
         _section(out, program, table, early)
     new = [item for item in changes.new if item.chain.table is Table.NAT and not item.owners]
