@@ -152,7 +152,8 @@ class Promises:
         """Frontends wander between Services: first all are left, then all are taken."""
         for service in (*gone, *new):
             for at in self._frontends.pop(service, ()):
-                if self._held[at].service == service:
+                held = self._held.get(at)
+                if held and held.service == service:  # else another has taken it meanwhile
                     del self._held[at]
         for service, promised in new.items():
             if promised:

@@ -22,7 +22,7 @@ from tests.unit.endpoints.build import NODE_A
 VIP, VIP6 = "10.96.7.7:53", "[fd00:10:96::7]:53"
 A, B = "10.244.1.2:5353", "10.244.2.3:5353"
 A6, B6 = "[fd00:10:244:1::2]:5353", "[fd00:10:244:1::3]:5353"
-MANY, HITS = 50_000, 250
+MANY, HITS = 50_000, 300
 DATAGRAM = 32 << 10
 
 

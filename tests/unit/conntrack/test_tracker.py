@@ -136,6 +136,32 @@ def test_a_frontend_that_wanders_to_another_service() -> None:
     assert len(kernel.table) == 2
 
 
+def test_a_frontend_that_is_taken_while_its_service_is_refused() -> None:
+    kernel = FakeKernel()
+    told = conntrack(kernel)
+    told.replaced({name("a"): (plan(VIP, by=[A]),)}, NODE_A, ())
+    moved = {name("a"): (plan(OTHER_VIP, by=[A]),), name("b"): (plan(VIP, by=[B]),)}
+    told.applied(Delta(moved), NODE_A, {name("a")})
+    # What the refused one had is another's; its leaving takes nothing from that.
+    told.applied(Delta({name("a"): moved[name("a")]}), NODE_A, ())
+    kernel.table = [flow(VIP, B), flow(VIP, C)]
+    told.applied(Delta({name("b"): (plan(VIP, by=[C]),)}), NODE_A, ())
+    assert [one.reply.source.address for one in kernel.table] == ["10.244.3.4"]
+
+
+def test_a_frontend_that_is_taken_and_left_while_its_service_is_refused() -> None:
+    kernel = FakeKernel(flow(VIP, B))
+    told = conntrack(kernel)
+    told.replaced({name("a"): (plan(VIP, by=[A, B]),)}, NODE_A, ())
+    told.applied(
+        Delta({name("b"): (plan(VIP, by=[B]),)}, frozenset({name("a")})), NODE_A, {name("a")}
+    )
+    told.applied(Delta({}, frozenset({name("b")})), NODE_A, {name("a")})
+    assert kernel.table == []
+    told.applied(Delta({}, frozenset({name("a")})), NODE_A, ())
+    assert told.replaced({}, NODE_A, ()) == Cleaned()
+
+
 def test_an_address_of_a_service_is_not_the_node_port_of_another() -> None:
     kernel = FakeKernel()
     told = conntrack(kernel)
@@ -228,6 +254,7 @@ def test_what_a_fault_left_undone_is_done_by_the_next_call() -> None:
         told.applied(delta((plan(VIP, by=[C]),)), NODE_A, ())
     with pytest.raises(KernelFault, match="busy"):
         told.applied(delta((plan(VIP),)), NODE_A, ())
+    assert kernel.opened == 2  # a connection that failed is not used again
     kernel.fault = None
     # B came back meanwhile: its flows tell the truth again.
     told.applied(delta((plan(VIP, by=[B]),)), NODE_A, ())
