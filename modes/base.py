@@ -10,7 +10,7 @@ from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
-from endpoints.names import ObjectName
+from endpoints.names import Family, ObjectName
 from endpoints.node import NodeView
 from endpoints.plan import ServicePlan
 
@@ -105,6 +105,17 @@ class Adopted(msgspec.Struct, frozen=True):
     """Features that this machine does not let us give, a sentence each."""
 
 
+class TableRules(msgspec.Struct, frozen=True):
+    """Our rules in one table of iptables."""
+
+    family: Family
+    table: str
+    total: int
+    """How many the kernel holds now."""
+    written: int
+    """How many of them were written to get there."""
+
+
 class ApplyReport(msgspec.Struct, frozen=True):
     """What one transaction did."""
 
@@ -116,14 +127,21 @@ class ApplyReport(msgspec.Struct, frozen=True):
     """How long others kept us waiting: the holder of the xtables lock."""
     failed: Mapping[ObjectName, str] = {}
     """Services that the kernel refused, each with the kernel's reason; all others are in."""
+    tables: tuple[TableRules, ...] = ()
+    """iptables: what was looked at."""
 
 
 def total(reports: Iterable[ApplyReport]) -> ApplyReport:
     """What several transactions did together."""
     reports = list(reports)
     failed: dict[ObjectName, str] = {}
+    tables: dict[tuple[Family, str], TableRules] = {}
     for report in reports:
         failed.update(report.failed)
+        for of in report.tables:
+            before = tables.get((of.family, of.table))
+            written = of.written + (before.written if before else 0)
+            tables[of.family, of.table] = TableRules(of.family, of.table, of.total, written)
     return ApplyReport(
         added=sum(report.added for report in reports),
         deleted=sum(report.deleted for report in reports),
@@ -131,6 +149,7 @@ def total(reports: Iterable[ApplyReport]) -> ApplyReport:
         bytes_sent=sum(report.bytes_sent for report in reports),
         waited_seconds=sum(report.waited_seconds for report in reports),
         failed=failed,
+        tables=tuple(tables.values()),
     )
 
 

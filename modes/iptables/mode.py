@@ -12,7 +12,6 @@ import msgspec
 
 from endpoints.names import Family, ObjectName
 from endpoints.node import NodeView
-from endpoints.nodeports import is_loopback
 from modes.base import (
     Adopted,
     ApplyReport,
@@ -30,6 +29,7 @@ from modes.base import (
 )
 from modes.iptables.dump import services_in
 from modes.iptables.fragment import count_endpoints, render
+from modes.iptables.localnet import prepare, serves_loopback
 from modes.iptables.program import ServiceProgram, written
 from modes.iptables.rendering import LARGE_CLUSTER, Rendering, lacking
 from modes.iptables.skeleton import skeleton
@@ -246,7 +246,7 @@ class IptablesMode:
         )
 
     def _serves_loopback(self) -> bool:
-        return self._node is not None and any(map(is_loopback, self._node.node_ports_v4.addresses))
+        return self._node is not None and serves_loopback(self._node)
 
     def _says_localnet_was_off(self) -> bool:
         """Whether we were the first to route localhost, as our rules in either variant note."""
@@ -257,12 +257,10 @@ class IptablesMode:
 
     def _settle_localnet(self) -> None:
         """Allow packets from localhost to leave where NodePorts need it, forbid it if we did."""
-        refusal = ""
-        if self._serves_loopback():
-            refusal = set_route_localnet(on=True)
-        elif self._localnet_is_ours:
-            refusal = set_route_localnet(on=False)
-        if refusal:
+        refusals = prepare(self._node) if self._node else ()
+        if self._localnet_is_ours and not self._serves_loopback():
+            refusals = tuple(filter(None, [set_route_localnet(on=False)]))
+        for refusal in refusals:
             self._tell("Degraded", mode=self.name, reason=refusal)
 
     def _rendered(
@@ -329,7 +327,7 @@ class IptablesMode:
             wanted = {**before, **updates}
             return self._reconcile(family, {n: w for n, w in wanted.items() if w != NOTHING})
         program.commit(updates)
-        return _report(changes, text, waited)
+        return _report(program, changes, text, waited)
 
     def _script(
         self, program: ServiceProgram, changes: Changes, found: Found | None = None
@@ -382,17 +380,20 @@ class IptablesMode:
                 else:
                     raise
             else:
-                reports.append(_report(changes, text, waited))
+                reports.append(_report(program, changes, text, waited))
         self._programs[family] = program
         self._witness.expect(family, program.guests)
-        return total([*reports, ApplyReport(failed=failed)])
+        return total([*reports, ApplyReport(failed=failed, tables=program.tables(Changes()))])
 
 
-def _report(changes: Changes, text: Script, waited_seconds: float) -> ApplyReport:
+def _report(
+    program: ServiceProgram, changes: Changes, text: Script, waited_seconds: float
+) -> ApplyReport:
     return ApplyReport(
         added=changes.added_rules(),
         deleted=len(changes.deleted) + len(changes.gone),
         messages=text.lines,
         bytes_sent=len(text.text),
         waited_seconds=waited_seconds,
+        tables=program.tables(changes),
     )

@@ -29,6 +29,7 @@ class ServiceProgram(Program):
 
     def commit(self, updates: Updates) -> None:
         """Remember that the kernel has taken the updates."""
+        covered = bool(self._cluster_ips)
         for name, new in updates.items():
             old = self.fragments.get(name, NOTHING)
             self._cluster_ips.subtract(old.cluster_ips)
@@ -36,6 +37,7 @@ class ServiceProgram(Program):
             for address in old.cluster_ips:
                 if not self._cluster_ips[address]:
                     del self._cluster_ips[address]
+        self.rules[UNKNOWN_PORTS.table] += bool(self._cluster_ips) - covered
         super().commit(updates)
 
     def changes(self, updates: Updates) -> Changes:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from endpoints.names import Family, ObjectName
+from modes.base import TableRules
 from modes.xtables.chains import Skeleton
 from modes.xtables.names import Table
 from modes.xtables.restore import spec
@@ -162,14 +163,28 @@ class Program:
         self.guests = tuple((guest.chain, spec(guest.rule, family)) for guest in skeleton.guests)
         self.fragments: dict[ObjectName, Written] = {}
         self.endpoints = 0
+        self.rules = Counter(chain.table for chain, _ in self.guests)
+        """How many there are, by table."""
+        for name, frame in self.frames.items():
+            self.rules[name.table] += len(frame.head) + len(frame.tail)
 
     def commit(self, updates: Updates) -> None:
         """Remember that the kernel has taken the updates."""
         for name, new in updates.items():
             old = self.fragments.pop(name, NOTHING)
             self.endpoints += new.endpoints - old.endpoints
+            _count(self.rules, new, 1)
+            _count(self.rules, old, -1)
             if new != NOTHING:
                 self.fragments[name] = new
+
+    def tables(self, changes: Changes) -> tuple[TableRules, ...]:
+        """How many rules there are, and were written by these changes, which are committed."""
+        return tuple(
+            TableRules(self.family, table, self.rules[table], changes.of(table).added_rules())
+            for table in Table
+            if table in self.rules
+        )
 
     def changes(self, updates: Updates) -> Changes:
         """The difference that the updates make; costs as much as they are large."""
@@ -219,3 +234,11 @@ class Program:
     def tail(self, chain: ChainName, updates: Updates | None = None) -> Specs:  # noqa: ARG002 (a mode may have a chain whose rules depend on all Services)
         """The last rules of a chain of the skeleton, as the updates leave them."""
         return self.frames[chain].tail
+
+
+def _count(rules: Counter[Table], of: Written, sign: int) -> None:
+    """Add a fragment's rules to the count, or take them out of it."""
+    for chain, specs in of.chains.items():
+        rules[chain.table] += sign * len(specs)
+    for chain, _ in of.shared:
+        rules[chain.table] += sign

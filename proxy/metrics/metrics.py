@@ -10,6 +10,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Mapping
+from itertools import product
 
 from prometheus_client import CONTENT_TYPE_LATEST
 
@@ -137,6 +138,11 @@ class Metrics(Observer):
         """What the mode tells of it."""
         report = synced.report
         self._series.count("headgate_xtables_lock_wait_seconds_total", by=report.waited_seconds)
+        for family, table in product(Family, ("filter", "nat")):
+            self._series.set(f"{SYNC}_iptables_last", 0, family, table)
+        for of in report.tables:
+            self._series.set(f"{SYNC}_iptables_total", of.total, of.family, of.table)
+            self._series.set(f"{SYNC}_iptables_last", of.written, of.family, of.table)
         self._refused |= report.failed.keys()
         self._series.set("headgate_refused_services", len(self._refused))
         if report.failed:

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from endpoints.events import Problem
 from endpoints.names import Family, ObjectName
 from endpoints.objects import EndpointSlice, ServicePort
-from modes.base import ApplyReport, Foreign
+from modes.base import ApplyReport, Foreign, TableRules
 from modes.registry import MODES
 from proxy.metrics.metrics import MOST_AUTHORS, Metrics, Sources
 from proxy.metrics.no_local import NoLocal
@@ -187,6 +187,19 @@ def test_the_wait_for_the_lock_adds_up(iptables: Metrics) -> None:
     iptables.synced(sync(report=ApplyReport(waited_seconds=1.5)))
     iptables.synced(sync(report=ApplyReport(waited_seconds=0.25)))
     assert samples(iptables)["headgate_xtables_lock_wait_seconds_total"] == 1.75
+
+
+def test_rules_of_iptables(iptables: Metrics) -> None:
+    def told() -> list[float]:
+        found, nat = samples(iptables), '{ip_family="IPv6",table="nat"}'
+        return [found[f"{SYNC}_iptables_{what}{nat}"] for what in ("total", "last")]
+
+    assert told() == [0, 0]
+    rules = TableRules(Family.IPV6, "nat", total=40, written=7)
+    iptables.synced(sync(full=True, report=ApplyReport(tables=(rules,))))
+    assert told() == [40, 7]
+    iptables.synced(sync())
+    assert told() == [40, 0]
 
 
 FAILURES = {

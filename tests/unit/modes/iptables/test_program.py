@@ -118,6 +118,18 @@ def test_what_is_found_is_made_what_is_wanted(a: State, b: State, blocks: bool) 
         assert not adopt.difference(program, kernel.chains)
 
 
+@given(states, states)
+def test_rules_are_counted_as_they_come_and_go(a: State, b: State) -> None:
+    kernel, program, news = kernel_with(a), program_of(a), updates(a, b)
+    changes = program.changes(news)
+    kernel.restore(transaction.script(program, changes, in_blocks=False).text)
+    program.commit(news)
+    told = {of.table: of for of in program.tables(changes)}
+    held = Counter(name.table for name, rules in kernel.chains.items() for _ in rules)
+    assert {table: of.total for table, of in told.items()} == held
+    assert sum(of.written for of in told.values()) == changes.added_rules()
+
+
 @given(states)
 def test_removal_leaves_the_kernel_as_it_was(a: State) -> None:
     kernel = kernel_with(a)
