@@ -110,6 +110,7 @@ class Web:
         self.call(self._stop)
         self._thread.join()
         self._waker.close()
+        self._woken.close()
 
     def later(self, seconds: float, what: Act) -> None:
         """Have this done when so much time has passed."""
@@ -142,8 +143,8 @@ class Web:
             while self._calls:
                 self._calls.popleft()()
         for key in list(self._selector.get_map().values()):
-            self._selector.unregister(key.fileobj)
-            if isinstance(key.fileobj, socket.socket):
+            # Who calls `stop` may still be about to write to the waking end.
+            if isinstance(key.fileobj, socket.socket) and key.fileobj is not self._woken:
                 key.fileobj.close()
         self._selector.close()
 

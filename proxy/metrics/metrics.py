@@ -72,6 +72,7 @@ class Metrics(Observer):
         self._is_synced = False
         self._is_full = True
         self._tell_build()
+        self._series.count("headgate_sync_failures_total", mode, by=0)
 
     def text(self) -> bytes:
         """All of them, as `content_type` says."""

@@ -214,6 +214,7 @@ PARTIAL = f"{SYNC}_iptables_partial_restore_failures_total"
 def test_failures(mode: str) -> None:
     metrics = Metrics(mode, now=lambda: NOON)
     before = samples(metrics)
+    assert before[f'headgate_sync_failures_total{{mode="{mode}"}}'] == 0
     metrics.planning_all()
     metrics.failed("busy")
     metrics.planning_all()

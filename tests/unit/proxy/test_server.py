@@ -8,8 +8,11 @@ import logging
 import resource
 import socket
 import struct
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from email.message import Message
 
@@ -28,6 +31,13 @@ from tests.unit.endpoints.build import NODE_A
 
 _RESET_AT_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, 0 s
 HOME = "127.0.0.1"
+
+
+def until(happened: Callable[[], bool]) -> None:
+    """Wait for what another thread does soon."""
+    deadline = time.monotonic() + 10
+    while not happened():
+        assert time.monotonic() < deadline
 
 
 class OnPurposeError(Exception):
@@ -155,8 +165,7 @@ def test_an_address_that_is_taken_is_served_when_it_is_free(
         "reason": "Address already in use",
     }
     serving.stop()
-    while later.port == 0:
-        pass
+    until(lambda: later.port > 0)
     assert ask(port, "GET", "/new")[2] == b"new"
     later.stop()
 
@@ -190,8 +199,9 @@ def test_who_leaves_in_the_middle_is_no_error(
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_CLOSE)
         client.sendall(b"GET /large HTTP/1.0\r\n\r\n")
         client.recv(1)
-    while "left" not in caplog.text:
-        assert ask(serving.port, "GET", "/metrics")[0] == 200
+    until(
+        lambda: ask(serving.port, "GET", "/metrics")[0] == 200 and "left" in caplog.text,
+    )
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
@@ -243,8 +253,7 @@ def test_a_process_that_is_out_of_files_goes_on_later(
         try:
             client.connect((HOME, serving.port))
             client.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
-            while "No client of HTTP is accepted" not in caplog.text:
-                pass
+            until(lambda: "No client of HTTP is accepted" in caplog.text)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         assert client.recv(12) == b"HTTP/1.1 200"
@@ -311,3 +320,13 @@ def test_two_threads_serve_two_addresses(serving: Serving) -> None:
         hold.set()
         assert client.makefile("rb").read().endswith(b"at last")
     other.stop()
+
+
+def test_who_wants_no_figures_does_not_pay_for_them() -> None:
+    program = "import sys, proxy.server, proxy.health_ports; print(*sys.modules)"
+    made = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    modules = set(made.stdout.split())
+    assert "proxy.web" in modules
+    assert not modules & {"prometheus_client", "http.server", "asyncio", "kubernetes"}
