@@ -88,6 +88,7 @@ def test_a_client_certificate_that_is_replaced_is_shown_by_every_thread(
         user = {"client-certificate": "client/tls.crt", "client-key": "client/tls.key"}
         config = kubeconfig(tmp_path, server.url, user, **{"certificate-authority": str(own)})
         with Follower(ApiSource(config, EAGER)) as follower:
+            follower.until(lambda: len(follower.objects) == len(Kind))
             follower.until(held(server, follower, "before"))
             assert set(server.peers) == {der(old)}
             asked = len(server.peers)
@@ -109,6 +110,7 @@ def test_an_authority_that_is_replaced_is_trusted_from_then_on(tmp_path: Path, l
     with serving(old) as (server, context):
         config = kubeconfig(tmp_path, server.url, {}, **{"certificate-authority": "ca.crt"})
         with Follower(ApiSource(config, EAGER)) as follower:
+            follower.until(lambda: len(follower.objects) == len(Kind))
             follower.until(held(server, follower, "before"))
             context.load_cert_chain(new, new.with_name("tls.key"))  # for connections to come
             (tmp_path / "next.crt").write_bytes(new.read_bytes())
@@ -140,6 +142,7 @@ def test_a_file_that_is_away_for_a_moment_changes_nothing(tmp_path: Path, log: L
     with serving(own) as (server, _):
         config = kubeconfig(tmp_path, server.url, {}, **{"certificate-authority": "ca.crt"})
         with Follower(ApiSource(config, EAGER)) as follower:
+            follower.until(lambda: len(follower.objects) == len(Kind))
             follower.until(held(server, follower, "before"))
             authority.rename(tmp_path / "away")
             asks_again(server, 4)
@@ -162,6 +165,7 @@ def test_in_a_pod_a_token_that_was_rotated_is_read_when_the_old_one_is_refused(
         monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
         monkeypatch.setenv("KUBERNETES_SERVICE_PORT", server.url.rpartition(":")[2])
         with Follower(ApiSource(ApiConfig(NODE), EAGER)) as follower:
+            follower.until(lambda: len(follower.objects) == len(Kind))
             follower.until(held(server, follower, "before"))
             token.write_text("new")
             server.token = "new"
