@@ -96,6 +96,24 @@ def probe(mode: str, settings: ModeSettings = DEFAULTS) -> tuple[Feature, ...]:
     return nftables()
 
 
+def prepare(mode: str, node: NodeView, settings: ModeSettings = DEFAULTS) -> tuple[str, ...]:
+    """Set the sysctls that a mode needs, which it does by itself where it may.
+
+    Works in the network namespace of the calling thread. Returns why one could not be set, a
+    sentence each. Raises as `create`.
+    """
+    require(mode)
+    if mode == "ipvs":
+        from modes.ipvs.mode import prepare as ipvs  # noqa: PLC0415 (see above)
+
+        return ipvs(settings)
+    if mode == "iptables":
+        from modes.iptables.localnet import prepare  # noqa: PLC0415 (see above)
+    else:
+        from modes.nftables.mode import prepare  # noqa: PLC0415 (see above)
+    return prepare(node)
+
+
 def counted(mode: str) -> Mapping[str, int]:
     """Packets that the kernel counted for a mode, by metric; any thread may ask.
 

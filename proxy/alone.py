@@ -25,7 +25,7 @@ def alone(*, patient: bool) -> socket.socket:
     and says for whom. Raises EnvironmentFault if another one is there and `patient` is not, or if
     the kernel gives no such socket.
     """
-    told = 0
+    told: int | None = None
     while True:
         mine = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -52,6 +52,7 @@ def alone(*, patient: bool) -> socket.socket:
 
 
 def _process(of: socket.socket) -> int:
+    """Its process ID; 0 if it is in a PID namespace that we do not see, as other containers are."""
     credentials = of.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
     process: int = _PEER.unpack(credentials)[0]
     return process

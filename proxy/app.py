@@ -18,15 +18,16 @@ from types import FrameType
 from typing import TYPE_CHECKING, Protocol
 
 from conntrack.tracker import Conntrack
-from endpoints.state import ClusterState
+from endpoints.state import ClusterState, view
 from modes import registry
+from modes.base import Mode
 from proxy import log
 from proxy.alone import alone
 from proxy.config import Config, NodePorts, asks_for_localhost, config, on_mode
 from proxy.drift import Listening
 from proxy.live import Live, set_sysctls, warn
 from proxy.loop import Chore, chores, follow
-from proxy.node import AddressWatch
+from proxy.node import AddressWatch, local_addresses
 from proxy.observer import Observer
 from proxy.retiring import Retiring
 from proxy.schedule import Schedule
@@ -55,13 +56,26 @@ def run(wanted: Config, read: Callable[[], Config]) -> int:
     """
     log.setup(wanted.verbosity, style=wanted.log_format, vmodule=wanted.vmodule)
     warn(wanted.warnings)
-    # Until it is, a signal ends the program as it ends any other.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    end_on_signals()
     if wanted.init_only:
-        set_sysctls(wanted.conntrack)
-        return 0
+        return prepare(wanted)
     with alone(patient=not wanted.once), ExitStack() as stack:
         return _run(wanted, read, stack)
+
+
+def prepare(wanted: Config) -> int:
+    """Answer `--init-only`: what an init container may do and the proxy's own may not.
+
+    Sysctls are set, and modules are loaded by being asked for. Raises EnvironmentFault.
+    """
+    chosen = registry.choose(wanted.mode, partial(registry.probe, settings=wanted.of_modes))
+    set_sysctls(wanted.conntrack)
+    settings = on_mode(wanted.node, wanted.node_ports, chosen)
+    node = view(settings, None, local_addresses())
+    for refusal in registry.prepare(chosen, node, wanted.of_modes):
+        log.warning("Degraded", mode=chosen, reason=refusal)
+    log.info("Prepared", mode=chosen)
+    return 0
 
 
 def _run(wanted: Config, read: Callable[[], Config], stack: ExitStack) -> int:
@@ -74,15 +88,7 @@ def _run(wanted: Config, read: Callable[[], Config], stack: ExitStack) -> int:
     mode = create(chosen)
     stack.callback(mode.close)
     api = None if wanted.manifests else _api(wanted)
-    observation = None
-    if not wanted.once:
-        # What serves costs 50 ms, which `--once` need not wait for.
-        from proxy.observation import Observation  # noqa: PLC0415
-
-        _outlive_others(wanted.oom_score_adj)
-        observation = Observation(wanted, chosen, api, messages.qsize, stack)
-        if (watch := mode.watch()) is not None:
-            stack.callback(Listening(watch, messages).stop)
+    observation = None if wanted.once else _observed(wanted, mode, api, messages, stack)
     addresses = AddressWatch()
     settings = on_mode(wanted.node, wanted.node_ports, chosen)
     warn_of_localhost(chosen, wanted.node_ports)
@@ -91,7 +97,7 @@ def _run(wanted: Config, read: Callable[[], Config], stack: ExitStack) -> int:
     source = _source(wanted, api, observation)
     begin(source, messages, stack)
     log.info("Starting", version=version(), mode=chosen, node=wanted.node.name)
-    settled = set_sysctls(wanted.conntrack)
+    complaints = set_sysctls(wanted.conntrack).warnings
     flows = Conntrack(time.monotonic)
     stack.callback(flows.close)
     observer = observation.observer if observation else Observer()
@@ -106,13 +112,31 @@ def _run(wanted: Config, read: Callable[[], Config], stack: ExitStack) -> int:
     if observation is None:
         return follow(schedule, sync, todo, once=True)
     observation.reporting.started(chosen)
-    for warning in settled.warnings:
-        observation.reporting.degraded(warning)
+    for complaint in complaints:
+        observation.reporting.degraded(complaint)
     live = Live(wanted, chosen, sync, schedule, observation.configured)
     if wanted.config_file is not None:
         begin(ConfigWatch(wanted.config_file, read, wanted), messages, stack)
     schedule.call("compare", wanted.sync_seconds)
     return follow(schedule, sync, todo, observation.health, live, once=False)
+
+
+def _observed(
+    wanted: Config,
+    mode: Mode,
+    api: ApiConfig | None,
+    messages: queue.SimpleQueue[Message],
+    stack: ExitStack,
+) -> Observation:
+    """Who looks at a run that goes on, and what hears of foreign changes."""
+    # What serves costs 50 ms, which `--once` need not wait for.
+    from proxy.observation import Observation  # noqa: PLC0415
+
+    _outlive_others(wanted.oom_score_adj)
+    observation = Observation(wanted, mode.name, api, messages.qsize, stack)
+    if (watch := mode.watch()) is not None:
+        stack.callback(Listening(watch, messages).stop)
+    return observation
 
 
 class Begun(Protocol):
@@ -129,6 +153,19 @@ def begin(part: Begun, messages: queue.SimpleQueue[Message], stack: ExitStack) -
     """Start a part that ends with the stack."""
     part.start(messages)
     stack.callback(part.stop)
+
+
+def end_on_signals() -> None:
+    """Let signals end the program at once.
+
+    They do so by themselves, but not for the first process of a container.
+    """
+
+    def end(number: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
 
 
 def stop_on_signals(messages: queue.SimpleQueue[Message]) -> None:

@@ -71,7 +71,7 @@ class Observation:
 
         packets = partial(registry.counted, mode)
         sources = Sources(packets, queue_depth, self.health.busy_seconds)
-        return Metrics(mode, sources, config.feature_gates)
+        return Metrics(mode, sources)
 
     def _serve(self, config: Config, mode: str, stack: ExitStack) -> None:
         hard = config.bind_hard_fail

@@ -13,12 +13,12 @@ from typing import NamedTuple
 
 from endpoints.names import Family, ObjectName
 from modes.base import IpvsSettings, KernelFault
-from modes.ipvs import ipsets
+from modes.ipvs import ipsets, links
 from modes.ipvs.adopt import Found
 from modes.ipvs.census import Census
 from modes.ipvs.ipsets import Element, Entry, Extra, Kind, SetChange, SetName
 from modes.ipvs.kernel import Ipset, Ipvs
-from modes.ipvs.links import Link, set_sysctls
+from modes.ipvs.links import Link
 from modes.ipvs.program import Owned, Steps, bound
 from modes.ipvs.servers import Command, ServerKey, Verb, VirtualServer
 from modes.wire import Refusal
@@ -91,7 +91,7 @@ class Machine:
         Returns why a setting of the kernel could not be made, a sentence each. Raises KernelFault
         and EnvironmentFault.
         """
-        lacking = set_sysctls(strict_arp=settings.strict_arp, kernel_version=_kernel_version())
+        lacking = set_sysctls(settings)
         self.ipvs.set_timeouts(
             settings.tcp_timeout_seconds,
             settings.tcpfin_timeout_seconds,
@@ -193,6 +193,11 @@ class Machine:
 def _fills(command: Command, made: Collection[ServerKey]) -> bool:
     """Whether it gives a new virtual server its real ones."""
     return command.verb is Verb.NEW_REAL and command.key in made
+
+
+def set_sysctls(settings: IpvsSettings) -> list[str]:
+    """Set what IPVS needs of the network namespace; as `modes.ipvs.links.set_sysctls`."""
+    return links.set_sysctls(strict_arp=settings.strict_arp, kernel_version=_kernel_version())
 
 
 def _kernel_version() -> tuple[int, int]:

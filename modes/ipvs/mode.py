@@ -37,7 +37,7 @@ from modes.ipvs.ending import ended
 from modes.ipvs.fragment import NOTHING, Choice, Fragment, render
 from modes.ipvs.ipsets import FOREIGN, SetChange, SetVerb, sets_of
 from modes.ipvs.lookout import LOOK_SECONDS, Counts, Lookout
-from modes.ipvs.machine import Fault, Machine
+from modes.ipvs.machine import Fault, Machine, set_sysctls
 from modes.ipvs.marks import Layout, Marks
 from modes.ipvs.program import (
     Goal,
@@ -389,3 +389,8 @@ def _outlast(draining: Draining, goal: Goal) -> None:
     for key in draining:
         if key.mark and key not in goal.servers:
             goal.silent.setdefault(key, Protocol.TCP)
+
+
+def prepare(settings: ModeSettings) -> tuple[str, ...]:
+    """Set the sysctls that the mode needs; why one cannot be, a sentence each."""
+    return tuple(set_sysctls(settings.ipvs))

@@ -85,14 +85,11 @@ class NftablesMode:
         self._seen = generation, found
         words = ", ".join(f"{family}: {reason}" for family, reason in found.rebuild.items())
         kept = not found.rebuild
-        refusal = ""
-        if any(map(is_loopback, node.node_ports_v4.addresses)):
-            refusal = route_loopback()
         return Adopted(
             kept,
             len(found.elements),
             words or "their rules are those of this version",
-            (refusal,) if refusal else (),
+            prepare(node),
         )
 
     def replace(self, services: Mapping[ObjectName, Plans]) -> ApplyReport:
@@ -272,6 +269,14 @@ class NftablesMode:
             for key in affinity.stale(self._kernel.elements(family, set_id), doubt):
                 sent = self._kernel.transact(list(codec.deletions([key])))
                 _raise_any([f for f in sent.failures if f.errno != errno.ENOENT])
+
+
+def prepare(node: NodeView) -> tuple[str, ...]:
+    """Set the sysctl that the mode needs, if it does; why that cannot be, in a sentence."""
+    refusal = ""
+    if any(map(is_loopback, node.node_ports_v4.addresses)):
+        refusal = route_loopback()
+    return (refusal,) if refusal else ()
 
 
 def _report(

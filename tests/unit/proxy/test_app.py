@@ -14,7 +14,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -47,9 +47,10 @@ PATIENCE_SECONDS = 60
 class Headgate:
     """A process, and what it says; it is killed when nobody ends it in time."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, prefix: Sequence[str] = ()) -> None:
         self.process = subprocess.Popen(
             [
+                *prefix,
                 sys.executable,
                 "-m",
                 "proxy",
@@ -105,8 +106,8 @@ def start() -> Iterator[Start]:
     """Starts a headgate that does not outlive the test."""
     running: list[Headgate] = []
 
-    def started(*arguments: str) -> Headgate:
-        running.append(Headgate(*arguments))
+    def started(*arguments: str, prefix: Sequence[str] = ()) -> Headgate:
+        running.append(Headgate(*arguments, prefix=prefix))
         return running[-1]
 
     yield started
@@ -215,9 +216,44 @@ def test_two_at_once_do_not_fight(headgate: Headgate, manifests: Path, start: St
     impatient = start("--manifests", str(manifests))
     impatient.until("Waiting for another headgate to end")
     impatient.process.send_signal(signal.SIGTERM)
-    assert impatient.status() == -signal.SIGTERM
+    assert impatient.status() == 128 + signal.SIGTERM
     headgate.process.kill()
     second.until("Synced")
+
+
+def test_the_first_process_of_a_container_ends_when_it_is_told_to(
+    headgate: Headgate, manifests: Path, start: Start
+) -> None:
+    """The kernel ends no such process by a signal that it has not asked for."""
+    headgate.until("Synced")
+    container = start(
+        "--manifests", str(manifests), prefix=("unshare", "--pid", "--fork", "--kill-child")
+    )
+    container.until("Waiting for another headgate to end")
+    unshare = container.process.pid
+    (first,) = Path(f"/proc/{unshare}/task/{unshare}/children").read_text().split()
+    os.kill(int(first), signal.SIGTERM)
+    assert container.status() == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize(("mode", "routed"), [("iptables", "1"), ("nftables", "0")])
+def test_an_init_container_sets_sysctls_and_nothing_else(
+    start: Start, mode: str, routed: str
+) -> None:
+    """It needs neither a cluster nor its turn; NodePorts on localhost need a sysctl."""
+    netfilter = Path("/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_established")
+    route_localnet = Path("/proc/sys/net/ipv4/conf/all/route_localnet")
+    route_localnet.write_text("0")
+    flag = "--conntrack-tcp-timeout-established=12345s"
+    prepared = start("--init-only", "--mode", mode, flag)
+    assert "Prepared" in prepared.until("Prepared")
+    assert prepared.status() == 0
+    assert netfilter.read_text() == "12345\n"
+    assert route_localnet.read_text() == f"{routed}\n"
+    assert in_kernel("nftables") == {}
+    saved = subprocess.run(["iptables-nft-save"], capture_output=True, text=True, check=True)
+    assert "KUBE" not in saved.stdout
+    route_localnet.write_text("0")
 
 
 def test_once_programs_and_ends(manifests: Path, start: Start) -> None:
