@@ -11,6 +11,7 @@ import re
 import signal
 import time
 from collections.abc import Callable, Iterator
+from statistics import median
 
 import pytest
 
@@ -27,8 +28,11 @@ SERVICE, NODE_PORT = "shop/dns", 30053
 VIPS = ("10.96.7.7", "fd00:10:96::7")
 FIRST, SECOND = "pod-b1", "pod-c1"
 
-FOLLOW_SECONDS = 5.0 if IS_USER_MODE_LINUX else 1.0
-"""From a change being saved to the answer that shows it. The usual time is a tenth of it."""
+USUAL_SECONDS = 3.0 if IS_USER_MODE_LINUX else 1.0
+"""From a change being saved to the answer that shows it: of several changes, the median."""
+PATIENCE_SECONDS = 10.0
+"""For one change, on a machine that is busy with other tests."""
+CHANGES = 5
 GLANCE_SECONDS = 0.05
 
 
@@ -103,25 +107,27 @@ def sender(world: World, family: int, request: pytest.FixtureRequest) -> Iterato
         yield held
 
 
-def follows(sender: Connection, since: float, fate: str | Outcome) -> None:
-    """It is answered by that pod, or has that outcome, soon enough, and keeps to it."""
+def follows(sender: Connection, since: float, fate: str | Outcome) -> float:
+    """It is answered by that pod, or has that outcome, and keeps to it. Returns how late."""
 
     def as_wanted(answer: Answer) -> bool:
         return fate in (answer.by, answer.kind)
 
     _until(sender, since, as_wanted)
+    late = time.monotonic() - since
     while sender.hear(0).kind is not Outcome.TIMEOUT:
         pass  # what was on its way before
     for _ in range(3):
         answer = sender.ask()
         # A router looks for a neighbour for seconds before it says that there is none.
         assert as_wanted(answer) or answer.kind is Outcome.UNREACHABLE, answer
+    return late
 
 
 def _until(sender: Connection, since: float, wanted: Callable[[Answer], bool]) -> None:
     while not wanted(answer := sender.ask(GLANCE_SECONDS)):
         late = time.monotonic() - since
-        assert late < FOLLOW_SECONDS, f"after {late:.2f} s still {answer}"
+        assert late < PATIENCE_SECONDS, f"after {late:.2f} s still {answer}"
 
 
 def gone(answer: Answer) -> bool:
@@ -129,8 +135,9 @@ def gone(answer: Answer) -> bool:
 
 
 def test_an_endpoint_is_replaced(world: World, sender: Connection) -> None:
-    follows(sender, world.become(SECOND), SECOND)
-    follows(sender, world.become(FIRST), FIRST)
+    pods = [(FIRST, SECOND)[n % 2 == 0] for n in range(CHANGES)]
+    late = [follows(sender, world.become(pod), pod) for pod in pods]
+    assert median(late) < USUAL_SECONDS
 
 
 def test_an_endpoint_of_two_is_gone(world: World, sender: Connection) -> None:
