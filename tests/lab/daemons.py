@@ -98,6 +98,13 @@ class Daemon:
             if self._ended:
                 raise TimeoutError(self.complaint("ended"))
 
+    def wait_for_end(self, timeout: float = PATIENCE_SECONDS) -> int:
+        """Wait until it ends by itself; its exit status. Raises TimeoutError if it does not."""
+        with self._news:
+            if not self._news.wait_for(lambda: self._ended, timeout):
+                raise TimeoutError(self.complaint("did not end"))
+        return self._process.wait(timeout)
+
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """End it by a signal and return its exit status, minus the signal if that ended it.
 

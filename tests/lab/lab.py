@@ -7,6 +7,7 @@ One lab for each test module, as many at a time as there are processes: names li
 from __future__ import annotations
 
 import contextlib
+import http.client
 import itertools
 import shutil
 import signal
@@ -168,6 +169,14 @@ class Lab:
         """
         return self.network.run(machine, command, text)
 
+    def get(self, machine: str, port: int, path: str) -> tuple[int, bytes]:
+        """Ask a machine's own HTTP server, on 127.0.0.1; the status and the body."""
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_SECONDS)
+        with contextlib.closing(connection), namespaces.inside(self.network[machine]):
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, response.read()
+
     def route_load_balancer(self, node: str) -> None:
         """Let the router send load balancer addresses to this node; at first it is node-a."""
         for prefix in topology.LOAD_BALANCER_CIDRS:
@@ -188,7 +197,12 @@ class Lab:
         (self._api or self.manifests).delete(documents)
 
     def start_headgate(
-        self, node: str, *arguments: str, mode: str = "nftables", manifests: Path | None = None
+        self,
+        node: str,
+        *arguments: str,
+        mode: str = "nftables",
+        manifests: Path | None = None,
+        config: Path | None = None,
     ) -> Daemon:
         """Start `headgate run` on a node; what it holds is known when `wait_synced` returns.
 
@@ -198,15 +212,20 @@ class Lab:
             mode: a back end of tests/lab/modes.py, or what stands for its --mode.
             manifests: its --manifests, by default the folder of `apply`; where there is an API
                 server, the headgate asks that.
+            config: its --config, which then says everything but where objects come from.
         """
         if node in self._daemons:
             raise ValueError(f"a headgate runs on {node} already")
         source = f"--manifests={manifests or self.manifests.folder}"
         if self._api is not None and manifests is None:
             source = f"--master={self._api.url}"
-        command = [*modes.arguments(mode), source, f"--hostname-override={node}", "-v=2"]
-        command += [f"--cluster-cidr={','.join(topology.CLUSTER_CIDRS)}", *arguments]
-        self._daemons[node] = Daemon(node, self.network[node], command)
+        command = [source, f"--hostname-override={node}"]
+        if config is not None:
+            command += [f"--config={config}"]
+        else:
+            command += [*modes.arguments(mode), "-v=2"]
+            command += [f"--cluster-cidr={','.join(topology.CLUSTER_CIDRS)}"]
+        self._daemons[node] = Daemon(node, self.network[node], [*command, *arguments])
         return self._daemons[node]
 
     def start_headgates(self, *arguments: str, mode: str = "nftables") -> None:
@@ -218,6 +237,10 @@ class Lab:
     def headgate(self, node: str) -> Daemon:
         """The headgate of a node. Raises KeyError if none was started."""
         return self._daemons[node]
+
+    def wait_for_end(self, node: str) -> int:
+        """Wait until a node's headgate ends by itself, and return its exit status."""
+        return self._daemons.pop(node).wait_for_end()
 
     def stop_headgate(self, node: str, number: signal.Signals = signal.SIGTERM) -> int:
         """End a node's headgate and return its exit status; its rules stay."""

@@ -11,6 +11,7 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 
 import pytest
 
@@ -22,6 +23,7 @@ from tests.packets import turmoil
 from tests.packets.telling import furnish
 from tests.packets.turmoil import NODE, SERVING, Turmoil, Verdicts
 
+HEALTHZ_PORT = 10256
 BACK_ENDS = ("nftables", "iptables-nft")
 
 DEAD_SECONDS = 3.0
@@ -63,6 +65,30 @@ def test_a_dead_api_server_takes_no_service_away(lab: Lab, api: ApiServer, back_
         assert seconds < _longest_pause(time.monotonic() - dead) + PROMPTLY_SECONDS
     assert verdicts.look(), verdicts.wrong
     assert verdicts.loses_few, verdicts.lost
+    assert turmoil.reached(lab) == set(SERVING[:1])
+    assert lab.stop_headgate(NODE) == 0
+
+
+def test_a_headgate_that_is_new_keeps_the_rules_while_it_waits_for_an_api_server(
+    lab: Lab, api: ApiServer, back_end: str
+) -> None:
+    lab.start_headgate(NODE, mode=back_end)
+    replacing = Turmoil(lab, seed=7)
+    replacing.settle(SERVING[:2])
+    lab.wait_synced()
+    assert lab.get(NODE, HEALTHZ_PORT, "/healthz")[0] == HTTPStatus.OK
+    api.kill()
+    assert lab.stop_headgate(NODE, signal.SIGKILL) == -signal.SIGKILL
+    daemon = lab.start_headgate(NODE, mode=back_end)
+    daemon.wait_for(_says("API server does not serve us"))
+    replacing.settle(SERVING[:1])
+    assert turmoil.reached(lab) == set(SERVING[:2])
+    status, body = lab.get(NODE, HEALTHZ_PORT, "/healthz")
+    assert status == HTTPStatus.SERVICE_UNAVAILABLE
+    assert b"the first sync is not done yet" in body
+    assert lab.get(NODE, HEALTHZ_PORT, "/livez")[0] == HTTPStatus.OK  # a restart would not help
+    _back(lab, api)
+    assert lab.get(NODE, HEALTHZ_PORT, "/healthz")[0] == HTTPStatus.OK
     assert turmoil.reached(lab) == set(SERVING[:1])
     assert lab.stop_headgate(NODE) == 0
 
