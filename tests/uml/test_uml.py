@@ -29,6 +29,7 @@ BOOTS: Mapping[str, Mapping[str, Sequence[str]]] = {
         "IPVS: everything is replaced": ["tests/packets/test_churn.py", "-k=ipvs"],
         "IPVS: restarts": ["tests/packets/test_restart.py", "-k=ipvs and (killed or IPv4)"],
         "IPVS: schedulers": ["tests/packets/test_ipvs_schedulers.py"],
+        "IPVS: switching": ["tests/packets/test_switching.py", "-k=ipvs"],
         "IPVS: senders are followed": ["tests/packets/test_conntrack.py", "-k=ipvs and IPv4"],
     },
     "all else": {
@@ -42,6 +43,7 @@ BOOTS: Mapping[str, Mapping[str, Sequence[str]]] = {
         "IPVS: draining": ["tests/packets/test_ipvs_draining.py"],
         "IPVS: others": ["tests/packets/test_ipvs_foreign.py"],
         "IPVS: takeover": ["tests/packets/test_ipvs_takeover.py"],
+        "IPVS: giving way": ["tests/packets/test_ipvs_retiring.py"],
         "IPVS: a pod's rights": ["tests/unit/deploy/test_capabilities.py", "-k=ipvs"],
     },
 }
