@@ -6,16 +6,19 @@ import argparse
 import sys
 
 from modes.base import KernelFault
-from modes.registry import MODES, create
+from modes.registry import AUTO, MODES, create
 from proxy.every import aside, of_every
+from proxy.settings import checks
 
 
-def main(_: argparse.Namespace) -> int:
-    """Answer `headgate cleanup`: every mode removes what is its own.
+def main(flags: argparse.Namespace) -> int:
+    """Answer `headgate cleanup`: every mode, or the one of `--mode`, removes what is its own.
 
-    1 if a kernel keeps rules of ours. Raises EnvironmentFault if no mode can be asked.
+    1 if a kernel keeps rules of ours. Raises EnvironmentFault if no mode can be asked, and
+    ConfigError for a mode that there is not. `headgate run --cleanup` cleans all, as kube-proxy's.
     """
-    return 0 if all(of_every(MODES, _clean)) else 1
+    wanted = checks.mode(getattr(flags, "only", ""), "--mode")
+    return 0 if all(of_every(MODES if wanted == AUTO else (wanted,), _clean)) else 1
 
 
 def _clean(name: str) -> bool:

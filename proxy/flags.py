@@ -178,6 +178,17 @@ def _dump(flags: Flags) -> None:
     _output(flags)
 
 
+def _cleanup(flags: Flags) -> None:
+    flags.add_argument(
+        "--mode",
+        "--proxy-mode",
+        dest="only",
+        metavar="MODE",
+        default="",
+        help="only the rules of this mode: nftables, iptables or ipvs [all]",
+    )
+
+
 def _none(_: Flags) -> None:
     """Takes no flags."""
 
@@ -201,7 +212,7 @@ COMMANDS: Mapping[str, Command] = {
         _explain,
         _of("proxy.debug.explain"),
     ),
-    "cleanup": Command("remove every rule of ours from this node", _none, _of("proxy.cleanup")),
+    "cleanup": Command("remove every rule of ours from this node", _cleanup, _of("proxy.cleanup")),
     "probe": Command(
         "show which features this node's kernel has", _output, _of("proxy.debug.probe")
     ),

@@ -9,13 +9,17 @@ from pathlib import Path
 import yaml
 
 from proxy.config import config
+from proxy.every import aside
 from proxy.settings.refusal import ConfigError
 
 
 def main(flags: argparse.Namespace) -> int:
     """Answer `headgate run --write-config-to FILE`. Raises ConfigError."""
     path = Path(flags.write_config_to)
-    text = as_yaml(config(flags).document)
+    found = config(flags)
+    for warning in found.warnings:
+        aside(warning)
+    text = as_yaml(found.document)
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:

@@ -127,6 +127,15 @@ def test_cleanup_without_anything_to_clean(
     )
 
 
+def test_cleanup_of_one_mode_asks_no_other(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cleanup", "--mode", "nftables"]) == 0
+    assert capsys.readouterr().out == "nftables: nothing of ours was there\n"
+    assert main(["cleanup", "--mode", "ebpf"]) == 2
+    assert capsys.readouterr().err == (
+        "headgate: --mode: ebpf: must be one of auto, nftables, iptables, ipvs\n"
+    )
+
+
 class Cleaned:
     """A mode that has nothing, or cannot say."""
 

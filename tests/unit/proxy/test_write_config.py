@@ -66,6 +66,13 @@ def test_a_file_that_was_read_is_written_with_its_defaults(tmp_path: Path) -> No
     assert "  burst: 10" in lines
 
 
+def test_what_is_passed_over_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old = tmp_path / "old"
+    old.write_text(KUBEADM + "clusterCidr: 10.0.0.0/8\n")
+    assert main([f"--config={old}", f"--write-config-to={tmp_path / 'new'}"]) == 0
+    assert f"headgate: {old}: clusterCidr:" in capsys.readouterr().err
+
+
 def test_what_cannot_be_written_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
