@@ -47,6 +47,7 @@ def test_a_server_that_has_it_switched_off_is_asked_once(server: ApiServer, wire
         changes(server)
         server.compact()
         wire.up()
+        follower.until(lambda: all(follower.replaced(kind) == 2 for kind in Kind))
         follower.agrees(server)
     assert len(streams(wire)) == len(Kind)
     assert len(pages(wire)) >= 2 * len(Kind)
