@@ -162,7 +162,9 @@ def get_rules(family: Family, table: str, chain: str) -> bytes:
     return message(_SUBSYSTEM << 8 | _GETRULE, NLM_F_DUMP, 1, opening + asked)
 
 
-def described(changes: Iterable[Change], set_word: Callable[[str], str] = lambda _: "set") -> str:
+def described(
+    changes: Iterable[Change], set_word: Callable[[str], str] = lambda _: "set"
+) -> list[str]:
     """What happened, in an operator's words: `table ip headgate deleted`.
 
     `set_word` says of a set by its name whether it is a `set` or a `map`. What a deleted table held
@@ -176,12 +178,16 @@ def described(changes: Iterable[Change], set_word: Callable[[str], str] = lambda
         if change[1:3] not in lost or change.kind == DELTABLE:
             key = change[:4]
             counts[key] = counts.get(key, 0) + change.number
-    phrases = [
+    return [
         _phrase(key, count, set_word, again=key[1:3] in lost & made)
         for key, count in counts.items()
     ]
+
+
+def brief(phrases: list[str]) -> str:
+    """The first of them, and how many there are besides."""
     if len(phrases) > _PHRASES + 1:
-        phrases[_PHRASES:] = [f"and {len(phrases) - _PHRASES} more"]
+        phrases = [*phrases[:_PHRASES], f"and {len(phrases) - _PHRASES} more"]
     return ", ".join(phrases)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from endpoints.names import Family
 from modes.base import Foreign
-from modes.commits import Change, Commit, described
+from modes.commits import Change, Commit, brief, described
 from modes.nftables.sets import set_specs
 from modes.nftables.skeleton import TABLE
 
@@ -22,4 +22,4 @@ def is_ours(change: Change) -> bool:
 def judge(commit: Commit) -> tuple[Foreign, ...]:
     """Every change of our tables is news; what packets and time do to them nobody is told."""
     what = described(commit.changes, lambda name: "map" if name in _MAPS else "set")
-    return (Foreign(what, commit.author, commit.pid),)
+    return (Foreign(brief(what), commit.author, commit.pid),)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from endpoints.names import Family
 from modes import commits
 from modes.base import Foreign
-from modes.commits import Change, Commit, described
+from modes.commits import Change, Commit, brief, described
 from modes.wire import text
 from modes.xtables.adopt import BUILT_IN, is_ours, target
 from modes.xtables.names import Table
@@ -67,12 +67,16 @@ def concerns(change: Change) -> bool:
 
 
 def doubts(commit: Commit) -> tuple[list[Change], set[Place]]:
-    """What of a commit is news for sure, and the built-in chains that may lack a jump of ours."""
+    """What of a commit is news for sure, and the built-in chains that may lack a jump of ours.
+
+    What a deleted table held went with it.
+    """
+    gone = {change[1:3] for change in commit.changes if change.kind == commits.DELTABLE}
     sure = [change for change in commit.changes if change.name not in BUILT_IN]
     places = {
         Place(change.family, change.table, change.name)
         for change in commit.changes
-        if change.name in BUILT_IN
+        if change.name in BUILT_IN and change[1:3] not in gone
     }
     return sure, places
 
@@ -88,8 +92,8 @@ def lacking(wanted: Counter[str], rules: Sequence[bytes]) -> list[str]:
 
 def news(commit: Commit, sure: Iterable[Change], lost: Iterable[str]) -> tuple[Foreign, ...]:
     """What to say of it."""
-    words = ", ".join(filter(None, (described(sure), *lost)))
-    return (Foreign(words, commit.author, commit.pid),) if words else ()
+    what = [*lost, *described(sure)]
+    return (Foreign(brief(what), commit.author, commit.pid),) if what else ()
 
 
 class Size(NamedTuple):
