@@ -17,7 +17,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Protocol
 
-from conntrack.tracker import Conntrack
+from conntrack.tracker import DATAGRAMS, Conntrack
+from endpoints import names
 from endpoints.state import ClusterState, view
 from modes import registry
 from modes.base import Mode
@@ -98,7 +99,7 @@ def _run(wanted: Config, read: Callable[[], Config], stack: ExitStack) -> int:
     begin(source, messages, stack)
     log.info("Starting", version=version(), mode=chosen, node=wanted.node.name)
     complaints = set_sysctls(wanted.conntrack).warnings
-    flows = Conntrack(time.monotonic)
+    flows = Conntrack(time.monotonic, _forgotten(chosen))
     stack.callback(flows.close)
     observer = observation.observer if observation else Observer()
     sync = Sync(state, mode, source.kinds, time.monotonic, observer, flows)
@@ -202,6 +203,11 @@ def _outlive_others(score: int | None) -> None:
         _OOM_SCORE.write_text(str(score))
     except OSError as fault:
         log.info("oom_score_adj stays as it is", v=2, wanted=score, reason=fault.strerror)
+
+
+def _forgotten(mode: str) -> frozenset[names.Protocol]:
+    """Whose flows conntrack is told to forget; SCTP's associations IPVS drains itself."""
+    return DATAGRAMS - {names.Protocol.SCTP} if mode == "ipvs" else DATAGRAMS
 
 
 def _api(wanted: Config) -> ApiConfig:

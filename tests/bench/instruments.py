@@ -12,8 +12,8 @@ import socket
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import msgspec
@@ -118,16 +118,22 @@ class MeasuredPrograms:
         self._run = iptables._run
         self.peak_megabytes = 0.0
 
-    def run(self, command: Sequence[str], text: str = "", lock: Path | None = None) -> Answer:
+    def run(
+        self,
+        command: Sequence[str],
+        text: str = "",
+        lock: Path | None = None,
+        knows: Callable[[int], AbstractContextManager[None]] = lambda _: nullcontext(),
+    ) -> Answer:
         """Run one, and add its time to `kernel`, or to `kernel read` if it writes nothing."""
         if "--noflush" not in command:
             with self._watch.measure("kernel read"):
-                return self._run(command, text, lock)
+                return self._run(command, text, lock, knows)
         if self._weighed:
             return self._weigh(command, text)
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         with self._watch.measure("kernel"):
-            answer = self._run(command, text, lock)
+            answer = self._run(command, text, lock, knows)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         self._watch.seconds["user"] += after.ru_utime - before.ru_utime
         self._watch.seconds["system"] += after.ru_stime - before.ru_stime
