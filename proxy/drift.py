@@ -37,6 +37,7 @@ the look took: their being busy shall not make us so."""
 COMPARE_REST = 200
 """The same for looks that nobody is the reason of."""
 _UNKNOWN = "unknown"
+_LONGEST = 300
 _TOLD = 3
 """How many of the things that were lost are named."""
 
@@ -146,7 +147,7 @@ class Drifts:
             mode=self._mode.name,
             author=_author(cause),
             pid=cause.pid or _UNKNOWN,
-            what=cause.what,
+            what=_brief(cause.what),
             **_differences(found),
             took=f"{repair.seconds * 1000:.0f}ms",
         )
@@ -192,6 +193,11 @@ def _worst(suspects: list[Foreign]) -> Foreign:
 
 def _author(change: Foreign) -> str:
     return change.author or _UNKNOWN
+
+
+def _brief(what: str) -> str:
+    """A part of it that fits a line of the log."""
+    return what if len(what) <= _LONGEST else f"{what[:_LONGEST]}…"
 
 
 def _differences(found: Drift) -> dict[str, str]:

@@ -14,6 +14,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from modes import registry
+from modes.base import EnvironmentFault
+from proxy import log
 from proxy.config import Config
 from proxy.health import Health
 from proxy.health_ports import HealthPorts
@@ -69,8 +71,7 @@ class Observation:
         # Only who is asked for figures pays for what counts them.
         from proxy.metrics.metrics import Metrics, Sources  # noqa: PLC0415
 
-        packets = partial(registry.counted, mode)
-        sources = Sources(packets, queue_depth, self.health.busy_seconds)
+        sources = Sources(partial(_packets, mode), queue_depth, self.health.busy_seconds)
         return Metrics(mode, sources)
 
     def _serve(self, config: Config, mode: str, stack: ExitStack) -> None:
@@ -82,6 +83,15 @@ class Observation:
         if config.metrics is not None and self.metrics is not None:
             pages = metrics_pages(self.metrics, mode, lambda: self._document)
             stack.callback(serve(config.metrics, pages, hard_fail=hard).stop)
+
+
+def _packets(mode: str) -> Mapping[str, int]:
+    """What the kernel counted; nothing where it cannot be asked, for all other figures stand."""
+    try:
+        return registry.counted(mode)
+    except EnvironmentFault as fault:
+        log.info("The kernel's counters cannot be read", v=2, reason=fault)
+        return {}
 
 
 def _recorder(api: ApiConfig | None, stack: ExitStack) -> Recorder:

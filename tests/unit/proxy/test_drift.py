@@ -117,6 +117,13 @@ def test_drift_is_repaired_at_once_and_named(rig: Rig, lines: pytest.LogCaptureF
     assert rig.sync.suspicion_in() is None
 
 
+def test_a_long_story_is_cut_short_in_the_log(rig: Rig, lines: pytest.LogCaptureFixture) -> None:
+    rig.lose()
+    rig.hear(Foreign("x" * 10_000, "nft", 3122))
+    (line,) = [line for line in lines.text.splitlines() if "Drift repaired" in line]
+    assert len(line) < 1000
+
+
 def test_what_others_do_to_their_own_rules_costs_one_look(
     rig: Rig, lines: pytest.LogCaptureFixture
 ) -> None:
