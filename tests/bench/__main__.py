@@ -19,11 +19,12 @@ from typing import NamedTuple
 
 import msgspec
 
-from tests.bench import cluster, elsewhere, measure, program, report
+from tests.bench import cluster, elsewhere, idle, measure, program, report
 from tests.bench.cluster import Size
+from tests.bench.idle import Idle
 from tests.bench.program import Ran
 from tests.bench.results import Measured, Report
-from tests.bench.targets import targets
+from tests.bench.targets import IDLE_SIZE, targets
 from tests.lab import modes, sandbox
 
 STAND_IN_CHANGES = 20
@@ -63,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sandbox.reexecute()
     sizes: list[Measured] = []
     runs: list[Ran] = []
+    rest: list[Idle] = []
     for back_end in back_ends:
         defaults = _defaults(back_end)
         for of in flags.sizes or _sizes(defaults.sizes):
@@ -73,7 +75,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 sandbox.enter_private()
                 tell(f"{back_end}, {of}: headgate run --once")
                 runs.append(program.run_once(back_end, of))
-    found = Report(_machine(), sizes, runs, targets(sizes, runs))
+        if IDLE_SIZE in (flags.sizes or [IDLE_SIZE]):
+            sandbox.enter_private()
+            tell(f"{back_end}, {IDLE_SIZE}: idle for {idle.IDLE_SECONDS:.0f} s")
+            rest.append(idle.idle(back_end, IDLE_SIZE))
+    found = Report(_machine(), sizes, runs, targets(sizes, runs, rest), rest)
     if flags.output == "json":
         print(msgspec.json.format(msgspec.json.encode(found)).decode())
     else:

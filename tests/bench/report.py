@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from tests.bench.beside import Beside
+from tests.bench.idle import Idle
 from tests.bench.results import Measured, Report, StandIn
 from tests.bench.worker import Changes
 
@@ -39,6 +40,8 @@ def text(report: Report) -> str:
             figures = [f"{run.cost.seconds:.2f}", f"{run.cost.peak_megabytes:.0f}"]
             rows_of_runs.append([run.back_end, str(run.size), *figures])
         parts.append(_table(rows_of_runs, right=True))
+    if report.idle:
+        parts.append(_table([*_of_idle(report.idle)], right=True))
     if report.targets:
         judged = [["target", "size", "what", "limit", "measured", ""]]
         judged += [
@@ -47,6 +50,15 @@ def text(report: Report) -> str:
         ]
         parts.append(_table(judged, right=False))
     return "\n\n".join(parts)
+
+
+def _of_idle(idle: Sequence[Idle]) -> Iterator[Sequence[str]]:
+    yield "idle", "Services x endpoints", "s", "% of a CPU", "RSS MB", "PSS MB", "peak RSS MB"
+    for of in idle:
+        shared = of.proportional_megabytes
+        memory = (of.resident_megabytes, shared, of.peak_megabytes)
+        cells = ["-" if figure is None else f"{figure:.0f}" for figure in memory]
+        yield of.back_end, str(of.size), f"{of.seconds:.0f}", f"{of.percent:.2f}", *cells
 
 
 def slopes(sizes: Sequence[Measured]) -> list[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from tests.bench.cluster import Size
+from tests.bench.idle import Idle
 from tests.bench.program import Ran
 from tests.bench.results import Measured, Target
 
@@ -13,6 +15,9 @@ TARGET_SIZE = Size(10_000, 10)
 """Of the nftables mode."""
 IPVS_SIZE, SMALL_IPVS_SIZE = Size(2_000, 10), Size(200, 10)
 FASTER_THAN_IPVSADM = 4
+IDLE_SIZE = Size(1_000, 10)
+IDLE_MEGABYTES, IDLE_PERCENT = 100.0, 1.0
+"""Resident memory, and the share of one processor."""
 
 
 class Peer(NamedTuple):
@@ -44,9 +49,12 @@ PEERS = {
 }
 
 
-def targets(sizes: Sequence[Measured], runs: Sequence[Ran]) -> list[Target]:
+def targets(
+    sizes: Sequence[Measured], runs: Sequence[Ran], idle: Sequence[Idle] = ()
+) -> list[Target]:
     """The promises that these measurements can judge."""
-    return [*_of_nftables(sizes, runs), *_of_iptables(sizes, runs), *_of_ipvs(sizes)]
+    of_modes = (_of_nftables(sizes, runs), _of_iptables(sizes, runs), _of_ipvs(sizes))
+    return [*itertools.chain(*of_modes), *_of_idle(idle)]
 
 
 def _of_nftables(sizes: Sequence[Measured], runs: Sequence[Ran]) -> Iterator[Target]:
@@ -106,6 +114,14 @@ def _of_ipvs(sizes: Sequence[Measured]) -> Iterator[Target]:
         most = small.loaded.most_messages
         grown = max(0, loaded.most_messages - most)
         yield _exactly(*name, f"messages of a change more than at {small.size}", grown)
+
+
+def _of_idle(idle: Sequence[Idle]) -> Iterator[Target]:
+    for of in idle:
+        if of.size == IDLE_SIZE:
+            name = (of.back_end, of.size)
+            yield _below(*name, "idle, RSS", of.resident_megabytes, IDLE_MEGABYTES, "MB")
+            yield _below(*name, "idle, of one processor", of.percent, IDLE_PERCENT, "%")
 
 
 def _flat(large: Measured, small: Measured) -> Target:

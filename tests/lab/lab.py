@@ -34,7 +34,8 @@ _NUMBERS = itertools.count(1)
 _FENCE = "headgate-lab/fence"
 _FENCE_ADDRESSES = ("10.96.255.250", "fd00:10:96::fffa")
 _FENCE_FIRST_PORT = 1000
-_FENCE_GLANCE_SECONDS = 0.1
+_GLANCE_SECONDS = 0.1
+_HEALTHZ_PORT = 10256
 
 
 class Lab:
@@ -269,6 +270,14 @@ class Lab:
         for node in nodes or tuple(self._daemons):
             self._wait_until_reached(self._daemons[node], targets, deadline)
 
+    def wait_healthy(self, node: str, timeout: float = PATIENCE_SECONDS) -> None:
+        """Return when a node's headgate says that it is healthy. Raises TimeoutError."""
+        daemon, deadline = self._daemons[node], time.monotonic() + timeout
+        while self.get(node, _HEALTHZ_PORT, "/healthz")[0] != http.HTTPStatus.OK:
+            if time.monotonic() > deadline:
+                raise TimeoutError(daemon.complaint("is not healthy"))
+            daemon.wait_for_news(len(daemon.lines), _GLANCE_SECONDS)
+
     def _wait_until_reached(
         self, daemon: Daemon, targets: Sequence[Target], deadline: float
     ) -> None:
@@ -279,4 +288,4 @@ class Lab:
                 return
             if time.monotonic() > deadline:
                 raise TimeoutError(daemon.complaint("did not program what was applied"))
-            daemon.wait_for_news(known, _FENCE_GLANCE_SECONDS)
+            daemon.wait_for_news(known, _GLANCE_SECONDS)

@@ -76,7 +76,7 @@ def test_a_headgate_that_is_new_keeps_the_rules_while_it_waits_for_an_api_server
     replacing = Turmoil(lab, seed=7)
     replacing.settle(SERVING[:2])
     lab.wait_synced()
-    assert lab.get(NODE, HEALTHZ_PORT, "/healthz")[0] == HTTPStatus.OK
+    lab.wait_healthy(NODE)
     api.kill()
     assert lab.stop_headgate(NODE, signal.SIGKILL) == -signal.SIGKILL
     daemon = lab.start_headgate(NODE, mode=back_end)
@@ -88,7 +88,7 @@ def test_a_headgate_that_is_new_keeps_the_rules_while_it_waits_for_an_api_server
     assert b"the first sync is not done yet" in body
     assert lab.get(NODE, HEALTHZ_PORT, "/livez")[0] == HTTPStatus.OK  # a restart would not help
     _back(lab, api)
-    assert lab.get(NODE, HEALTHZ_PORT, "/healthz")[0] == HTTPStatus.OK
+    lab.wait_healthy(NODE)
     assert turmoil.reached(lab) == set(SERVING[:1])
     assert lab.stop_headgate(NODE) == 0
 
