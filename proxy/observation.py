@@ -17,12 +17,12 @@ from modes import registry
 from modes.base import EnvironmentFault
 from proxy import log
 from proxy.config import Config
-from proxy.health import Health
-from proxy.health_ports import HealthPorts
+from proxy.events.recorder import Nobody, Recorder
+from proxy.events.reporting import Reporting
 from proxy.observer import Observer, Observers
-from proxy.recorder import Nobody, Recorder
-from proxy.reporting import Reporting
-from proxy.server import health_pages, metrics_pages, serve, uncounted
+from proxy.serving.health import Health
+from proxy.serving.health_ports import HealthPorts
+from proxy.serving.server import health_pages, metrics_pages, serve, uncounted
 from proxy.sources.kubeconfig import ApiConfig
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Observation:
     ) -> None:
         """Begin to serve and to post. `api`: where Events go; None: there is no API server.
 
-        Raises EnvironmentFault as `proxy.server.serve`, and for a kubeconfig that leads nowhere.
+        Raises EnvironmentFault as `serve`, and for a kubeconfig that leads nowhere.
         """
         self._document: Mapping[str, object] = config.document
         self.health = Health(
@@ -97,7 +97,7 @@ def _packets(mode: str) -> Mapping[str, int]:
 def _recorder(api: ApiConfig | None, stack: ExitStack) -> Recorder:
     if api is None:
         return Nobody()
-    from proxy.events import Events  # noqa: PLC0415 (only who has an API server pays for it)
+    from proxy.events.posting import Events  # noqa: PLC0415 (only who has an API server pays for it)
 
     events = Events(api)
     events.start()

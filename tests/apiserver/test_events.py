@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from proxy import events
-from proxy.events import FLUSH_SECONDS, Events, Timing
-from proxy.recorder import Reference
+from proxy.events import posting as events
+from proxy.events.posting import FLUSH_SECONDS, Events, Timing
+from proxy.events.recorder import Reference
 from tests.apiserver.fake import FakeApiServer
 from tests.apiserver.store import Json
 from tests.apiserver.story import config

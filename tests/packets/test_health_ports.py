@@ -23,9 +23,9 @@ from endpoints.names import Family, ObjectName, Protocol, ServicePortName
 from endpoints.node import NodePortAddresses, NodeView
 from endpoints.plan import Endpoint, ServicePlan
 from modes.base import ApplyReport, Plans
-from proxy import health_ports
-from proxy.health_ports import HealthPorts
 from proxy.observer import Synced
+from proxy.serving import health_ports
+from proxy.serving.health_ports import HealthPorts
 from tests.lab import namespaces, sandbox
 
 PAY, CART = ObjectName("shop", "pay"), ObjectName("shop", "cart")

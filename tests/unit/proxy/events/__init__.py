@@ -1,0 +1,1 @@
+"""Is the right thing said of the right object?"""

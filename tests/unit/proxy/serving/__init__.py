@@ -1,0 +1,1 @@
+"""Are probes, scrapers and load balancers told the truth, in kube-proxy's words?"""
