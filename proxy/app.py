@@ -202,7 +202,7 @@ def _outlive_others(score: int | None) -> None:
     try:
         _OOM_SCORE.write_text(str(score))
     except OSError as fault:
-        log.info("oom_score_adj stays as it is", v=2, wanted=score, reason=fault.strerror)
+        log.info("oom_score_adj stays as it is", v=4, wanted=score, reason=fault.strerror)
 
 
 def _forgotten(mode: str) -> frozenset[names.Protocol]:
