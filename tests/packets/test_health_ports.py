@@ -118,7 +118,9 @@ def node() -> Iterator[Node]:
     with sandbox.own_network():
         namespaces.loopback_up()
         for address in (f"{HOST_V4}/32", f"{OTHER_V4}/32", f"{HOST_V6}/128"):
-            subprocess.run(["ip", "address", "add", address, "dev", "lo"], check=True)
+            # Without nodad an address is tentative for a moment, even on lo: nothing can use it.
+            flags = ["nodad"] if ":" in address else []
+            subprocess.run(["ip", "address", "add", address, "dev", "lo", *flags], check=True)
         built = Node()
         try:
             yield built
