@@ -202,7 +202,8 @@ CONNTRACK = (
         "conntrack.maxPerCore",
         _INT,
         "32768",
-        "nf_conntrack_max for each CPU; 0 leaves the kernel's own, whatever --conntrack-min says",
+        "nf_conntrack_max for each CPU; 0 leaves the kernel's own, whatever --conntrack-min says;"
+        " unsaid, it only raises that",
         metavar="N",
         pointer=True,
     ),
@@ -220,7 +221,8 @@ CONNTRACK = (
         "conntrack.tcpEstablishedTimeout",
         _PERIOD,
         "24h0m0s",
-        "when an idle TCP connection is forgotten; 0 leaves the kernel's own",
+        "when an idle TCP connection is forgotten; 0 leaves the kernel's own; unsaid, it only"
+        " raises that: five days stay",
         metavar="DURATION",
         pointer=True,
     ),
@@ -229,7 +231,8 @@ CONNTRACK = (
         "conntrack.tcpCloseWaitTimeout",
         _PERIOD,
         "1h0m0s",
-        "when one that only one side has closed is forgotten; 0 leaves the kernel's own",
+        "when one that only one side has closed is forgotten; 0 leaves the kernel's own; unsaid,"
+        " it only raises that",
         metavar="DURATION",
         pointer=True,
     ),
