@@ -108,7 +108,7 @@ class IptablesMode:
         self._leaves_other = bool(chosen.both)
         self._node = node
         self._found = {}
-        self._witness.look(chosen.variant)
+        self._witness.settle(chosen.variant)
         for family in Family:
             try:
                 self._found[family] = self._observe(family)

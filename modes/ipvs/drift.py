@@ -28,8 +28,10 @@ def drift(held: Held, goal: Goal, draining: Draining, lacking: Iterable[SetName]
                 extra.append(what)
             case Verb.SET_SERVER | Verb.SET_REAL:
                 different.append(what)
-    missing += [f"{one.entry.set} {one.entry.element}" for one in todo.additions]
-    extra += [f"{one.entry.set} {one.entry.element}" for one in todo.removals]
+    added, removed = ({one.entry for one in of} for of in (todo.additions, todo.removals))
+    # What is in both refuses for a moment only.
+    missing += [f"{one.set} {one.element}" for one in added - removed]
+    extra += [f"{one.set} {one.element}" for one in removed - added]
     missing += [f"address {address}" for address in todo.bind]
     extra += [f"address {address}" for address in todo.unbind]
     return Drift(tuple(sorted(missing)), tuple(sorted(extra)), tuple(sorted(different)))

@@ -67,6 +67,11 @@ class Lookout:
             self._see(_differences(self._noted, found))
         self._noted = found
 
+    def settle(self) -> None:
+        """Everything will be read now: what was changed before is not to be told any more."""
+        self.look()
+        self._seen = {}
+
     def _counted(self) -> Counts | None:
         try:
             found = self._count()

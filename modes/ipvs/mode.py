@@ -114,9 +114,10 @@ class IpvsMode:
 
         Raises EnvironmentFault.
         """
+        warnings = self._rules.look(again=node == self._node)
         self._node = node
-        warnings = self._rules.look()
         self._offer.require()
+        self._lookout.settle()
         self._found = self._observed()
         ours = self._adopted(self._found, self._made).held
         count = sum(1 + len(of.weights) for of in ours.servers.values())
@@ -221,7 +222,7 @@ class IpvsMode:
         refused = [self._program.fragments.get(name, NOTHING) for name in self._unknown]
         lacking = sets_of(self._rules.families) - found.sets.keys()
         of_servers = drift(*without(refused, held, goal), self._program.draining, lacking)
-        of_rules = self._rules.drift()
+        of_rules = Drift() if of_servers and not self._rules.are_disturbed else self._rules.drift()
         return Drift(
             of_servers.missing + of_rules.missing,
             of_servers.extra + of_rules.extra,

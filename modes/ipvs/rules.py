@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from endpoints.names import Family
 from endpoints.node import NodeView
 from modes.base import Drift, EnvironmentFault, Foreign, ForeignWatch, ModeSettings, Tell
@@ -39,6 +41,9 @@ class Rules:
         self._leaves_other = False
         self._witness = Witness()
         self._chosen: Chosen | None = None
+        self._warnings: list[str] = []
+        self._is_trusted = False
+        self._is_drifted = False
 
     def watch(self) -> ForeignWatch | None:
         """What hears of changes of them; None where iptables-legacy holds them.
@@ -67,24 +72,45 @@ class Rules:
     @property
     def whose(self) -> str:
         """Whose the rules are that were found: OURS, KUBE_PROXY, or nobody's."""
+        if self._is_trusted:
+            return OURS
         filters = [found[IPVS_FILTER] for found in self._found.values() if IPVS_FILTER in found]
         if any(retiring.ASKED in rule for rules in filters for rule in rules):
             return OURS
         return KUBE_PROXY if filters else ""
 
-    def look(self) -> list[str]:
+    @property
+    def are_disturbed(self) -> bool:
+        """Whether anybody else may have changed them since they were written."""
+        if self._kernel is None or not self._programs or self._is_drifted:
+            return True
+        return self._witness.is_disturbed(self._kernel.variant)
+
+    def look(self, *, again: bool) -> list[str]:
         """See what is there. Returns what this host's iptables does not do, a sentence each.
 
-        Raises EnvironmentFault.
+        `again`: for the same node as before. Then the variant is that of before too, and rules that
+        nobody disturbed are as they were written: none of the 30 programs is started that it takes
+        to choose and to read. Raises EnvironmentFault.
         """
-        chosen = self._chosen or host_variant(self._settings.iptables_variant)
-        self._chosen = None
+        if not again and self._programs:
+            self._chosen = None
+        self._is_trusted = again and not self.are_disturbed
+        if not self._is_trusted:
+            chosen = self._chosen or host_variant(self._settings.iptables_variant)
+            self._chosen = None  # chosen anew the next time, unless this goes well
+            self._warnings = self._look(chosen)
+            # What the other variant holds of a proxy's, `write` removes.
+            self._chosen = msgspec.structs.replace(chosen, both="")
+        return self._warnings
+
+    def _look(self, chosen: Chosen) -> list[str]:
         warnings = [chosen.both] if chosen.both else []
         self._leaves_other = bool(chosen.both)
         if self._kernel is None or self._kernel.variant is not chosen.variant:
             self._kernel = Kernel(chosen.variant, self._tell, witness=self._witness)
             self._abilities = {}
-        self._witness.look(chosen.variant)
+        self._witness.settle(chosen.variant)
         self._found = {}
         for family in Family:
             try:
@@ -111,6 +137,9 @@ class Rules:
         lines that took. Raises KernelFault and EnvironmentFault.
         """
         lines = 0
+        if self._is_trusted:
+            self._is_trusted = False
+            return lines
         kernel = self._asked()
         for family in self._abilities:
             program = self._program(node, family)
@@ -128,6 +157,7 @@ class Rules:
                 set_route_localnet(on=False)
             self._programs[family] = program
             self._witness.expect(family, program.guests)
+        self._is_drifted = False
         if self._leaves_other:
             self._leave_other()
         return lines
@@ -141,6 +171,7 @@ class Rules:
             missing += [f"{family} {rule}" for rule in drift.missing]
             extra += [f"{family} {rule}" for rule in drift.extra]
             different += [f"{family} {rule}" for rule in drift.different]
+        self._is_drifted = bool(missing or extra or different)
         return Drift(tuple(missing), tuple(extra), tuple(different))
 
     def _leave_other(self) -> None:

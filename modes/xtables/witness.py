@@ -52,6 +52,7 @@ class Witness:
         self._jumps: dict[Place, Counter[str]] = {}
         self._noted: dict[tuple[Family, str], Size] = {}
         self._foreign: dict[Foreign, None] = {}
+        self._is_disturbed = False
         self._libc = ctypes.CDLL(None, use_errno=True)
 
     def listen(self, variant: Variant) -> ForeignWatch | None:
@@ -100,8 +101,22 @@ class Witness:
         if variant is Variant.NFT:
             return
         found = self._sizes()
-        self._foreign |= dict.fromkeys(notices.differences(self._noted, found))
+        differences = notices.differences(self._noted, found)
+        if differences:
+            self._is_disturbed = True
+        self._foreign |= dict.fromkeys(differences)
         self._noted = found
+
+    def is_disturbed(self, variant: Variant) -> bool:
+        """Whether others have changed anything since `settle`, as far as it can be noticed."""
+        self.look(variant)
+        return self._is_disturbed or (variant is Variant.NFT and self._watch is None)
+
+    def settle(self, variant: Variant) -> None:
+        """All rules will be read now: what was changed before is not to be told any more."""
+        self.look(variant)
+        self._foreign = {}
+        self._is_disturbed = False
 
     def glance(self, variant: Variant) -> Glance:
         """What others did to the rules of this variant, as far as `listen` does not hear it."""
@@ -119,7 +134,10 @@ class Witness:
             for place in sorted(places & wanted.keys())
             for name in notices.lacking(wanted[place], rules_of(*place))
         ]
-        return notices.news(commit, sure, lost)
+        found = notices.news(commit, sure, lost)
+        if found:
+            self._is_disturbed = True
+        return found
 
     def _sizes(self) -> dict[tuple[Family, str], Size]:
         return {

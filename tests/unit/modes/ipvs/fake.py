@@ -298,7 +298,10 @@ class NoRules:
     are_of_another_mode = False
     whose = "ours"
 
-    def look(self) -> list[str]:
+    are_disturbed = False
+
+    def look(self, *, again: bool) -> list[str]:
+        assert isinstance(again, bool)
         return []
 
     def write(self, node: NodeView) -> int:
