@@ -43,6 +43,7 @@ BOOTS: Mapping[str, Mapping[str, Sequence[str]]] = {
         "IPVS: draining": ["tests/packets/test_ipvs_draining.py"],
         "IPVS: others": ["tests/packets/test_ipvs_foreign.py"],
         "IPVS: takeover": ["tests/packets/test_ipvs_takeover.py"],
+        "IPVS: drift": ["tests/packets/test_drift.py", "-k=ipvs"],
         "IPVS: giving way": ["tests/packets/test_ipvs_retiring.py"],
         "IPVS: a pod's rights": ["tests/unit/deploy/test_capabilities.py", "-k=ipvs"],
     },
