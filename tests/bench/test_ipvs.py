@@ -12,7 +12,7 @@ import pytest
 from endpoints.names import Family, Protocol
 from modes.ipvs.servers import Command, RealServer, ServerKey, Verb, VirtualServer
 from tests.bench import __main__ as bench
-from tests.bench import beside, elsewhere, ipvsadm, measure, report
+from tests.bench import beside, elsewhere, idle, ipvsadm, measure, report
 from tests.bench.cluster import Size
 from tests.bench.results import Measured, Report
 from tests.bench.targets import IPVS_SIZE, SMALL_IPVS_SIZE, targets
@@ -47,6 +47,15 @@ def test_the_load_tells_every_server_once(measured: Measured) -> None:
     assert not load.kept
     assert load.child_processes > 0
     assert load.whole > load.encode_and_commit > load.kernel > 0
+
+
+@ipvs_here
+def test_the_real_program_is_weighed_at_rest() -> None:
+    sandbox.enter_private()
+    found = idle.idle("ipvs", SIZE, seconds=0.5)
+    assert 20 < found.resident_megabytes <= found.peak_megabytes
+    assert found.seconds >= 0.5
+    assert found.processor_seconds > 0
 
 
 @ipvs_here
