@@ -60,7 +60,7 @@ MODULES = (
 )
 """By their names. Others are loaded by whoever needs them, as on a real node."""
 
-PATIENCE_SECONDS = 500.0
+PATIENCE_SECONDS = 1200.0
 
 pytestmark = pytest.mark.skipif(bool(kernel.why_not()), reason=kernel.why_not())
 
