@@ -30,6 +30,7 @@ VIPS = {"web": ("10.96.0.1", "fd00:10:96::1"), "news": ("10.96.0.2", "fd00:10:96
 NODE_PORTS = {"web": 30001, "news": 30002}
 PAUSE_SECONDS = 0.05
 """Between two turns of who turns all the time."""
+_FORGETS_SOON = "net.netfilter.nf_conntrack_udp_timeout=1"
 _NOISE_VIPS = tuple((f"10.96.1.{n}", f"fd00:10:96::1:{n}") for n in range(1, 9))
 
 
@@ -37,12 +38,18 @@ class Turmoil:
     """Changes of a lab's objects. The order is the same in every run of a test."""
 
     def __init__(self, lab: Lab, *, seed: int, pods: Sequence[str] = SERVING) -> None:
-        """Save both Services with all these pods."""
+        """Save both Services with all these pods.
+
+        Nodes forget the datagrams of the load soon. Otherwise there are tens of thousands of flows,
+        each of which a headgate that starts has to read.
+        """
         self._lab = lab
         self._pods = pods
         self._random = random.Random(seed)
         self._noise: dict[int, tuple[Document, ...]] = {}
         self.turns = 0
+        for node in topology.NODES:
+            lab.exec(node.name, ["sysctl", "-qw", _FORGETS_SOON])
         for name in PORTS:
             lab.apply(*_service(name, self.turns), *_slices(name, pods))
 
