@@ -149,6 +149,13 @@ def test_it_says_what_it_is() -> None:
     assert path.split(":")[0] == f"{taken.words[-1]}/bin"
 
 
+def test_the_command_of_kubeadms_daemonset_is_there() -> None:
+    links = [run.words[-2:] for run in FINAL.of("RUN") if run.words[0] == "ln"]
+    (entry,) = FINAL.of("ENTRYPOINT")
+    (taken,) = FINAL.of("COPY")
+    assert links == [[f"{taken.words[-1]}/bin/{entry.words[0]}", "/usr/local/bin/kube-proxy"]]
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, made in a copy of what the builder copies."""
@@ -185,11 +192,14 @@ def test_it_runs_from_where_nothing_can_be_written(wheel: Path, tmp_path: Path) 
     (site,) = venv.glob("lib/python*/site-packages")
     (site / "lent.pth").write_text(f"{lent}\n")
     (venv / "lib" / "written").touch()
+    (tmp_path / "kube-proxy").symlink_to(venv / "bin" / "headgate")
+    asked = f"--config={ROOT}/docs/examples/kube-proxy.conf --hostname-override=worker-2"
     read_only = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && cd / && '
     for command, status in (
         (f"touch {venv}/lib/written", 1),
         (f"PYTHONDONTWRITEBYTECODE=1 exec {venv}/bin/headgate version", 0),
         (f"PYTHONDONTWRITEBYTECODE=1 exec {venv}/bin/headgate --help", 0),
+        (f"exec {tmp_path}/kube-proxy {asked} --write-config-to=/dev/stdout", 0),
     ):
         done = subprocess.run(
             ["unshare", "--mount", "sh", "-c", f"{read_only}{command}", str(venv)],
