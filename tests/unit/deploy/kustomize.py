@@ -1,7 +1,7 @@
 """What does `kubectl apply -k` send, as far as the files in deploy/ ask for it?
 
-Knows resources, strategic merge patches that meet no list, and JSON patches (RFC 6902) that add;
-refuses all else rather than to guess. Where there is a kubectl, a test compares the two.
+Knows resources, components, strategic merge patches that meet no list, and JSON patches (RFC 6902)
+that add; refuses all else rather than to guess. Where there is a kubectl, a test compares the two.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from tests.unit.deploy import DEPLOY
 
 BASE = DEPLOY / "base"
 OVERLAYS = tuple(sorted(path.parent for path in DEPLOY.glob("overlays/*/kustomization.yaml")))
+COMPONENTS = tuple(sorted(path.parent for path in DEPLOY.glob("components/*/kustomization.yaml")))
 
 Object = dict[str, Any]
 
@@ -24,8 +25,18 @@ Object = dict[str, Any]
 def build(folder: Path) -> list[Object]:
     """The objects of a folder with a kustomization.yaml. Raises ValueError for what is not known."""
     plan = _one(folder / "kustomization.yaml")
-    _known(plan, "apiVersion", "kind", "resources", "patches")
+    _known(plan, "apiVersion", "kind", "resources", "components", "patches")
     objects = [item for name in plan["resources"] for item in _resource((folder / name).resolve())]
+    for name in plan.get("components", ()):
+        part = _one(folder / name / "kustomization.yaml")
+        _known(part, "apiVersion", "kind", "patches")
+        if part["kind"] != "Component":
+            raise ValueError(f"{name} is a {part['kind']}")
+        objects = _with_patches(objects, part, folder / name)
+    return _with_patches(objects, plan, folder)
+
+
+def _with_patches(objects: list[Object], plan: Object, folder: Path) -> list[Object]:
     for patch in plan.get("patches", ()):
         _known(patch, "path", "target")
         change = _one(folder / patch["path"])
@@ -47,7 +58,7 @@ def _patched(objects: list[Object], change: Any, target: Object) -> Iterator[Obj
         met += 1
         if isinstance(change, list):
             yield _added(item, change)
-        elif change.get("$patch") != "delete":
+        else:
             yield merged(item, change)
     if met != 1:
         raise ValueError(f"{target} is {met} objects")

@@ -17,6 +17,8 @@ from tests.unit.deploy.kustomize import BASE, OVERLAYS, Object, build
 
 ACCOUNT = PurePosixPath("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where every pod finds who it is."""
+NEW_CLUSTER = DEPLOY / "overlays" / "new-cluster"
+"""The overlay that brings a ConfigMap."""
 KUBEADM = ROOT / "docs" / "examples" / "kube-proxy.conf"
 """Of the shape that kubeadm gives the ConfigMap kube-proxy."""
 
@@ -31,7 +33,7 @@ def pod(folder: Path) -> Object:
 
 
 def files() -> dict[str, str]:
-    data: dict[str, str] = objects(BASE)["ConfigMap"]["data"]
+    data: dict[str, str] = objects(NEW_CLUSTER)["ConfigMap"]["data"]
     return data
 
 
@@ -98,9 +100,9 @@ def test_the_api_server_is_asked_as_the_pods_account(tmp_path: Path) -> None:
 
 
 def test_what_is_to_be_put_in_stands_once() -> None:
-    text = (BASE / "configmap.yaml").read_text()
+    text = (NEW_CLUSTER / "configmap.yaml").read_text()
     assert text.count("https://control-plane-endpoint:6443") == 1
-    others = [path for path in DEPLOY.rglob("*.yaml") if path != BASE / "configmap.yaml"]
+    others = [path for path in DEPLOY.rglob("*.yaml") if path != NEW_CLUSTER / "configmap.yaml"]
     assert all("control-plane-endpoint" not in path.read_text() for path in others)
 
 
@@ -108,4 +110,4 @@ def test_the_files_that_are_mounted_are_those_of_the_configmap() -> None:
     for folder in (BASE, *OVERLAYS):
         (volume,) = (of for of in pod(folder)["volumes"] if of["name"] == "config")
         assert volume == {"name": "config", "configMap": {"name": "headgate"}}
-    assert {item["metadata"]["name"] for item in kustomize.build(BASE)} == {"headgate"}
+    assert {item["metadata"]["name"] for item in kustomize.build(NEW_CLUSTER)} == {"headgate"}

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import shutil
 import subprocess
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import kubernetes_validate
 import pytest
 import yaml
 
 from tests.unit.deploy import DEPLOY, ROOT, kustomize
-from tests.unit.deploy.kustomize import BASE, OVERLAYS, Object, build
+from tests.unit.deploy.kustomize import BASE, COMPONENTS, OVERLAYS, Object, build
 
 FOLDERS = (BASE, *OVERLAYS)
 VERSIONS = ("1.31", "1.37")
@@ -60,10 +60,13 @@ def test_the_schema_refuses_what_is_wrong() -> None:
 )
 @each_folder
 def test_kubectl_builds_the_same(folder: Path) -> None:
+    assert built_by_kubectl(folder) == sorted(map(_text, build(folder)))
+
+
+def built_by_kubectl(folder: Path) -> list[str]:
     command = ["kubectl", "kustomize", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    theirs = list(yaml.safe_load_all(done.stdout))
-    assert sorted(map(_text, theirs)) == sorted(map(_text, build(folder)))
+    return sorted(map(_text, yaml.safe_load_all(done.stdout)))
 
 
 def _text(item: Object) -> str:
@@ -77,6 +80,7 @@ def _text(item: Object) -> str:
         ("patch.yaml", "kind: A\nmetadata: {name: b}", "is 0 objects"),
         ("patch.yaml", "kind: A\nmetadata: {name: a}\nlist: [2]", "two lists meet"),
         ("json.yaml", "[{op: remove, path: /list/0, value: 1}]", "remove is not known"),
+        ("part/kustomization.yaml", "kind: Kustomization", "part is a Kustomization"),
     ],
 )
 def test_what_the_builder_does_not_know_it_refuses(
@@ -84,8 +88,11 @@ def test_what_the_builder_does_not_know_it_refuses(
 ) -> None:
     (tmp_path / "objects.yaml").write_text("{kind: A, metadata: {name: a}, list: [1]}")
     patch = {"path": file} | ({"target": {"kind": "A", "name": "a"}} if file == "json.yaml" else {})
-    plan = {"resources": ["objects.yaml"], "patches": [patch]}
-    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(plan))
+    asked = {"components": ["part"]} if file.startswith("part/") else {"patches": [patch]}
+    (tmp_path / "kustomization.yaml").write_text(
+        yaml.safe_dump({"resources": ["objects.yaml"], **asked})
+    )
+    (tmp_path / file).parent.mkdir(exist_ok=True)
     (tmp_path / file).write_text(text)
     with pytest.raises(ValueError, match=reason):
         build(tmp_path)
@@ -150,31 +157,66 @@ def test_there_is_one_overlay_for_each_mode() -> None:
         spec = pod(DEPLOY / "overlays" / mode)
         for container in (*spec["initContainers"], *spec["containers"]):
             assert container["args"][-1] == f"--proxy-mode={mode}"
-    assert {folder.name for folder in OVERLAYS} == {*MODES, "kubeadm", "migrate"}
+    assert {folder.name for folder in OVERLAYS} == {*MODES, "kubeadm", "migrate", "new-cluster"}
 
 
-def test_a_cluster_that_has_a_configuration_keeps_it() -> None:
-    kubeadm = DEPLOY / "overlays" / "kubeadm"
-    assert "ConfigMap" not in {item["kind"] for item in build(kubeadm)}
-    assert pod(kubeadm) == pod(BASE)
+@each_folder
+def test_a_cluster_that_has_a_configuration_keeps_it(folder: Path) -> None:
+    brought = "ConfigMap" in {item["kind"] for item in build(folder)}
+    assert brought is (folder.name == "new-cluster")
 
 
-def _terms(spec: Object) -> Any:  # noqa: ANN401 (YAML)
+def of_ones_own(folder: Path, overlay: Path, component: Path) -> Path:
+    """A kustomization that puts a component upon an overlay; kubectl takes no absolute paths."""
+    plan = {
+        "resources": [os.path.relpath(overlay, folder)],
+        "components": [os.path.relpath(component, folder)],
+    }
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(plan))
+    return folder
+
+
+@pytest.mark.parametrize("overlay", ["kubeadm", "migrate", "new-cluster"])
+@pytest.mark.parametrize("component", COMPONENTS, ids=lambda path: path.name)
+def test_a_mode_goes_with_every_overlay(overlay: str, component: Path, tmp_path: Path) -> None:
+    below = DEPLOY / "overlays" / overlay
+    made = pod(of_ones_own(tmp_path, below, component))
+    for kind in ("initContainers", "containers"):
+        (with_mode,), (without,) = made[kind], pod(below)[kind]
+        assert with_mode["args"] == [*without["args"], f"--proxy-mode={component.name}"]
+    assert made.get("affinity") == pod(below).get("affinity")
+    if shutil.which("kubectl"):
+        assert built_by_kubectl(tmp_path) == sorted(map(_text, build(tmp_path)))
+
+
+def _terms(spec: Object) -> dict[str, Object]:
+    """What a node must fulfil, by the label."""
     required = "requiredDuringSchedulingIgnoredDuringExecution"
     (term,) = spec["affinity"]["nodeAffinity"][required]["nodeSelectorTerms"]
-    (expression,) = term["matchExpressions"]
-    return expression
+    assert set(term) == {"matchExpressions"}
+    return {expression["key"]: expression for expression in term["matchExpressions"]}
+
+
+@each_folder
+def test_a_label_stops_it_on_a_node(folder: Path) -> None:
+    expression = _terms(pod(folder))["headgate.dev/paused"]
+    assert expression["operator"] == "DoesNotExist"
+    page = (ROOT / "docs" / "drift.md").read_text()
+    assert "kubectl label node NODE headgate.dev/paused=" in page
+    assert "kubectl label node NODE headgate.dev/paused-" in page
 
 
 def test_while_a_cluster_changes_over_no_node_has_both_proxies_or_none() -> None:
     folder = DEPLOY / "overlays" / "migrate"
-    ours = _terms(pod(folder))
+    ours = _terms(pod(folder))["headgate.dev/proxy"]
     patch = yaml.safe_load((folder / "kube-proxy.yaml").read_text())
-    theirs = _terms(patch["spec"]["template"]["spec"])
+    (theirs,) = _terms(patch["spec"]["template"]["spec"]).values()
     assert (ours["operator"], theirs["operator"]) == ("In", "NotIn")
     assert ours | {"operator": ""} == theirs | {"operator": ""}
     known = {"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "kube-proxy"}}
-    whole = kustomize.merged(daemonset(BASE), known | patch)
+    bare = copy.deepcopy(daemonset(BASE))
+    del bare["spec"]["template"]["spec"]["affinity"]  # kube-proxy's, as kubeadm makes it, has none
+    whole = kustomize.merged(bare, known | patch)
     kubernetes_validate.validate(whole, VERSIONS[-1], strict=True)
 
 

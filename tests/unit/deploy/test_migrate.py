@@ -97,7 +97,8 @@ def test_what_is_run_in_a_pod_is_in_the_image() -> None:
 
 def test_what_kubectl_is_asked_for_is_there() -> None:
     named = {"configmap": {"kube-proxy", "headgate"}, "daemonset": {"kube-proxy", "headgate"}}
-    made = {item["kind"].lower() for item in build(BASE) if item["metadata"]["name"] == "headgate"}
+    whole = build(DEPLOY / "overlays" / "new-cluster")
+    made = {item["kind"].lower() for item in whole if item["metadata"]["name"] == "headgate"}
     assert set(named) <= made
     for words in KUBECTL:
         rest = words[3:] if words[1] == "-n" else words[1:]
@@ -120,10 +121,19 @@ def test_the_kustomizations_start_from_what_is_there() -> None:
     ]
     assert len(shown) == 2
     for kustomization in shown:
-        (folder,) = kustomization["resources"]
-        assert (ROOT / folder.removeprefix("headgate/") / "kustomization.yaml").is_file()
-    said = yaml.safe_load(shown[1]["patches"][0]["patch"])
-    assert said == yaml.safe_load((DEPLOY / "overlays" / "nftables" / "mode.yaml").read_text())
+        assert len(kustomization["resources"]) == 1
+        for folder in (*kustomization["resources"], *kustomization.get("components", ())):
+            assert (ROOT / folder.removeprefix("headgate/") / "kustomization.yaml").is_file()
+    assert [list(kustomization) for kustomization in shown] == [
+        ["resources", "images"],
+        ["resources", "components"],
+    ]
+
+
+def test_the_overlays_that_are_named_are_there() -> None:
+    named = set(re.findall(r"deploy/((?:overlays|components)/[a-z-]+)", TEXT))
+    assert {"overlays/new-cluster", "components/nftables"} <= named
+    assert [name for name in named if not (DEPLOY / name / "kustomization.yaml").is_file()] == []
 
 
 def test_the_label_is_the_one_that_the_overlay_asks_for() -> None:
