@@ -83,8 +83,12 @@ class ModeSettings(msgspec.Struct, frozen=True):
 class Tell(Protocol):
     """How a mode says something while it works, to whoever keeps the log."""
 
-    def __call__(self, message: str, /, **fields: object) -> None:
-        """Say it; returns at once."""
+    def __call__(self, message: str, /, *, routine: bool = False, **fields: object) -> None:
+        """Say it; returns at once. `routine`: nobody need do anything about it."""
+
+
+def silence(_: str, /, *, routine: bool = False, **__: object) -> None:
+    """Tell nobody."""
 
 
 class Delta(msgspec.Struct, Generic[K, V], frozen=True):

@@ -10,7 +10,16 @@ from collections.abc import Callable, Iterable, Mapping
 from endpoints.explain import Explanation
 from endpoints.names import ObjectName
 from endpoints.node import NodeView
-from modes.base import EnvironmentFault, Feature, Mode, ModeSettings, Plans, Rendered, Tell
+from modes.base import (
+    EnvironmentFault,
+    Feature,
+    Mode,
+    ModeSettings,
+    Plans,
+    Rendered,
+    Tell,
+    silence,
+)
 
 AUTO = "auto"
 MODES = ("nftables", "iptables", "ipvs")
@@ -18,11 +27,7 @@ MODES = ("nftables", "iptables", "ipvs")
 DEFAULTS = ModeSettings()
 
 
-def _silence(_: str, /, **__: object) -> None:
-    """Tell nobody."""
-
-
-def create(mode: str, settings: ModeSettings = DEFAULTS, tell: Tell = _silence) -> Mode:
+def create(mode: str, settings: ModeSettings = DEFAULTS, tell: Tell = silence) -> Mode:
     """A mode by its name; nothing is opened yet. `tell` takes what it says while it works.
 
     Raises ValueError if there is none.
@@ -38,7 +43,7 @@ def create(mode: str, settings: ModeSettings = DEFAULTS, tell: Tell = _silence) 
         return IpvsMode(settings, tell)
     from modes.nftables.mode import NftablesMode  # noqa: PLC0415 (see above)
 
-    return NftablesMode()
+    return NftablesMode(tell)
 
 
 def render(

@@ -85,7 +85,7 @@ def _run(wanted: Config, read: Callable[[], Config], stack: ExitStack) -> int:
     stop_on_signals(messages)
     collect_seldom()
     chosen = registry.choose(wanted.mode, partial(registry.probe, settings=wanted.of_modes))
-    create = partial(registry.create, settings=wanted.of_modes, tell=log.warning)
+    create = partial(registry.create, settings=wanted.of_modes, tell=log.told)
     mode = create(chosen)
     stack.callback(mode.close)
     api = None if wanted.manifests else _api(wanted)
@@ -104,7 +104,7 @@ def _run(wanted: Config, read: Callable[[], Config], stack: ExitStack) -> int:
     observer = observation.observer if observation else Observer()
     sync = Sync(state, mode, source.kinds, time.monotonic, observer, flows)
     schedule = Schedule(messages, time.monotonic, wanted.min_sync_seconds)
-    retiring = Retiring(chosen, registry.MODES, create, log.warning)
+    retiring = Retiring(chosen, registry.MODES, create, log.told)
     stack.callback(retiring.close)
     # Rules of others may be all that serves until ours are in.
     todo = chores(sync, wanted.sync_seconds) | {

@@ -123,6 +123,8 @@ class Drifts:
         began = self._clock()
         if self._look():
             self.suspect([Foreign("found by comparing everything")])
+        elif not self._suspects:
+            self._observer.compared()
         return COMPARE_REST * (self._clock() - began)
 
     def _look(self) -> Drift:
@@ -141,7 +143,8 @@ class Drifts:
         if not (found or report.added or report.deleted or report.messages):
             return
         now = self._clock()
-        repair = Repair(cause, now - self._noticed_at, report)
+        # What a fight made it wait for says nothing of the repair.
+        repair = Repair(cause, now - max(self._noticed_at, self._not_before), report)
         log.warning(
             "Drift repaired",
             mode=self._mode.name,
@@ -202,8 +205,8 @@ def _brief(what: str) -> str:
 
 def _differences(found: Drift) -> dict[str, str]:
     """What was not as it should be, for the log."""
-    lost, extra = _told(found.missing + found.different), _told(found.extra)
-    return {name: text for name, text in (("lost", lost), ("extra", extra)) if text}
+    things = {"lost": found.missing, "changed": found.different, "extra": found.extra}
+    return {name: _told(of) for name, of in things.items() if of}
 
 
 def _told(things: tuple[str, ...]) -> str:

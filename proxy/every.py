@@ -32,7 +32,7 @@ def of_every(modes: Iterable[str], ask: Callable[[str], _T]) -> list[_T]:
     return answers
 
 
-def aside(message: str, /, **fields: object) -> None:
+def aside(message: str, /, *, routine: bool = False, **fields: object) -> None:  # noqa: ARG001 (a Tell's)
     """Say on standard error what is no answer: `headgate: message, name value`."""
     details = "".join(f", {name} {value}" for name, value in fields.items())
     sys.stderr.write(f"headgate: {message}{details}\n")

@@ -24,8 +24,8 @@ _BARE = re.compile(r"[\w.:/@%+\[\],-]+", re.ASCII)
 class JsonFormatter(logging.Formatter):
     """Formats as Kubernetes' components do with `--logging-format json`.
 
-    `ts` is in milliseconds since 1970; `v` is the verbosity and missing in errors, which have `err`
-    if there is an exception. A warning says so in `severity`: the format itself has no word for it.
+    `ts` is in milliseconds since 1970; `v` is the verbosity of what is only told. Warnings and
+    errors say so in `severity`, for which the format has no word; an exception is in `err`.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -37,8 +37,8 @@ class JsonFormatter(logging.Formatter):
         }
         if record.levelno <= logging.INFO:
             line["v"] = logging.INFO - record.levelno
-        elif record.levelno < logging.ERROR:
-            line["severity"] = "warning"
+        else:
+            line["severity"] = "warning" if record.levelno < logging.ERROR else "error"
         fields: dict[str, object] = getattr(record, "fields", {})
         line |= {name: _plain(value) for name, value in fields.items()}
         if record.exc_info:
@@ -115,6 +115,11 @@ def info(message: str, *, v: int = 0, **fields: object) -> None:
 def warning(message: str, /, **fields: object) -> None:
     """Tell what an operator should look at; the program goes on, maybe with less."""
     _write(logging.WARNING, message, fields)
+
+
+def told(message: str, /, *, routine: bool = False, **fields: object) -> None:
+    """Tell what a mode says while it works; a `modes.base.Tell`."""
+    _write(_level(0) if routine else logging.WARNING, message, fields)
 
 
 def error(message: str, *, exc_info: BaseException | None = None, **fields: object) -> None:

@@ -72,6 +72,9 @@ class Observer:
     def drifted(self, foreign: Foreign) -> None:
         """Our rules are not what they should be, or may not be and nobody may look yet."""
 
+    def compared(self) -> None:
+        """All rules were compared with the kernel, with nobody suspected, and are right."""
+
     def settled(self) -> None:
         """What was suspected was looked into: our rules are what they should be."""
 
@@ -135,6 +138,11 @@ class Observers(Observer):
         """As of an Observer."""
         for observer in self._all:
             observer.drifted(foreign)
+
+    def compared(self) -> None:
+        """As of an Observer."""
+        for observer in self._all:
+            observer.compared()
 
     def settled(self) -> None:
         """As of an Observer."""

@@ -238,8 +238,9 @@ class Sync:
         node = self._state.node
         adopted = self._mode.start(node)
         self._warn_of(node)
+        found = "Kept the rules that were there" if adopted.kept else "Making the rules anew"
         log.info(
-            "Kept the rules that were there" if adopted.kept else "Making the rules anew",
+            "Compared the rules with the kernel's" if self._started else found,
             v=int(self._started),
             mode=self._mode.name,
             elements=adopted.elements,

@@ -29,7 +29,7 @@ from modes.base import (
 )
 from modes.iptables.dump import services_in
 from modes.iptables.fragment import count_endpoints, render
-from modes.iptables.localnet import prepare, serves_loopback
+from modes.iptables.localnet import Localnet, serves_loopback
 from modes.iptables.program import ServiceProgram, written
 from modes.iptables.rendering import LARGE_CLUSTER, Rendering, lacking
 from modes.iptables.skeleton import skeleton
@@ -44,8 +44,6 @@ from modes.xtables.kernel import (
     Refused,
     drops_invalid,
     installed,
-    route_localnet,
-    set_route_localnet,
 )
 from modes.xtables.probe import abilities
 from modes.xtables.retire import IN_IPTABLES, give_way
@@ -76,8 +74,7 @@ class IptablesMode:
         self._programs: dict[Family, ServiceProgram] = {}
         self._found: dict[Family, Found] = {}
         self._leaves_other = False
-        self._localnet_was_off = False
-        self._localnet_is_ours = False
+        self._localnet = Localnet()
 
     @property
     def _kernel(self) -> Kernel:
@@ -119,8 +116,7 @@ class IptablesMode:
                 for known in (self._found, self._styles, self._programs):
                     known.pop(family, None)
                 warnings.append(f"Services have no {family} here: {fault}")
-        self._localnet_is_ours = self._says_localnet_was_off()
-        self._localnet_was_off = self._localnet_is_ours or not route_localnet()
+        self._localnet.look(noted=self._says_localnet_was_off())
         self._skeletons = {family: self._skeleton(family) for family in self._found}
         warnings += lacking(style.abilities for style in self._styles.values())
         ours = {family for family, found in self._found.items() if adopt.holds_ours(found)}
@@ -143,7 +139,8 @@ class IptablesMode:
         for family in self._skeletons:
             found = self._found.pop(family, None)
             reports.append(self._reconcile(family, wanted.pop(family), found))
-        self._settle_localnet()
+        for refusal in self._localnet.settle(self._node):
+            self._tell("Degraded", mode=self.name, reason=refusal)
         if self._leaves_other:
             self._leave_other()
         return total(reports)
@@ -225,7 +222,7 @@ class IptablesMode:
         except KernelFault as fault:
             self._tell("Not removed", variant=other.variant, reason=str(fault))
         else:
-            self._tell("Removed what a proxy left", variant=other.variant)
+            self._tell("Removed what a proxy left", routine=True, variant=other.variant)
 
     def _observe(self, family: Family) -> Found:
         return read(self._kernel.save(family))
@@ -242,7 +239,7 @@ class IptablesMode:
             family,
             self._styles[family],
             drops_invalid=drops_invalid(),
-            localnet_was_off=is_first and self._localnet_was_off and self._serves_loopback(),
+            localnet_was_off=is_first and self._localnet.was_off and self._serves_loopback(),
         )
 
     def _serves_loopback(self) -> bool:
@@ -254,14 +251,6 @@ class IptablesMode:
             return True
         note = ROUTE_LOCALNET_WAS_OFF
         return self._leaves_other and self._other.holds(Family.IPV4, note.table, note.name)
-
-    def _settle_localnet(self) -> None:
-        """Allow packets from localhost to leave where NodePorts need it, forbid it if we did."""
-        refusals = prepare(self._node) if self._node else ()
-        if self._localnet_is_ours and not self._serves_loopback():
-            refusals = tuple(filter(None, [set_route_localnet(on=False)]))
-        for refusal in refusals:
-            self._tell("Degraded", mode=self.name, reason=refusal)
 
     def _rendered(
         self, services: Mapping[ObjectName, Plans]

@@ -182,7 +182,7 @@ class Rules:
         for family in self._abilities:
             if installed(family, other.variant):
                 leave(other, family, read(other.save(family)), guards_localhost=False)
-        self._tell("Removed what a proxy left", variant=other.variant)
+        self._tell("Removed what a proxy left", routine=True, variant=other.variant)
 
     def _program(self, node: NodeView, family: Family) -> Program:
         return Program(family, skeleton(node, family, self._abilities[family], self._layout))

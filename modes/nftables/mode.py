@@ -22,6 +22,8 @@ from modes.base import (
     Glance,
     KernelFault,
     Plans,
+    Tell,
+    silence,
 )
 from modes.nftables import adopt, affinity, codec, delta
 from modes.nftables import netlink as nl
@@ -50,8 +52,9 @@ class NftablesMode:
 
     name = "nftables"
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Tell = silence) -> None:
         """Nothing is opened and nothing is known yet."""
+        self._tell = tell
         self._open: Kernel | None = None
         self._node: NodeView | None = None
         self._layouts: dict[Family, Layout] = {}
@@ -139,13 +142,15 @@ class NftablesMode:
     def verify(self) -> Drift:
         """Hold the kernel against what was applied; elements are told as an operator lists them."""
         found = self._observe()
-        broken = tuple(f"table {f} {TABLE}: {why}" for f, why in sorted(found.rebuild.items()))
+        wrong = {f: f"table {f} {TABLE}: {why}" for f, why in sorted(found.rebuild.items())}
+        lost = tuple(said for family, said in wrong.items() if family not in found.present)
+        other = tuple(said for family, said in wrong.items() if family in found.present)
         changes = delta.difference(found.elements, self._applied.elements())
         differs = changes.deletes & changes.adds.keys()
         return Drift(
-            missing=broken + tuple(sorted(describe(k) for k in changes.adds.keys() - differs)),
+            missing=lost + tuple(sorted(describe(k) for k in changes.adds.keys() - differs)),
             extra=tuple(sorted(describe(k) for k in changes.deletes - differs)),
-            different=tuple(sorted(describe(k) for k in differs)),
+            different=other + tuple(sorted(describe(k) for k in differs)),
         )
 
     def watch(self) -> ForeignWatch | None:
@@ -162,6 +167,7 @@ class NftablesMode:
         leaving = deletions(self._kernel.tables(), keeps_ours=successor == self.name)
         if leaving:
             _raise_any(self._kernel.transact(leaving).failures)
+            self._tell("Removed what a proxy left", routine=True, mode=self.name)
         return None
 
     def dump(self) -> tuple[DumpedService, ...]:

@@ -39,7 +39,7 @@ def give_way(tell: Tell, *, stay: bool) -> None:
         if guards:
             found.pop(ROUTE_LOCALNET_WAS_OFF, None)
         if leave(kernel, family, found, guards_localhost=guards):
-            tell("Removed what a proxy left", variant=kernel.variant, family=family)
+            tell("Removed what a proxy left", routine=True, variant=kernel.variant, family=family)
 
 
 def observed(tell: Tell) -> Iterator[tuple[Kernel, Family, dict[ChainName, list[str]]]]:

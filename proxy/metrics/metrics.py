@@ -113,12 +113,12 @@ class Metrics(Observer):
     def synced(self, synced: Synced) -> None:
         """As of an Observer."""
         now = self._now()
+        self._agreed(now)
         part = "full" if synced.full else "partial"
         latencies = [max(0.0, now - at) for at in synced.triggered if at >= self._started]
         for family in Family:
             for whole in (f"{SYNC}_duration_seconds", f"kubeproxy_sync_{part}_{_REST}"):
                 self._series.observe(whole, synced.seconds, family)
-            self._series.set(f"{SYNC}_last_timestamp_seconds", now, family)
             for seconds in latencies:
                 name = "kubeproxy_network_programming_duration_seconds"
                 self._series.observe(name, seconds, family)
@@ -134,6 +134,14 @@ class Metrics(Observer):
             self._series.set("headgate_first_sync_timestamp_seconds", now)
             self._series.set("headgate_first_sync_duration_seconds", now - self._started)
         self._is_full = False
+
+    def compared(self) -> None:
+        """As of an Observer: kube-proxy's periodic syncs move this figure where nothing happens."""
+        self._agreed(self._now())
+
+    def _agreed(self, now: float) -> None:
+        for family in Family:
+            self._series.set(f"{SYNC}_last_timestamp_seconds", now, family)
 
     def _take(self, synced: Synced) -> None:
         """What the mode tells of it."""

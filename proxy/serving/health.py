@@ -147,6 +147,11 @@ class Health(Observer):
             if synced.full:
                 self._drifted_since = None
 
+    def compared(self) -> None:
+        """As of an Observer."""
+        with self._lock:
+            self._last_synced = _rfc3339(self._wall())
+
     def failed(self, reason: str) -> None:
         """As of an Observer."""
         with self._lock:

@@ -91,8 +91,8 @@ STRUCTURE = {
 def test_a_changed_structure_is_told_and_made_anew(running: NftablesMode, command: str) -> None:
     healthy = nft("list", "ruleset")
     nft(*command.split())
-    missing = running.verify().missing
-    assert missing[0].startswith("table IPv4 headgate: ")
+    different = running.verify().different
+    assert different[0].startswith("table IPv4 headgate: ")
     running.replace(services(1, 2, 3))
     assert not running.verify()
     assert sorted(nft("list", "ruleset").split()) == sorted(healthy.split())

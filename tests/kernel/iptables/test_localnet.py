@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+from itertools import product
 from pathlib import Path
 
 import msgspec
@@ -153,7 +155,7 @@ def test_where_the_switch_cannot_be_written_it_is_told(
 ) -> None:
     switch = tmp_path / "route_localnet"
     switch.mkdir()
-    monkeypatch.setattr("modes.iptables.mode.route_localnet", lambda: False)
+    monkeypatch.setattr("modes.iptables.localnet.route_localnet", lambda: False)
     monkeypatch.setattr("modes.xtables.kernel._ROUTE_LOCALNET", switch)
     told: list[dict[str, object]] = []
 
@@ -170,3 +172,16 @@ def test_where_the_switch_cannot_be_written_it_is_told(
         }
     ]
     assert Kernel(variant).holds(V4, "nat", "KUBE-SERVICES")
+
+
+def test_a_flush_does_not_make_us_forget_that_it_was_off(
+    mode: IptablesMode, variant: Variant
+) -> None:
+    """The rules say so too, but rules can be flushed while we serve."""
+    run(mode)
+    assert route_localnet()
+    for table, command in product(("nat", "filter"), ("-F", "-X")):
+        subprocess.run([f"iptables-{variant}", "-t", table, command], check=True)
+    run(mode)
+    assert mode.cleanup()
+    assert not route_localnet()

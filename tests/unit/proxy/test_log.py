@@ -90,7 +90,7 @@ def test_json_is_that_of_kubernetes_components(stream: io.StringIO) -> None:
     assert re.fullmatch(r"test_log\.py:\d+", synced.pop("caller"))
     assert synced == {"msg": "Synced", "v": 2, "services": 1204, "elements": "+1-1"}
     assert (skipped["severity"], skipped["object"]) == ("warning", "Service shop/pay")
-    assert died["err"] == "on purpose"
+    assert (died["severity"], died["err"]) == ("error", "on purpose")
     assert "ValueError" in died["stacktrace"]
     assert "v" not in died
 
@@ -107,6 +107,17 @@ def test_files_may_have_verbosities_of_their_own(stream: io.StringIO) -> None:
     log.info("too much", v=2)
     log.warning("always")
     assert re.findall(r'"(said|too much|always)"', stream.getvalue()) == ["said", "always"]
+
+
+def test_what_modes_say_is_a_warning_unless_it_is_routine(stream: io.StringIO) -> None:
+    log.setup(0, stream)
+    log.told("Degraded", reason="no nfacct")
+    log.told("Removed what a proxy left", routine=True, variant="nft")
+    first, second = stream.getvalue().splitlines()
+    assert first.startswith("W")
+    assert first.endswith('"Degraded" reason="no nfacct"')
+    assert second.startswith("I")
+    assert second.endswith('"Removed what a proxy left" variant=nft')
 
 
 @pytest.mark.parametrize("text", ["sync", "=4", "sync=", "sync=x", "a=1,b=-1"])

@@ -358,7 +358,7 @@ class TestLog:
         )
         rig.say(SHOP.replace("eu-1a", "eu-1b"))
         assert self.said(lines)[0] == (
-            'I"Kept the rules that were there" mode=memory elements=2 reason="as it was"'
+            'I"Compared the rules with the kernel\'s" mode=memory elements=2 reason="as it was"'
         )
 
     def test_what_the_machine_does_not_allow(
