@@ -21,6 +21,8 @@ DASHBOARD = json.loads((ROOT / "deploy/grafana-dashboard.json").read_text())
 NAME = re.compile(r"\b(?:kubeproxy|headgate|rest_client|process|kubernetes)_\w+")
 OF_TARGET = {"job", "instance"}
 """Labels that Prometheus gives to what it scrapes."""
+SINCE_START = {"headgate_drift_found_total"}
+"""Counters whose series begin with 1 and mostly end there: no rate shows them."""
 
 
 class Panel(NamedTuple):
@@ -85,7 +87,7 @@ def test_an_expression_asks_for_what_there_is(expression: str) -> None:
     assert asked <= labels
     # A counter that is not looked at over time says when the process was started.
     for series, row in rows.items():
-        if row and (row.kind is Kind.COUNTER or row.kind is Kind.HISTOGRAM):
+        if row and row.kind in (Kind.COUNTER, Kind.HISTOGRAM) and series not in SINCE_START:
             assert re.search(rf"(rate|increase)\({series}\{{[^}}]*\}}\[", expression)
 
 
@@ -105,7 +107,7 @@ def test_panels_have_places_of_their_own() -> None:
 
 def test_all_that_only_headgate_tells_is_shown() -> None:
     shown = {row.name for name in NAME.findall(" ".join(EXPRESSIONS)) if (row := row_of(name))}
-    hidden = {"headgate_first_sync_duration_seconds", "headgate_config_reloads_total"}
+    hidden = {"headgate_first_sync_duration_seconds"}
     assert {row.name for row in OURS} - shown == hidden
 
 
