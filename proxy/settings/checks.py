@@ -34,11 +34,15 @@ _IPVS_TIMEOUTS = range((2**31 - 1) // 1000 + 1)
 """In seconds: what the kernel takes (INT_MAX / HZ), whatever its HZ is."""
 _DRAIN_SECONDS = range(7 * 86400 + 1)
 _DEFAULT_SCHEDULER = "rr"
+_GONE = "userspace"
+_MOST_PORT = 65535
 
 
 def mode(name: str, origin: str = "--mode") -> str:
     """A mode's name, or `auto`; kube-proxy spells the latter as nothing."""
     names = (AUTO, *MODES)
+    if name == _GONE:
+        raise ConfigError(origin, name, "gone since Kubernetes 1.26; use nftables or iptables")
     if name and name not in names:
         raise ConfigError(origin, name, f"must be one of {', '.join(names)}")
     return name or AUTO
@@ -190,9 +194,16 @@ def place(text: str, origin: str, port: int) -> tuple[str, int] | None:
     try:
         return (canonical(bare), number) if number else None
     except ValueError as error:
-        raise ConfigError(
-            origin, text, "must be IP:PORT ([::1]:10249 in IPv6), or empty"
-        ) from error
+        reason = "must be IP:PORT ([::1]:10249 in IPv6), or empty"
+        if _has_high_port(text):
+            reason = f"the port is above {_MOST_PORT}: {reason}"
+        raise ConfigError(origin, text, reason) from error
+
+
+def _has_high_port(text: str) -> bool:
+    host, _, port = text.rpartition(":")
+    is_number = port.isascii() and port.isdigit() and (host.endswith("]") or ":" not in host)
+    return is_number and (len(port) > len(str(_MOST_PORT)) or int(port) > _MOST_PORT)
 
 
 def url(settings: Settings, key: str) -> str:

@@ -9,6 +9,8 @@ import re
 from decimal import Context, Decimal
 
 SECOND = 10**9
+DURATION = "a duration, like 90s, 15m or 1h30m"
+"""What a text must be, in words."""
 _UNITS = {
     "ns": 1,
     "us": 10**3,
@@ -33,7 +35,7 @@ def nanoseconds(text: str) -> int:
     sign, unsigned = (-1, text[1:]) if text.startswith("-") else (1, text.removeprefix("+"))
     parts = _PART.findall(unsigned) if len(text) <= _LONGEST_TEXT else []
     if unsigned != "0" and (not parts or "".join(map("".join, parts)) != unsigned):
-        raise ValueError("must be a duration, like 90s, 15m or 1h30m")
+        raise ValueError(f"must be {DURATION}")
     total = sum(int(_EXACT.multiply(Decimal(number), _UNITS[unit])) for number, unit in parts)
     if total > _MOST:
         raise ValueError("is longer than a duration can be (292 years)")

@@ -1,27 +1,25 @@
 """What does a KubeProxyConfiguration say, and what of it cannot be understood?
 
-Decoded strictly, and then, as kube-proxy does for v1alpha1, leniently: an unknown field, one that
-is spelled in another case or stands there twice is a warning and costs nothing else. What is of the
-wrong type, or no KubeProxyConfiguration at all, is refused; all such refusals are told at once.
+Decoded strictly, and then, as kube-proxy does for v1alpha1, leniently: a field that is unknown or
+stands there twice is a warning and costs nothing else. In another case it is unknown, as it is to
+Kubernetes' decoder (sigs.k8s.io/json). What is of the wrong type, or no KubeProxyConfiguration at
+all, is refused; all such refusals are told at once.
 """
 
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from endpoints.unreadable import short
-from proxy.settings.option import Option
+from proxy.settings.option import Option, type_of
 from proxy.settings.refusal import ConfigError, ConfigErrors, plain
 from proxy.settings.settings import FromFile, Given
 from proxy.settings.table import API_VERSION, KIND, OPTIONS
 
 Tree = Mapping[str, "Tree | Option"]
 """Fields by name: an option, or a section with fields of its own."""
-
-_EXPECTED = re.compile(r"Expected `(?P<expected>[^`]*)`, got `(?P<got>[^`]*)`(?: - at `\$.*`)?")
 
 
 def read(path: Path) -> FromFile:
@@ -102,53 +100,35 @@ class _Walk:
     ) -> Iterator[tuple[str, Given]]:
         """The options that are said in a section, `above` being its path and a dot."""
         for key, raw in fields.items():
-            field = self._known(key, fields, known, above)
-            if field is None:
-                continue
-            node, path = known[field], f"{above}{field}"
-            if isinstance(node, Option):
+            path = f"{above}{key}"
+            node = known.get(key)
+            if node is None:
+                self._pass_over(key, known, above)
+            elif isinstance(node, Option):
                 yield from self._option(node, raw)
             elif isinstance(raw, dict):
                 yield from self.section(raw, node, f"{path}.")
             elif raw is not None:
-                self._refuse(path, raw, f"expected an object, got {_name_of(raw)}")
+                self._refuse(path, raw, f"must be a section of fields, is {type_of(raw)}")
 
-    def _known(self, key: str, fields: Mapping[str, object], known: Tree, above: str) -> str | None:
-        """The field that a key means; what it does not spell exactly is warned of."""
-        if key in known:
-            return key
+    def _pass_over(self, key: str, known: Tree, above: str) -> None:
+        """Say that a field is unknown, and which one may be meant."""
         spelled = f"{above}{plain(short(key))}"
-        for field in known:
-            if field.lower() == key.lower() and field not in fields:
-                self.warnings.append(f"{self._name}: {spelled}: is spelled {above}{field}")
-                return field
-        close = difflib.get_close_matches(key, known, 1)
+        close = [field for field in known if field.lower() == key.lower()]
+        close = close or difflib.get_close_matches(key, known, 1)
         elsewhere = [o.field for o in OPTIONS.values() if o.field.rpartition(".")[2] == key]
         meant = [f"{above}{field}" for field in close] or elsewhere[:1]
         hint = f" (did you mean {meant[0]}?)" if meant else ""
         self.warnings.append(f"{self._name}: {spelled}: unknown field{hint}: ignored")
-        return None
 
     def _option(self, option: Option, raw: object) -> Iterator[tuple[str, Given]]:
         try:
             value = option.of_field(raw)
         except ValueError as error:
-            self._refuse(option.field, raw, _reason(str(error)))
+            self._refuse(option.field, raw, str(error))
             return
         if value is not None:
             yield option.key, Given(value, short(raw), f"{self._name}: {option.field}")
 
     def _refuse(self, path: str, raw: object, reason: str) -> None:
         self.errors.append(ConfigError(f"{self._name}: {path}", short(raw) or '""', reason))
-
-
-def _reason(error: str) -> str:
-    """A refusal of msgspec in our words, another one as it is."""
-    found = _EXPECTED.fullmatch(error)
-    return f"expected {found['expected']}, got {found['got']}" if found else error.replace("`", "")
-
-
-def _name_of(raw: object) -> str:
-    """What JSON calls a value that is no object."""
-    names = {str: "str", bool: "bool", int: "int", float: "float", list: "array"}
-    return names[type(raw)]

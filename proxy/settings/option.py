@@ -10,7 +10,7 @@ from typing import NamedTuple, cast
 
 import msgspec
 
-from proxy.settings.durations import nanoseconds, spelled
+from proxy.settings.durations import DURATION, nanoseconds, spelled
 
 Value = str | bool | int | float | tuple[str, ...] | Mapping[str, bool]
 """By the kind of an option: durations are nanoseconds."""
@@ -22,6 +22,17 @@ _INTEGER = re.compile(
 )
 _NUMBER = re.compile(r"[-+]?(\d{1,40}\.?\d{0,40}|\.\d{1,40})([eE][-+]?\d{1,3})?", re.ASCII)
 _PATTERN = re.compile(r"(?P<pattern>[^,=]+)=(?P<verbosity>\d{1,9})", re.ASCII)
+_GOT = re.compile(r"got `(?P<type>\w+)`(?P<inside> - at )?")
+_TYPES = {
+    "str": "a text",
+    "int": "an integer",
+    "float": "a fraction",
+    "bool": "a boolean",
+    "array": "a list",
+    "object": "a section",
+    "null": "null",
+}
+"""What an operator calls the types of msgspec."""
 _INT32 = range(-(2**31), 2**31)
 
 
@@ -55,6 +66,8 @@ class Option(msgspec.Struct, frozen=True):
     """What headgate does with it, or why it does nothing."""
     works: bool = True
     """False: it is accepted and ignored."""
+    missed: bool = False
+    """Ignored, and who asks for it goes without something."""
     metavar: str = ""
     aliases: tuple[str, ...] = ()
     """Other names of the flag."""
@@ -86,8 +99,30 @@ class Option(msgspec.Struct, frozen=True):
         """
         if raw is None:
             return None
-        value = _READING[self.kind].raw(raw)
+        try:
+            value = _READING[self.kind].raw(raw)
+        except msgspec.ValidationError as error:
+            raise ValueError(self._mistyped(raw, str(error))) from error
         return value if self.pointer or value != _READING[self.kind].zero else None
+
+    def _mistyped(self, raw: object, error: str) -> str:
+        """What must be there, and what is; without quotes a text may be what is wanted."""
+        wanted = f"must be {_READING[self.kind].wanted}"
+        found = _GOT.search(error)
+        if found is None:
+            return wanted
+        verb = "holds" if found["inside"] else "is"
+        quoted = ""
+        if isinstance(raw, str) and self.kind in _UNQUOTED and self._reads(raw):
+            quoted = ": leave out the quotes"
+        return f"{wanted}, {verb} {_TYPES[found['type']]}{quoted}"
+
+    def _reads(self, text: str) -> bool:
+        try:
+            self.of_flag((text,))
+        except ValueError:
+            return False
+        return True
 
     def standard(self) -> Value:
         """The default."""
@@ -201,6 +236,9 @@ def _raw_path(_: object) -> str:
 class _Reading(NamedTuple):
     """How a kind of value is read; what reads raises ValueError, as msgspec.ValidationError is."""
 
+    wanted: str
+    """What it must be, in words."""
+
     text: Callable[[str], Value]
     """From the text of a flag."""
     raw: Callable[[object], Value]
@@ -209,15 +247,33 @@ class _Reading(NamedTuple):
 
 
 _READING: Mapping[Kind, _Reading] = {
-    Kind.TEXT: _Reading(str, lambda raw: msgspec.convert(raw, str), ""),
-    Kind.BOOLEAN: _Reading(boolean, lambda raw: msgspec.convert(raw, bool), zero=False),
-    Kind.INTEGER: _Reading(integer, lambda raw: _int32(msgspec.convert(raw, int)), 0),
-    Kind.NUMBER: _Reading(_number, _raw_number, 0.0),
-    Kind.DURATION: _Reading(nanoseconds, lambda raw: nanoseconds(msgspec.convert(raw, str)), 0),
-    Kind.TIME: _Reading(nanoseconds, _raw_time, 0),
-    Kind.QUANTITY: _Reading(str, lambda raw: str(msgspec.convert(raw, str | int)), "0"),
-    Kind.LIST: _Reading(_list, lambda raw: tuple(msgspec.convert(raw, list[str])), ()),
-    Kind.PATHS: _Reading(str, _raw_path, ()),
-    Kind.GATES: _Reading(_gates, lambda raw: msgspec.convert(raw, dict[str, bool]), {}),
-    Kind.VMODULE: _Reading(_vmodule, _raw_vmodule, ""),
+    Kind.TEXT: _Reading("a text", str, lambda raw: msgspec.convert(raw, str), ""),
+    Kind.BOOLEAN: _Reading(
+        "true or false", boolean, lambda raw: msgspec.convert(raw, bool), zero=False
+    ),
+    Kind.INTEGER: _Reading("an integer", integer, lambda raw: _int32(msgspec.convert(raw, int)), 0),
+    Kind.NUMBER: _Reading("a number", _number, _raw_number, 0.0),
+    Kind.DURATION: _Reading(
+        DURATION, nanoseconds, lambda raw: nanoseconds(msgspec.convert(raw, str)), 0
+    ),
+    Kind.TIME: _Reading(f"{DURATION}, or nanoseconds", nanoseconds, _raw_time, 0),
+    Kind.QUANTITY: _Reading(
+        "a quantity, like 64Ki", str, lambda raw: str(msgspec.convert(raw, str | int)), "0"
+    ),
+    Kind.LIST: _Reading(
+        "a list of texts", _list, lambda raw: tuple(msgspec.convert(raw, list[str])), ()
+    ),
+    Kind.PATHS: _Reading("a path", str, _raw_path, ()),
+    Kind.GATES: _Reading(
+        "a section of true and false", _gates, lambda raw: msgspec.convert(raw, dict[str, bool]), {}
+    ),
+    Kind.VMODULE: _Reading("a list of filePattern and verbosity", _vmodule, _raw_vmodule, ""),
 }
+_UNQUOTED = (Kind.BOOLEAN, Kind.INTEGER, Kind.NUMBER)
+"""Kinds that a text cannot be, as it may in YAML without its quotes."""
+
+
+def type_of(raw: object) -> str:
+    """What an operator calls the type of a part of a file."""
+    types = {str: "str", bool: "bool", int: "int", float: "float", list: "array", dict: "object"}
+    return _TYPES[types[type(raw)]]

@@ -13,7 +13,7 @@ from conntrack.settings import ConntrackSettings
 from endpoints.node import DetectLocalMode, NodeSettings
 from modes.base import IpvsSettings
 from proxy.cli import main
-from proxy.config import Config, Listener
+from proxy.config import Config, Listener, Origins
 from proxy.settings.file import decode
 from proxy.settings.refusal import ConfigError
 from tests.unit.proxy.configured import HEAD, KUBEADM, configured
@@ -38,6 +38,7 @@ def test_what_kubeadm_writes_starts_unchanged(file: Path) -> None:
         NodeSettings("node-a", cluster_cidrs=("10.244.0.0/16",)),
         kubeconfig="/var/lib/kube-proxy/kubeconfig.conf",
         config_file=file,
+        origins=Origins(kubeconfig="config.conf: clientConnection.kubeconfig"),
     )
     assert found.conntrack.asked == frozenset()
 
@@ -108,7 +109,8 @@ oomScoreAdj: 0
     assert (found.log_format, found.verbosity, found.vmodule) == ("json", 3, "sync=5")
     assert (found.bind_hard_fail, found.oom_score_adj) == (True, 0)
     assert found.feature_gates == {"NFTablesNetlink": False}
-    assert found.warnings == (
+    assert found.warnings == ()
+    assert found.notes == (
         "config.conf: configSyncPeriod: 1h0m0s: ignored: nothing is told twice: what the API server lists and watches is taken in at once",
         "config.conf: featureGates: NFTablesNetlink=false: ignored: headgate has no feature gates",
     )
@@ -185,8 +187,9 @@ WARNED = [
     ("udpIdleTimeout: 250ms", "udpIdleTimeout: unknown field: ignored"),
     ("conntrack: {max: null}", "conntrack.max: unknown field: ignored"),
     ("bindAddress: 1.2.3.4\nbindAddress: 0.0.0.0", "line 4: duplicate key bindAddress: the last one holds"),
-    ("portRange: 1-2", "portRange: 1-2: ignored: it was of the userspace mode, which is gone"),
-    ("winkernel: {enableDSR: true}", "winkernel.enableDSR: True: ignored: headgate runs on Linux"),
+    ("ClusterCidr: 10.0.0.0/8", "ClusterCidr: unknown field (did you mean clusterCIDR?): ignored"),
+    ("iptables: {masqueradebit: 5}", "iptables.masqueradebit: unknown field (did you mean iptables.masqueradeBit?): ignored"),
+    ("iptables: {snatNodeInternalIP: true}", "iptables.snatNodeInternalIP: True: ignored: masquerade takes the address of the interface that a packet leaves by"),
     ("enableProfiling: true", "enableProfiling: True: ignored: headgate is no Go program"),
     ("featureGates: {NoSuchGate: true}", "featureGates: NoSuchGate: ignored: kube-proxy has no such feature gates"),
 ]  # fmt: skip
@@ -196,48 +199,72 @@ WARNED = [
 def test_what_is_a_warning_costs_nothing_else(file: Path, body: str, warning: str) -> None:
     found = said(file, f"{body}\nclusterCIDR: 10.244.0.0/16\nhostnameOverride: n")
     meant = said(file, "clusterCIDR: 10.244.0.0/16\nhostnameOverride: n")
-    assert [w for w in found.warnings if "did you mean" in w or not w.startswith("-")] == [
-        f"{file}: {warning}"
-    ]
+    assert found.warnings == (f"{file}: {warning}",)
+    assert found.notes == ()
     unlike: dict[str, object] = {"warnings": (), "document": {}, "feature_gates": {}}
     assert msgspec.structs.replace(found, **unlike) == msgspec.structs.replace(meant, **unlike)
 
 
-def test_another_case_is_a_warning_and_is_heeded(file: Path) -> None:
-    found = said(file, "ClusterCidr: 10.0.0.0/8\niptables: {masqueradebit: 5}")
-    assert found.node.cluster_cidrs == ("10.0.0.0/8",)
-    assert found.of_modes.masquerade_bit == 5
-    assert found.warnings == (
-        "config.conf: ClusterCidr: is spelled clusterCIDR",
-        "config.conf: iptables.masqueradebit: is spelled iptables.masqueradeBit",
-    )
+# What costs nobody anything.
+NOTED = [
+    ("portRange: 1-2", "portRange: 1-2: ignored: it was of the userspace mode, which is gone"),
+    ("winkernel: {enableDSR: true}", "winkernel.enableDSR: True: ignored: headgate runs on Linux"),
+    ("featureGates: {NFTablesProxyMode: true, KubeProxyIPVS: false}", "featureGates: NFTablesProxyMode=true,KubeProxyIPVS=false: ignored: headgate has no feature gates"),
+]  # fmt: skip
 
 
-def test_the_right_case_wins(file: Path) -> None:
-    found = said(file, "CLUSTERCIDR: 10.0.0.0/8\nclusterCIDR: 10.1.0.0/16")
-    assert found.node.cluster_cidrs == ("10.1.0.0/16",)
-    assert len(found.warnings) == 1
+@pytest.mark.parametrize(("body", "note"), NOTED)
+def test_what_nobody_misses_is_no_warning(file: Path, body: str, note: str) -> None:
+    found = said(file, body)
+    assert (found.warnings, found.notes) == ((), (f"{file}: {note}",))
+
+
+def test_another_case_is_another_field(file: Path) -> None:
+    for body in (
+        "CLUSTERCIDR: 10.0.0.0/8\nclusterCIDR: 10.1.0.0/16",
+        "clusterCIDR: 10.1.0.0/16\nCLUSTERCIDR: 10.0.0.0/8",
+    ):
+        found = said(file, body)
+        assert found.node.cluster_cidrs == ("10.1.0.0/16",)
+        assert len(found.warnings) == 1
+
+
+def test_manifests_beat_the_kubeconfig_of_a_file(file: Path) -> None:
+    found = said(file, "clientConnection: {kubeconfig: /k}", "--manifests=a")
+    assert (found.manifests, found.kubeconfig) == ((Path("a"),), "")
+    with pytest.raises(ConfigError, match=r"^--kubeconfig: /l: the cluster comes from --manifests"):
+        said(file, "clientConnection: {kubeconfig: /k}", "--manifests=a", "--kubeconfig=/l")
+
+
+def test_who_said_what_a_machine_may_refuse(file: Path) -> None:
+    body = "mode: ipvs\nclientConnection: {kubeconfig: /k}"
+    of_file = Origins("config.conf: mode", "config.conf: clientConnection.kubeconfig")
+    assert said(file, body).origins == of_file
+    typed = said(file, body, "--proxy-mode=iptables", "--kubeconfig=/l").origins
+    assert typed == Origins("--proxy-mode", "--kubeconfig")
 
 
 # What kube-proxy refuses, and we do.
 REFUSED = [
-    ("mode: userspace", "mode: userspace: must be one of auto, nftables, iptables, ipvs"),
-    ("mode: 4", "mode: 4: expected str, got int"),
-    ("mode: [ipvs]", "mode: ['ipvs']: expected str, got array"),
-    ("iptables: yes", "iptables: True: expected an object, got bool"),
-    ("ipvs: [a]", "ipvs: ['a']: expected an object, got array"),
-    ("winkernel: none", "winkernel: none: expected an object, got str"),
-    ("bindAddressHardFail: maybe", "bindAddressHardFail: maybe: expected bool, got str"),
+    ("mode: userspace", "mode: userspace: gone since Kubernetes 1.26; use nftables or iptables"),
+    ("mode: IPVS", "mode: IPVS: must be one of auto, nftables, iptables, ipvs"),
+    ("mode: 4", "mode: 4: must be a text, is an integer"),
+    ("mode: [ipvs]", "mode: ['ipvs']: must be a text, is a list"),
+    ("iptables: yes", "iptables: True: must be a section of fields, is a boolean"),
+    ("ipvs: [a]", "ipvs: ['a']: must be a section of fields, is a list"),
+    ("winkernel: none", "winkernel: none: must be a section of fields, is a text"),
+    ("bindAddressHardFail: maybe", "bindAddressHardFail: maybe: must be true or false, is a text"),
+    ("bindAddressHardFail: 'true'", "bindAddressHardFail: true: must be true or false, is a text: leave out the quotes"),
     ("clusterCIDR: 10.244.0.0", "clusterCIDR: 10.244.0.0: is no CIDR"),
     ("clusterCIDR: 10.0.0.0/8,10.1.0.0/16", "clusterCIDR: 10.0.0.0/8,10.1.0.0/16: holds two CIDRs of IPv4"),
-    ("clusterCIDR: [10.0.0.0/8]", "clusterCIDR: ['10.0.0.0/8']: expected str, got array"),
+    ("clusterCIDR: [10.0.0.0/8]", "clusterCIDR: ['10.0.0.0/8']: must be a text, is a list"),
     ("bindAddress: node-a", "bindAddress: node-a: 'node-a' is not an IP address"),
     ("healthzBindAddress: localhost:10256", "healthzBindAddress: localhost:10256: must be IP:PORT ([::1]:10249 in IPv6), or empty"),
-    ("metricsBindAddress: 0.0.0.0:70000", "metricsBindAddress: 0.0.0.0:70000: must be IP:PORT ([::1]:10249 in IPv6), or empty"),
+    ("metricsBindAddress: 0.0.0.0:70000", "metricsBindAddress: 0.0.0.0:70000: the port is above 65535: must be IP:PORT ([::1]:10249 in IPv6), or empty"),
     ("hostnameOverride: node_b", "hostnameOverride: node_b: is no name of a Node (RFC 1123 subdomain)"),
     ("iptables: {masqueradeBit: 32}", "iptables.masqueradeBit: 32: must be a number, 0 to 31"),
-    ("iptables: {masqueradeBit: '14'}", "iptables.masqueradeBit: 14: expected int, got str"),
-    ("iptables: {syncPeriod: 30}", "iptables.syncPeriod: 30: expected str, got int"),
+    ("iptables: {masqueradeBit: '14'}", "iptables.masqueradeBit: 14: must be an integer, is a text: leave out the quotes"),
+    ("iptables: {syncPeriod: 30}", "iptables.syncPeriod: 30: must be a duration, like 90s, 15m or 1h30m, is an integer"),
     ("iptables: {syncPeriod: -1s}", "iptables.syncPeriod: -1s: must be above zero"),
     ("iptables: {syncPeriod: 1s, minSyncPeriod: 2s}", "iptables.minSyncPeriod: 2s: must be from 0s to config.conf: iptables.syncPeriod (1s)"),
     ("mode: ipvs\nipvs: {minSyncPeriod: -1s}", "ipvs.minSyncPeriod: -1s: must be from 0s to --ipvs-sync-period (30s)"),
@@ -250,18 +277,19 @@ REFUSED = [
     ("configSyncPeriod: -1s", "configSyncPeriod: -1s: must be above zero"),
     ("oomScoreAdj: -1001", "oomScoreAdj: -1001: must be a number, -1000 to 1000"),
     ("clientConnection: {burst: -1}", "clientConnection.burst: -1: must be a number, 0 or more"),
-    ("clientConnection: {qps: .inf}", "clientConnection.qps: .inf: expected float, got str"),
+    ("clientConnection: {qps: .inf}", "clientConnection.qps: .inf: must be a number, is a text"),
     ("detectLocalMode: Bridge", "detectLocalMode: Bridge: must be one of ClusterCIDR, NodeCIDR, BridgeInterface, InterfaceNamePrefix"),
     ("detectLocalMode: BridgeInterface", "--pod-bridge-interface: is required by config.conf: detectLocalMode BridgeInterface"),
     ("detectLocal: {bridgeInterface: a/b}", "detectLocal.bridgeInterface: a/b: is no interface name (1 to 15 characters, no / or space)"),
-    ("nodePortAddresses: 10.0.0.0/8", "nodePortAddresses: 10.0.0.0/8: expected array, got str"),
+    ("nodePortAddresses: 10.0.0.0/8", "nodePortAddresses: 10.0.0.0/8: must be a list of texts, is a text"),
+    ("nodePortAddresses: [10]", "nodePortAddresses: [10]: must be a list of texts, holds an integer"),
     ("nodePortAddresses: [eth0]", "nodePortAddresses: 'eth0' is neither a CIDR nor primary, localhost or all"),
-    ("featureGates: {A: maybe}", "featureGates: {'A': 'maybe'}: expected bool, got str"),
-    ("featureGates: A=true", "featureGates: A=true: expected object, got str"),
+    ("featureGates: {A: maybe}", "featureGates: {'A': 'maybe'}: must be a section of true and false, holds a text"),
+    ("featureGates: A=true", "featureGates: A=true: must be a section of true and false, is a text"),
     ("logging: {format: xml}", "logging.format: xml: must be one of text, json"),
     ("logging: {verbosity: -1}", "logging.verbosity: -1: must be a number, 0 or more"),
-    ("logging: {vmodule: [{filePattern: a}]}", "logging.vmodule: [{'filePattern': 'a'}]: Object missing required field verbosity - at $[0]"),
-    ("logging: {flushFrequency: []}", "logging.flushFrequency: []: expected int | str, got array"),
+    ("logging: {vmodule: [{filePattern: a}]}", "logging.vmodule: [{'filePattern': 'a'}]: must be a list of filePattern and verbosity"),
+    ("logging: {flushFrequency: []}", "logging.flushFrequency: []: must be a duration, like 90s, 15m or 1h30m, or nanoseconds, is a list"),
     ("a: [", "line 3: did not find expected node content"),
     ("mode: !!python/name:os.system x", "line 3: tag tag:yaml.org,2002:python/name:os.system is not supported"),
     ("---\nmode: ipvs", "line 4: a second document: one KubeProxyConfiguration is expected"),
@@ -306,7 +334,7 @@ def test_all_values_of_the_wrong_type_are_told_at_once(
     file.write_text(f"{HEAD}mode: 4\niptables: {{syncPeriod: soon}}\n")
     assert main([f"--config={file}"]) == 2
     assert capsys.readouterr().err.splitlines() == [
-        "headgate: config.conf: mode: 4: expected str, got int",
+        "headgate: config.conf: mode: 4: must be a text, is an integer",
         "headgate: config.conf: iptables.syncPeriod: soon: must be a duration, like 90s, 15m or 1h30m",
     ]
 
