@@ -55,6 +55,13 @@ class Listener(msgspec.Struct, frozen=True):
     port: int
 
 
+class Origins(msgspec.Struct, frozen=True):
+    """Who said what this machine may refuse later: a flag as it was typed, or a file's field."""
+
+    mode: str = "--mode"
+    kubeconfig: str = "--kubeconfig"
+
+
 class Config(msgspec.Struct, frozen=True):
     """What `headgate run` needs to know."""
 
@@ -97,18 +104,27 @@ class Config(msgspec.Struct, frozen=True):
     init_only: bool = False
     """Set the sysctls that need privilege, and end."""
     warnings: tuple[str, ...] = ()
-    """What is to be said at start: what of the file was passed over, what is ignored."""
+    """What an operator should look at: what of the file was passed over, what is missed."""
+    notes: tuple[str, ...] = ()
+    """What is ignored and costs nobody anything."""
+    origins: Origins = Origins()
     document: Mapping[str, object] = {}
     """What is in force as a KubeProxyConfiguration, of JSON's types."""
 
 
+def settings_of(flags: argparse.Namespace) -> Settings:
+    """What flags say, and the file that they name, if they do. Raises ConfigError."""
+    return Settings(flags, read(Path(flags.config)) if flags.config else None)
+
+
 def config(flags: argparse.Namespace) -> Config:
     """The configuration of a run, its file read if there is one. Raises ConfigError."""
-    settings = Settings(flags, read(Path(flags.config)) if flags.config else None)
+    settings = settings_of(flags)
     mode = checks.mode(settings.text("mode"), settings.origin("mode"))
     sync_keys = (_of_mode(settings, mode, name) for name in ("syncPeriod", "minSyncPeriod"))
     sync_seconds, min_sync_seconds = checks.sync_periods(settings, *sync_keys)
-    given_gates = settings.gates("featureGates")
+    given_gates, gates_origin = settings.gates("featureGates"), settings.origin("featureGates")
+    manifests = _manifests(settings)
     found = Config(
         mode=mode,
         node=node_settings(
@@ -124,8 +140,8 @@ def config(flags: argparse.Namespace) -> Config:
         sync_seconds=sync_seconds,
         min_sync_seconds=min_sync_seconds,
         resync_seconds=checks.period(settings, "configSyncPeriod"),
-        manifests=_manifests(settings),
-        kubeconfig=settings.text("clientConnection.kubeconfig"),
+        manifests=manifests,
+        kubeconfig="" if manifests else settings.text("clientConnection.kubeconfig"),
         master=checks.url(settings, "--master"),
         qps=settings.number("clientConnection.qps"),
         burst=checks.within(settings, "clientConnection.burst", 0),
@@ -138,10 +154,9 @@ def config(flags: argparse.Namespace) -> Config:
         config_file=Path(flags.config) if flags.config else None,
         cleanup=settings.on("--cleanup"),
         init_only=settings.on("--init-only"),
-        warnings=(
-            *settings.warnings(),
-            *gates.warnings(given_gates, settings.origin("featureGates")),
-        ),
+        warnings=(*settings.warnings(), *gates.warnings(given_gates, gates_origin)),
+        notes=(*settings.notes(), *gates.notes(given_gates, gates_origin)),
+        origins=Origins(settings.origin("mode"), settings.origin("clientConnection.kubeconfig")),
     )
     return msgspec.structs.replace(found, document=_document(settings, found))
 
@@ -250,9 +265,13 @@ def _listener(settings: Settings, of: str, v4: str, v6: str, port: int) -> Liste
 
 
 def _manifests(settings: Settings) -> tuple[Path, ...]:
+    """Where the cluster comes from, if not from an API server.
+
+    A kubeconfig that only a file names is beaten by this flag, as all of a file is by flags.
+    """
     manifests = checks.paths(settings.texts("--manifests"))
     for key in ("clientConnection.kubeconfig", "--master"):
-        if manifests and settings.text(key):
+        if manifests and settings.is_typed(key) and settings.text(key):
             reason = "the cluster comes from --manifests already; give one of the two"
             raise settings.refusal(key, reason)
     for path in manifests if settings.on("--once") else ():

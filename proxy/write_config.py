@@ -17,8 +17,8 @@ def main(flags: argparse.Namespace) -> int:
     """Answer `headgate run --write-config-to FILE`. Raises ConfigError."""
     path = Path(flags.write_config_to)
     found = config(flags)
-    for warning in found.warnings:
-        aside(warning)
+    for line in (*found.warnings, *found.notes):
+        aside(line)
     text = as_yaml(found.document)
     try:
         path.write_text(text, encoding="utf-8")

@@ -50,12 +50,12 @@ KNOWN = frozenset(
 
 
 def warnings(gates: Mapping[str, bool], origin: str) -> tuple[str, ...]:
-    """What is to be said of gates that were given there: a line for known ones, one for others."""
-    known = [f"{gate}={str(on).lower()}" for gate, on in gates.items() if gate in KNOWN]
-    others = [gate for gate in gates if gate not in KNOWN]
-    lines = []
-    if known:
-        lines.append(f"{origin}: {','.join(known)}: ignored: headgate has no feature gates")
-    if others:
-        lines.append(f"{origin}: {','.join(others)}: ignored: kube-proxy has no such feature gates")
-    return tuple(lines)
+    """What an operator should look at of the gates that were given there: a line, or none."""
+    unknown = ",".join(gate for gate in gates if gate not in KNOWN)
+    return (f"{origin}: {unknown}: ignored: kube-proxy has no such feature gates",) * bool(unknown)
+
+
+def notes(gates: Mapping[str, bool], origin: str) -> tuple[str, ...]:
+    """What else is to be said of them: a line, or none."""
+    known = ",".join(f"{gate}={str(on).lower()}" for gate, on in gates.items() if gate in KNOWN)
+    return (f"{origin}: {known}: ignored: headgate has no feature gates",) * bool(known)

@@ -1,6 +1,7 @@
 """Which settings of kube-proxy does headgate accept and ignore, and why? Pure.
 
-A command line or a file that kube-proxy took shall start headgate; what is not acted on is said.
+A command line or a file that kube-proxy took shall start headgate; what is not acted on is said,
+as a warning where somebody goes without what was asked for.
 """
 
 from __future__ import annotations
@@ -10,6 +11,10 @@ from proxy.settings.option import Kind, Option
 
 def _ignored(flag: str, field: str, kind: Kind, default: str, reason: str) -> Option:
     return Option(flag, field, kind, default, reason, works=False)
+
+
+def _missed(flag: str, field: str, kind: Kind, default: str, reason: str) -> Option:
+    return Option(flag, field, kind, default, reason, works=False, missed=True)
 
 
 _BOOL, _INT, _TEXT = Kind.BOOLEAN, Kind.INTEGER, Kind.TEXT
@@ -41,15 +46,15 @@ NOT_NEEDED = (
         works=False,
         pointer=True,
     ),
-    _ignored(
+    _missed(
         "",
         "iptables.snatNodeInternalIP",
         _BOOL,
         "false",
         "masquerade takes the address of the interface that a packet leaves by",
     ),
-    _ignored("--profiling", "enableProfiling", _BOOL, "false", "headgate is no Go program"),
-    _ignored(
+    _missed("--profiling", "enableProfiling", _BOOL, "false", "headgate is no Go program"),
+    _missed(
         "--show-hidden-metrics-for-version",
         "showHiddenMetricsForVersion",
         _TEXT,
@@ -64,7 +69,7 @@ _ONE_STREAM = "the log goes to standard error"
 
 LOGGING = (
     _ignored("--log-flush-frequency", "logging.flushFrequency", Kind.TIME, "5s", _AT_ONCE),
-    _ignored(
+    _missed(
         "--log-text-split-stream",
         "logging.options.text.splitStream",
         _BOOL,
@@ -78,7 +83,7 @@ LOGGING = (
         "0",
         _AT_ONCE,
     ),
-    _ignored(
+    _missed(
         "--log-json-split-stream",
         "logging.options.json.splitStream",
         _BOOL,
@@ -114,8 +119,8 @@ WINDOWS = (
 _GONE = "kube-proxy has removed it"
 
 OLD = (
-    _ignored("--cleanup-ipvs", "", _BOOL, "true", f"{_GONE}; --cleanup cleans every mode"),
-    _ignored("--cleanup-iptables", "", _BOOL, "false", f"{_GONE}; use --cleanup"),
+    _missed("--cleanup-ipvs", "", _BOOL, "true", f"{_GONE}; --cleanup cleans every mode"),
+    _missed("--cleanup-iptables", "", _BOOL, "false", f"{_GONE}; use --cleanup"),
     _ignored("--udp-timeout", "", Kind.DURATION, "250ms", f"{_GONE} with the userspace mode"),
     _ignored("--proxy-port-range", "", _TEXT, "", f"{_GONE} with the userspace mode"),
     _ignored("--resource-container", "", _TEXT, "", _GONE),
@@ -124,15 +129,15 @@ OLD = (
 )
 
 OLD_LOGGING = (
-    _ignored("--logtostderr", "", _BOOL, "true", _ONE_STREAM),
+    _missed("--logtostderr", "", _BOOL, "true", _ONE_STREAM),
     _ignored("--alsologtostderr", "", _BOOL, "false", _ONE_STREAM),
     _ignored("--stderrthreshold", "", _TEXT, "", _ONE_STREAM),
-    _ignored("--log-dir", "", _TEXT, "", _ONE_STREAM),
-    _ignored("--log-file", "", _TEXT, "", _ONE_STREAM),
+    _missed("--log-dir", "", _TEXT, "", _ONE_STREAM),
+    _missed("--log-file", "", _TEXT, "", _ONE_STREAM),
     _ignored("--log-file-max-size", "", _TEXT, "", _ONE_STREAM),
     _ignored("--one-output", "", _BOOL, "false", _ONE_STREAM),
-    _ignored("--log-backtrace-at", "", _TEXT, "", "it names lines of Go programs"),
-    _ignored("--add-dir-header", "", _BOOL, "false", "headers are klog's usual ones"),
-    _ignored("--skip-headers", "", _BOOL, "false", "headers are klog's usual ones"),
+    _missed("--log-backtrace-at", "", _TEXT, "", "it names lines of Go programs"),
+    _missed("--add-dir-header", "", _BOOL, "false", "every line has the same header"),
+    _missed("--skip-headers", "", _BOOL, "false", "every line has the same header"),
     _ignored("--skip-log-headers", "", _BOOL, "false", _ONE_STREAM),
 )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import cast
 
 import msgspec
 
-from proxy.settings.option import Value
+from proxy.settings.option import Option, Value
 from proxy.settings.refusal import ConfigError, plain
 from proxy.settings.table import OPTIONS
 
@@ -20,7 +20,7 @@ class Given(msgspec.Struct, frozen=True):
     text: str
     """As it was written."""
     origin: str
-    """`--mode`, or `config.conf: mode`."""
+    """`--proxy-mode` as it was typed, or `config.conf: mode`."""
 
 
 class FromFile(msgspec.Struct, frozen=True):
@@ -39,11 +39,16 @@ class Settings:
 
     def __init__(self, flags: argparse.Namespace, file: FromFile | None = None) -> None:
         self._file = file or FromFile()
-        self._given = {**self._file.given, **dict(_from_flags(flags))}
+        self._typed = dict(_from_flags(flags))
+        self._given = {**self._file.given, **self._typed}
 
     def is_said(self, key: str) -> bool:
         """Whether the operator gave a value."""
         return key in self._given
+
+    def is_typed(self, key: str) -> bool:
+        """Whether a flag gave it."""
+        return key in self._typed
 
     def value(self, key: str) -> Value:
         """The value in force."""
@@ -85,13 +90,21 @@ class Settings:
         return ConfigError(self.origin(key), given.text if given else "", reason)
 
     def warnings(self) -> tuple[str, ...]:
-        """What is to be said at start: what of the file was passed over, and what is ignored."""
-        ignored = []
+        """What an operator should look at: unknown fields, and what is ignored and missed."""
+        return (*self._file.warnings, *self._ignored(lambda option: option.missed))
+
+    def notes(self) -> tuple[str, ...]:
+        """What is ignored and costs nobody anything."""
+        return self._ignored(lambda option: not option.missed)
+
+    def _ignored(self, of: Callable[[Option], bool]) -> tuple[str, ...]:
+        """What differs from the default and is ignored: a line each."""
+        lines = []
         for key, given in self._given.items():
             option = OPTIONS[key]
-            if not option.works and given.value != option.standard():
-                ignored.append(f"{given.origin}: {plain(given.text)}: ignored: {option.does}")
-        return (*self._file.warnings, *dict.fromkeys(ignored))
+            if not option.works and given.value != option.standard() and of(option):
+                lines.append(f"{given.origin}: {plain(given.text)}: ignored: {option.does}")
+        return tuple(dict.fromkeys(lines))
 
     def written(self) -> dict[str, object]:
         """Every option that has a field, by its path, as a file has it."""
@@ -107,6 +120,11 @@ def destination(flag: str) -> str:
     return flag.removeprefix("--").replace("-", "_")
 
 
+def spelling(attribute: str) -> str:
+    """The attribute that holds which of a flag's names was typed, beside the one of its text."""
+    return f"{attribute}_typed"
+
+
 def _from_flags(flags: argparse.Namespace) -> Iterator[tuple[str, Given]]:
     for key, option in OPTIONS.items():
         texts = getattr(flags, destination(option.flag), None) if option.flag else None
@@ -114,7 +132,8 @@ def _from_flags(flags: argparse.Namespace) -> Iterator[tuple[str, Given]]:
             continue  # to kube-proxy an empty override is none
         given = [texts] if isinstance(texts, str) else texts
         text = ",".join(given) if option.is_repeatable else given[-1]
+        typed = getattr(flags, spelling(destination(option.flag)), option.flag)
         try:
-            yield key, Given(option.of_flag(given), text, option.flag)
+            yield key, Given(option.of_flag(given), text, typed)
         except ValueError as error:
-            raise ConfigError(option.flag, text, str(error)) from error
+            raise ConfigError(typed, text, str(error)) from error

@@ -14,6 +14,7 @@ from proxy.config import (
     Config,
     Listener,
     NodePorts,
+    Origins,
     asks_for_localhost,
     config,
     on_mode,
@@ -51,6 +52,7 @@ def test_what_kube_proxy_users_say() -> None:
     )
     assert without_document(found) == Config(
         mode="nftables",
+        origins=Origins("--proxy-mode"),
         kubeconfig="/var/lib/kube-proxy/kubeconfig.conf",
         master="https://10.0.0.1:6443",
         node=NodeSettings(
@@ -182,21 +184,26 @@ def test_a_bind_address_that_is_one(bind: str, said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("argument", "warnings"),
+    ("argument", "warnings", "notes"),
     [
-        ("--logtostderr=true", ()),
-        ("--kube-api-content-type=application/vnd.kubernetes.protobuf", ()),
-        ("--alsologtostderr", ("--alsologtostderr: true: ignored: the log goes to standard error",)),
-        ("--cleanup-ipvs=f", ("--cleanup-ipvs: f: ignored: kube-proxy has removed it; --cleanup cleans every mode",)),
-        ("--udp-timeout=1s", ("--udp-timeout: 1s: ignored: kube-proxy has removed it with the userspace mode",)),
-        ("--feature-gates=KubeProxyIPVS=true,A=false,B=t", (
-            "--feature-gates: KubeProxyIPVS=true: ignored: headgate has no feature gates",
-            "--feature-gates: A,B: ignored: kube-proxy has no such feature gates",
-        )),
+        ("--logtostderr=true", (), ()),
+        ("--kube-api-content-type=application/vnd.kubernetes.protobuf", (), ()),
+        ("--alsologtostderr", (), ("--alsologtostderr: true: ignored: the log goes to standard error",)),
+        ("--log-dir=/var/log", ("--log-dir: /var/log: ignored: the log goes to standard error",), ()),
+        ("--cleanup-ipvs=f", ("--cleanup-ipvs: f: ignored: kube-proxy has removed it; --cleanup cleans every mode",), ()),
+        ("--udp-timeout=1s", (), ("--udp-timeout: 1s: ignored: kube-proxy has removed it with the userspace mode",)),
+        (
+            "--feature-gates=KubeProxyIPVS=true,A=false,B=t",
+            ("--feature-gates: A,B: ignored: kube-proxy has no such feature gates",),
+            ("--feature-gates: KubeProxyIPVS=true: ignored: headgate has no feature gates",),
+        ),
     ],
 )  # fmt: skip
-def test_what_is_ignored_is_said(argument: str, warnings: tuple[str, ...]) -> None:
-    assert configured(argument).warnings == warnings
+def test_what_is_ignored_is_said(
+    argument: str, warnings: tuple[str, ...], notes: tuple[str, ...]
+) -> None:
+    found = configured(argument)
+    assert (found.warnings, found.notes) == (warnings, notes)
 
 
 @pytest.mark.parametrize(
@@ -242,6 +249,11 @@ def test_local_pods_by_interface() -> None:
 @pytest.mark.parametrize(
     ("arguments", "refusal"),
     [
+        (["--proxy-mode=nft"], "--proxy-mode: nft: must be one of auto, nftables, iptables, ipvs"),
+        (
+            ["--mode=userspace"],
+            "--mode: userspace: gone since Kubernetes 1.26; use nftables or iptables",
+        ),
         (["--mode=nft"], "--mode: nft: must be one of auto, nftables, iptables, ipvs"),
         (["--cluster-cidr=10.244.0.0/33"], "--cluster-cidr: 10.244.0.0/33: is no CIDR"),
         (["--cluster-cidr=10.244.0.0"], "--cluster-cidr: 10.244.0.0: is no CIDR"),
@@ -295,11 +307,22 @@ def test_local_pods_by_interface() -> None:
             )
             for text in (
                 "localhost:10249",
-                "127.0.0.1:65536",
                 ":10249",
                 "fd00::1:x",
                 "10.0.0.256:1",
+                "fd00::1:99999",
+                ":",
             )
+        ),
+        *(
+            (
+                [f"--metrics-bind-address={text}"],
+                (
+                    f"--metrics-bind-address: {text}: the port is above 65535: must be IP:PORT"
+                    " ([::1]:10249 in IPv6), or empty"
+                ),
+            )
+            for text in ("127.0.0.1:65536", ":99999", "[::1]:70000", f"127.0.0.1:{'9' * 9000}")
         ),
         (
             ["--ipvs-scheduler=Round Robin"],
@@ -327,8 +350,8 @@ def test_local_pods_by_interface() -> None:
         (["--ipvs-drain-seconds=15m"], "--ipvs-drain-seconds: 15m: must be an integer"),
         (["--ipvs-drain-seconds=²"], "--ipvs-drain-seconds: ²: must be an integer"),
         (["--once=maybe"], "--once: maybe: must be true or false"),
-        (["-v=-1"], "--v: -1: must be a number, 0 or more"),
-        (["-v=two"], "--v: two: must be an integer"),
+        (["-v=-1"], "-v: -1: must be a number, 0 or more"),
+        (["--v=two"], "--v: two: must be an integer"),
         (["--manifests="], '--manifests: "": must be a file or a folder'),
         (["--once", "--manifests=/missing"], "--manifests: /missing: does not exist"),
         (

@@ -9,6 +9,7 @@ import pytest
 
 from conntrack.settings import ConntrackSettings
 from proxy.cli import main
+from proxy.config import Origins
 from proxy.settings.table import OPTIONS
 from proxy.sources.base import ConfigChanged
 from tests.unit.proxy.configured import KUBEADM, configured
@@ -39,7 +40,8 @@ def test_what_is_written_is_read_back(arguments: list[str], tmp_path: Path) -> N
     written, wanted = configured(f"--config={file}"), configured(*arguments)
     for found in (written, wanted):
         assert msgspec.json.decode(msgspec.json.encode(found.document)) == found.document
-    unlike: dict[str, object] = {"config_file": None, "warnings": (), "document": {}}
+    unlike: dict[str, object] = {"config_file": None, "document": {}}
+    unlike |= {"warnings": (), "notes": (), "origins": Origins()}
     unlike["conntrack"] = ConntrackSettings()
     assert msgspec.structs.replace(written, **unlike) == msgspec.structs.replace(wanted, **unlike)
     asked: dict[str, object] = {"asked": frozenset()}
@@ -68,9 +70,11 @@ def test_a_file_that_was_read_is_written_with_its_defaults(tmp_path: Path) -> No
 
 def test_what_is_passed_over_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     old = tmp_path / "old"
-    old.write_text(KUBEADM + "clusterCidr: 10.0.0.0/8\n")
+    old.write_text(KUBEADM.replace('portRange: ""', "portRange: 1-2") + "clusterCidr: 10.0.0.0/8\n")
     assert main([f"--config={old}", f"--write-config-to={tmp_path / 'new'}"]) == 0
-    assert f"headgate: {old}: clusterCidr:" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert f"headgate: {old}: clusterCidr:" in err
+    assert f"headgate: {old}: portRange:" in err
 
 
 def test_what_cannot_be_written_is_one_line(
