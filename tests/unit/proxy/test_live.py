@@ -124,9 +124,9 @@ def test_a_broken_file_changes_nothing(rig: Rig, caplog: pytest.LogCaptureFixtur
     ("new", "field"),
     [
         (changed(mode="iptables"), "mode"),
-        (of_node(name="node-b"), "node.name"),
-        (changed(kubeconfig="/other"), "kubeconfig"),
-        (changed(health=None, verbosity=3), "health"),
+        (of_node(name="node-b"), "hostnameOverride"),
+        (changed(kubeconfig="/other"), "clientConnection.kubeconfig"),
+        (changed(health=None, verbosity=3), "healthzBindAddress"),
     ],
 )
 def test_what_needs_a_new_process_ends_this_one(
