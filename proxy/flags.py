@@ -7,12 +7,28 @@ are those of Go: `--once`, `--once=true`, `--once=f`.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from proxy.settings.option import Kind, Option
-from proxy.settings.settings import Settings
-from proxy.settings.table import OF_FLAG
+from proxy.settings.settings import Settings, spelling
+from proxy.settings.table import OF_FLAG, SECTIONS
+
+
+class _Spelled(argparse.Action):
+    """Stores the text of a flag that has several names, and which of them was typed."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        """Called by argparse."""
+        del parser
+        setattr(namespace, self.dest, values)
+        setattr(namespace, spelling(self.dest), option_string)
 
 
 class Flags(argparse.ArgumentParser):
@@ -27,17 +43,28 @@ class Flags(argparse.ArgumentParser):
         self.known += [name for name in names if name.startswith("--")]
         return super().add_argument(*names, **options)
 
-    def option(self, option: Option) -> None:
-        """A flag of the table; its attribute is None until it is given."""
+    def option(
+        self, option: Option, does: str = "", add: Callable[..., object] | None = None
+    ) -> None:
+        """A flag of the table; its attribute is None until it is given.
+
+        `does`: what it does for this command, if that is not what it does for `run`. `add`: adds it
+        to a group of the help.
+        """
         way: dict[str, Any] = {"metavar": option.metavar or option.kind.name}
         if option.kind is Kind.BOOLEAN:
             way = {"nargs": "?", "const": "true", "metavar": "true|false"}
         elif option.is_repeatable:
             way["action"] = "append"
+        elif option.aliases:
+            way["action"] = _Spelled
         default = option.otherwise or option.default
         text = f"{option.does} [{default}]" if default not in ("", "false") else option.does
-        help_ = text if option.works else argparse.SUPPRESS
-        self.add_argument(option.flag, *option.aliases, help=help_, **way)
+        help_ = does or text if option.works else argparse.SUPPRESS
+        names = (option.flag, *option.aliases)
+        self.known += [name for name in names if name.startswith("--")]
+        listed = add or super().add_argument
+        listed(*names, help=help_, **way)
 
     def text(self, *names: str, metavar: str, text: str, default: str = "") -> None:
         """A flag with a value."""
@@ -76,8 +103,12 @@ def _run(flags: Flags) -> None:
         "Flags of kube-proxy that are not listed are accepted and ignored; which ones, and what a"
         " file of --config may say: docs/configuration.md."
     )
-    for option in OF_FLAG.values():
-        flags.option(option)
+    flags.usage = "headgate run [flags]"
+    for section in SECTIONS:
+        group = flags.add_argument_group(section.title)
+        for option in section.options:
+            if option is OF_FLAG.get(option.flag):
+                flags.option(option, add=group.add_argument)
 
 
 def _answers_run(flags: argparse.Namespace) -> str:
@@ -123,18 +154,18 @@ def _output(flags: Flags) -> None:
 
 
 def _render(flags: Flags) -> None:
-    flags.add_argument(
-        "--mode",
-        "--proxy-mode",
-        metavar="MODE",
-        required=True,
-        help="nftables, iptables or ipvs",
+    flags.option(
+        OF_FLAG["--mode"], "whose program: nftables, iptables or ipvs; needed if no file says it"
     )
     _offline(flags)
     _ipvs(flags)
 
 
 def _offline(flags: Flags) -> None:
+    flags.option(
+        OF_FLAG["--config"],
+        "a KubeProxyConfiguration: what it says of mode, pods, NodePorts and masquerade",
+    )
     manifests = OF_FLAG["--manifests"]
     flags.add_argument(
         manifests.flag,
@@ -159,12 +190,10 @@ def _explain(flags: Flags) -> None:
         text="output: sent by a process of the node; prerouting: by a pod or another machine"
         " [by the source]",
     )
-    flags.text(
-        "--mode",
-        "--proxy-mode",
-        metavar="MODE",
-        text="whose chains are named and whose defaults hold: nftables, iptables, ipvs [nftables]",
-        default="nftables",
+    flags.option(
+        OF_FLAG["--mode"],
+        "whose chains are named and whose defaults hold: nftables, iptables, ipvs [what the file"
+        " says, else nftables]",
     )
     flags.text("--interface", metavar="NAME", text="where it arrives, for BridgeInterface and such")
     _offline(flags)

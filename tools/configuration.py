@@ -31,8 +31,10 @@ file.
 kubeadm writes all of them out. Where a zero is a value of its own, which the table marks by "zero
 counts", only `null` leaves it unsaid.
 
-**What is wrong with a file.** A field that is unknown, spelled in another case or there twice is
-a warning in the log, and costs nothing else, as with kube-proxy. A value of the wrong type, one
+**What is wrong with a file.** A field that is unknown or there twice is a warning in the log, and
+costs nothing else, as with kube-proxy; of two the last one holds. A field in another case
+(`clusterCidr`) is an unknown one: its value is not taken, and the warning names the right case.
+A value of the wrong type, one
 that makes no sense, several documents and another `apiVersion` or `kind` are errors, each told
 with file, field and value; the exit status is 2.
 
@@ -41,20 +43,25 @@ packets is applied at once, and for the rest, as mode, addresses to listen on an
 to the API server, the program ends and says why, for its DaemonSet to start it anew. A file that
 cannot be used is one error in the log, and what was said before stays in force.
 
-**What is ignored** is accepted, and said at start if its value differs from the default.
+**What is ignored** is accepted, and said at start if its value differs from the default: as a
+warning if you go without something that you asked for, else in a line of severity I.
 
 **Spelling** is that of Go: `1h15m30.5s` and `0` are durations, `t`, `TRUE` and `1` are true,
 `0x10` is 16; `--flag` alone is true, `--add_dir_header` is `--add-dir-header`, and lists are
 given with commas or by several flags.
 
 `--write-config-to FILE` writes what is in force, defaults included, as such a file.
+
+**To try a file** without a cluster, `--manifests` beats the kubeconfig that it names, and
+`headgate render` and `headgate explain` take `--config` too, for mode, addresses of pods,
+NodePorts, masquerade and IPVS.
 """
 GATES = """\
 ## Feature gates
 
 headgate has none. `--feature-gates` and `featureGates` are read, and refused if they are
-malformed; those that kube-proxy acts on are said to be ignored, others to be unknown. The known
-ones: {}.
+malformed; of those that kube-proxy acts on a line of severity I says that they are ignored, others
+are warned of. The known ones: {}.
 """
 
 

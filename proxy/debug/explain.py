@@ -9,8 +9,8 @@ import msgspec
 
 from endpoints.addresses import bracketed
 from endpoints.explain import Drop, Explanation, Forward, Hop, Packet, Pass, Place, Reject, walk
-from modes.registry import places
-from proxy.debug.offline import named_mode, offline
+from modes.registry import MODES, places
+from proxy.debug.offline import offline
 from proxy.debug.question import Question, question, target
 from proxy.debug.table import as_json, percent, wants_json
 
@@ -64,12 +64,11 @@ def main(flags: argparse.Namespace) -> int:
     """
     json = wants_json(flags.output)
     aim = target(flags.target)
-    mode = named_mode(flags)
-    seen = offline(flags, mode)
+    seen = offline(flags, otherwise=MODES[0])
     node, plans = seen.state.node, seen.plans()
     asked = question(aim, getattr(flags, "from"), flags.via, flags.interface, node, plans)
     explanation = walk(plans, node, asked.packet)
-    found = answer(asked, explanation, places(mode, explanation))
+    found = answer(asked, explanation, places(seen.mode, explanation))
     print(as_json(found) if json else "\n".join(text(found)))
     return 1 if seen.problems else 0
 

@@ -13,7 +13,9 @@ from endpoints.objects import KIND_OF, Kind
 from endpoints.plan import ServicePlan
 from endpoints.state import ClusterState
 from modes import registry
-from proxy.config import node_ports, node_settings, on_mode
+from modes.base import ModeSettings
+from proxy.config import mode_settings, node_ports, node_settings, on_mode, settings_of
+from proxy.every import aside
 from proxy.settings import checks
 from proxy.settings.refusal import ConfigError
 from proxy.settings.settings import Settings
@@ -23,6 +25,8 @@ from proxy.sources.manifests import load
 class Offline(msgspec.Struct, frozen=True):
     """A cluster as a node sees it, and how many refusals there were."""
 
+    mode: str
+    of_modes: ModeSettings
     state: ClusterState
     problems: int
 
@@ -32,24 +36,30 @@ class Offline(msgspec.Struct, frozen=True):
         return tuple(plan for service in services for plan in self.state.plans(service))
 
 
-def named_mode(flags: argparse.Namespace) -> str:
-    """The mode of `--mode`. Raises ConfigError, and NotBuilt if it is not there yet."""
-    name = checks.mode(flags.mode)
-    if name == registry.AUTO:
-        reason = "must name a mode: no kernel is asked which one works"
-        raise ConfigError("--mode", name, reason)
-    registry.require(name)
-    return name
+def _named_mode(said: Settings, otherwise: str) -> str:
+    """The mode that was said, the other one if a file left it open. Raises ConfigError."""
+    name = checks.mode(said.text("mode"), said.origin("mode"))
+    if name != registry.AUTO:
+        return name
+    if otherwise and not said.is_typed("mode"):
+        return otherwise
+    reason = "must name a mode: no kernel is asked which one works"
+    raise ConfigError(said.origin("mode"), said.text("mode"), reason)
 
 
-def offline(flags: argparse.Namespace, mode: str) -> Offline:
+def offline(flags: argparse.Namespace, otherwise: str = "") -> Offline:
     """Read `--manifests` as `--node` sees them in a mode; refusals go to standard error.
 
-    The node's addresses are those of its Node object, and loopback. Raises ConfigError.
+    Flags beat the file of `--config`, and `otherwise` is the mode if neither says one. The node's
+    addresses are those of its Node object, and loopback. Raises ConfigError.
     """
-    said = Settings(flags)
+    said = settings_of(flags)
+    for warning in said.warnings():
+        aside(warning)
+    mode = _named_mode(said, otherwise)
     settings = node_settings(said, mode, "--node", flags.node)
     settings = on_mode(settings, node_ports(said), mode)
+    of_modes = mode_settings(said)
     try:
         objects, problems = load(checks.paths(flags.manifests))
     except FileNotFoundError as error:
@@ -65,7 +75,7 @@ def offline(flags: argparse.Namespace, mode: str) -> Offline:
             )
             told.append(Problem(f"Node {settings.name}", "", "", reason))
     _tell(told)
-    return Offline(state, len(told))
+    return Offline(mode, of_modes, state, len(told))
 
 
 def _tell(problems: Iterable[Problem]) -> None:

@@ -6,10 +6,8 @@ import argparse
 
 from modes.base import Rendered
 from modes.registry import render
-from proxy.config import mode_settings
-from proxy.debug.offline import named_mode, offline
+from proxy.debug.offline import offline
 from proxy.debug.table import as_json, wants_json
-from proxy.settings.settings import Settings
 
 
 def main(flags: argparse.Namespace) -> int:
@@ -18,11 +16,9 @@ def main(flags: argparse.Namespace) -> int:
     Raises ConfigError.
     """
     json = wants_json(flags.output)
-    mode = named_mode(flags)
-    settings = mode_settings(Settings(flags))
-    cluster = offline(flags, mode)
+    cluster = offline(flags)
     state = cluster.state
     plans = {of: state.plans(of) for of in state.services()}
-    rendered: Rendered = render(mode, plans, state.node, settings)
+    rendered: Rendered = render(cluster.mode, plans, state.node, cluster.of_modes)
     print(as_json(rendered.program) if json else "\n".join(rendered.lines))
     return 1 if cluster.problems else 0

@@ -11,7 +11,12 @@ _BOOL, _INT, _TEXT = Kind.BOOLEAN, Kind.INTEGER, Kind.TEXT
 
 WHAT_TO_DO = (
     Option(
-        "--config", "", _TEXT, "", "the KubeProxyConfiguration to read; watched", metavar="FILE"
+        "--config",
+        "",
+        _TEXT,
+        "",
+        "the KubeProxyConfiguration to read, now and whenever it changes",
+        metavar="FILE",
     ),
     Option(
         "--write-config-to",
@@ -39,7 +44,8 @@ WHAT_TO_DO = (
         "featureGates",
         Kind.GATES,
         "",
-        "accepted; none changes anything here, and kube-proxy's are told from others",
+        "accepted; none changes anything here, and those that kube-proxy does not know are warned"
+        " of",
         metavar="NAME=true|false",
     ),
 )
@@ -50,7 +56,7 @@ CLUSTER = (
         "clientConnection.kubeconfig",
         _TEXT,
         "",
-        "how to reach the API server",
+        "the kubeconfig that says how to reach the API server",
         metavar="FILE",
         otherwise="in-cluster",
     ),
@@ -191,7 +197,7 @@ OWN = (
         "",
         _TEXT,
         "",
-        "sh-port, sh-fallback, mh-port, mh-fallback",
+        "ipvs: what its scheduler heeds besides: sh-port, sh-fallback, mh-port, mh-fallback",
         metavar="FLAG[,FLAG]",
         otherwise="mh: mh-port",
     ),
@@ -200,7 +206,7 @@ OWN = (
         "",
         _INT,
         "900",
-        "how long an endpoint that is gone keeps the connections that it has",
+        "ipvs: for how many seconds an endpoint that is gone keeps the connections that it has",
         metavar="N",
     ),
 )

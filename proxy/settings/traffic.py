@@ -41,7 +41,7 @@ TRAFFIC = (
         "detectLocal.bridgeInterface",
         _TEXT,
         "",
-        "for BridgeInterface",
+        "with --detect-local-mode BridgeInterface: the bridge that pods of this node are on",
         metavar="NAME",
     ),
     Option(
@@ -49,7 +49,7 @@ TRAFFIC = (
         "detectLocal.interfaceNamePrefix",
         _TEXT,
         "",
-        "for InterfaceNamePrefix",
+        "with --detect-local-mode InterfaceNamePrefix: how names of interfaces of pods begin",
         metavar="PREFIX",
     ),
     Option(
@@ -57,7 +57,7 @@ TRAFFIC = (
         "nodePortAddresses",
         Kind.LIST,
         "",
-        "where NodePorts answer: CIDRs, primary, localhost, all",
+        "where NodePorts answer: a list of CIDRs, primary, localhost, all",
         metavar="LIST",
         otherwise="nftables: primary; iptables, ipvs: all",
     ),
@@ -66,14 +66,15 @@ TRAFFIC = (
         "iptables.masqueradeAll",
         _BOOL,
         "false",
-        "masquerade everything that goes to a cluster IP (iptables, ipvs; with auto too)",
+        "masquerade everything that goes to a cluster IP (flag: in every mode; field: iptables,"
+        " ipvs, auto)",
     ),
     Option(
         "--masquerade-all",
         "nftables.masqueradeAll",
         _BOOL,
         "false",
-        "the same in nftables; with auto too",
+        "masquerade everything that goes to a cluster IP (field: nftables, auto)",
     ),
     Option(
         "--iptables-masquerade-bit",
@@ -100,7 +101,7 @@ SYNC = (
         "iptables.syncPeriod",
         _PERIOD,
         "30s",
-        "how often what failed is tried again and the kernel is looked at",
+        "iptables, nftables: how often what failed is tried again and the kernel is looked at",
         metavar="DURATION",
     ),
     Option(
@@ -108,8 +109,8 @@ SYNC = (
         "iptables.minSyncPeriod",
         _PERIOD,
         "0s",
-        "the least time between two changes of the kernel; kube-proxy's 1s is not needed where a"
-        " change costs what it changes",
+        "iptables, nftables: the least time between two changes of the kernel; kube-proxy's 1s is"
+        " not needed where a change costs what it changes",
         metavar="DURATION",
     ),
     Option(
@@ -117,7 +118,8 @@ SYNC = (
         "nftables.syncPeriod",
         _PERIOD,
         "30s",
-        "the same in nftables; with auto the one of iptables holds if only that is said",
+        "nftables: how often what failed is tried again and the kernel is looked at; with auto the"
+        " one of iptables holds if only that is said",
         metavar="DURATION",
     ),
     Option(
@@ -125,7 +127,8 @@ SYNC = (
         "nftables.minSyncPeriod",
         _PERIOD,
         "0s",
-        "likewise",
+        "nftables: the least time between two changes of the kernel; with auto the one of iptables"
+        " holds if only that is said",
         metavar="DURATION",
     ),
     Option(
@@ -133,7 +136,7 @@ SYNC = (
         "ipvs.syncPeriod",
         _PERIOD,
         "30s",
-        "the same in ipvs",
+        "ipvs: how often what failed is tried again and the kernel is looked at",
         metavar="DURATION",
     ),
     Option(
@@ -141,7 +144,7 @@ SYNC = (
         "ipvs.minSyncPeriod",
         _PERIOD,
         "0s",
-        "likewise",
+        "ipvs: the least time between two changes of the kernel",
         metavar="DURATION",
     ),
 )
@@ -152,7 +155,8 @@ IPVS = (
         "ipvs.scheduler",
         _TEXT,
         "rr",
-        "rr, wrr, lc, wlc, sh, dh, sed, nq, mh and what else this kernel has",
+        "ipvs: who gets a new connection: rr, wrr, lc, wlc, sh, dh, sed, nq, mh and what else this"
+        " kernel has",
         metavar="NAME",
     ),
     Option(
@@ -160,7 +164,7 @@ IPVS = (
         "ipvs.excludeCIDRs",
         Kind.LIST,
         "",
-        "virtual servers with these addresses are not taken over from kube-proxy; repeatable",
+        "ipvs: virtual servers with these addresses are not taken over from kube-proxy; repeatable",
         metavar="CIDR[,CIDR]",
     ),
     Option(
@@ -168,14 +172,14 @@ IPVS = (
         "ipvs.strictARP",
         _BOOL,
         "false",
-        "answer ARP for an address only on the link that has it (MetalLB)",
+        "ipvs: answer ARP for an address only on the link that has it (MetalLB)",
     ),
     Option(
         "--ipvs-tcp-timeout",
         "ipvs.tcpTimeout",
         _PERIOD,
         "0s",
-        "when an idle TCP connection is forgotten; 0 leaves the kernel's own",
+        "ipvs: when an idle TCP connection is forgotten; 0 leaves the kernel's own",
         metavar="DURATION",
     ),
     Option(
@@ -183,7 +187,7 @@ IPVS = (
         "ipvs.tcpFinTimeout",
         _PERIOD,
         "0s",
-        "when a TCP connection that was closed is forgotten; 0 leaves the kernel's own",
+        "ipvs: when a TCP connection that was closed is forgotten; 0 leaves the kernel's own",
         metavar="DURATION",
     ),
     Option(
@@ -191,7 +195,7 @@ IPVS = (
         "ipvs.udpTimeout",
         _PERIOD,
         "0s",
-        "when an idle UDP flow is forgotten; 0 leaves the kernel's own",
+        "ipvs: when an idle UDP flow is forgotten; 0 leaves the kernel's own",
         metavar="DURATION",
     ),
 )
@@ -231,8 +235,8 @@ CONNTRACK = (
         "conntrack.tcpCloseWaitTimeout",
         _PERIOD,
         "1h0m0s",
-        "when one that only one side has closed is forgotten; 0 leaves the kernel's own; unsaid,"
-        " it only raises that",
+        "when a TCP connection that only one side has closed is forgotten; 0 leaves the kernel's"
+        " own; unsaid, it only raises that",
         metavar="DURATION",
         pointer=True,
     ),

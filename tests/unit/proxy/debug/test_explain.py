@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from proxy.cli import main
+from tests.unit.proxy.configured import HEAD
 
 SHOP = """\
 apiVersion: v1
@@ -258,6 +259,29 @@ def test_the_chains_and_the_defaults_of_a_mode(explained: Explained) -> None:
     outside = ("198.51.100.20:80", "--from=192.0.2.8", "--mode=iptables")
     assert "  2  KUBE-FW-VBGEIYV62G5OCDZY   load" in explained.text(*outside)
     assert explained.headline(*outside) == "DROP   shop/pay:http does not accept 192.0.2.8"
+
+
+def test_what_a_file_says(
+    manifests: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "config.conf"
+    base = [f"--config={file}", f"--manifests={manifests}", "--node=worker-2"]
+
+    def told(body: str, *arguments: str) -> list[str]:
+        file.write_text(HEAD + body)
+        assert main(["explain", *arguments, *base]) == 0
+        return capsys.readouterr().out.splitlines()
+
+    pod = ("10.96.7.7:80", "--from=10.244.1.9")
+    assert "not masqueraded" in told("clusterCIDR: 10.244.0.0/16", *pod)[3]
+    assert told("clusterCIDR: 10.244.0.0/16", *pod)[1].split()[1] == "prerouting"
+    assert told("mode: iptables", *pod)[1].split()[1] == "PREROUTING"
+    assert told("mode: iptables", *pod, "--mode=nftables")[1].split()[1] == "prerouting"
+    assert told("mode: auto", *pod)[1].split()[1] == "prerouting"
+    assert "node's" in told("nftables: {masqueradeAll: true}", *pod)[0]
+    node_port = ("192.168.0.11:30080", "--from=203.0.113.9")
+    assert told("nodePortAddresses: [10.0.0.0/8]", *node_port)[0].startswith("PASS")
+    assert told("", *node_port)[0].startswith("FORWARD")
 
 
 def test_json_names_who_it_is_not_for(explained: Explained) -> None:

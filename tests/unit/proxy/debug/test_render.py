@@ -9,6 +9,7 @@ import pytest
 
 from proxy.cli import main
 from tests.unit.proxy.build import endpoints, node, service, together
+from tests.unit.proxy.configured import HEAD
 
 
 @pytest.fixture
@@ -57,11 +58,43 @@ def test_what_had_to_be_left_out_is_a_failure(
     )
 
 
-def test_no_kernel_to_choose_by(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+def test_no_kernel_to_choose_by(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], tmp_path: Path
+) -> None:
     unsaid = [argument for argument in arguments if "--mode" not in argument]
-    assert main(unsaid) == 2
-    assert "arguments are required: --mode" in capsys.readouterr().err
-    assert main([*unsaid, "--mode=auto"]) == 2
-    assert capsys.readouterr().err == (
-        "headgate: --mode: auto: must name a mode: no kernel is asked which one works\n"
+    (file := tmp_path / "auto.conf").write_text(f"{HEAD}mode: auto\n")
+    reason = "must name a mode: no kernel is asked which one works"
+    for said, origin in (
+        ((), "--mode"),
+        (("--mode=auto",), "--mode: auto"),
+        (("--proxy-mode=auto",), "--proxy-mode: auto"),
+        ((f"--config={file}",), f"{file}: mode: auto"),
+    ):
+        assert main([*unsaid, *said]) == 2
+        assert capsys.readouterr() == ("", f"headgate: {origin}: {reason}\n")
+
+
+def test_what_a_file_says(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], tmp_path: Path
+) -> None:
+    unsaid = [argument for argument in arguments if "--mode" not in argument]
+    file = tmp_path / "config.conf"
+    file.write_text(
+        f"{HEAD}mode: ipvs\nipvs: {{scheduler: sh}}\nclusterCIDR: 10.244.0.0/16\n"
+        "clientConnection: {kubeconfig: /missing}\nclusterCidrs: x\n"
+    )
+    assert main([*unsaid, f"--config={file}"]) == 0
+    out, err = capsys.readouterr()
+    assert "10.96.7.7:80 -s sh" in out
+    assert err == (
+        f"headgate: {file}: clusterCidrs: unknown field (did you mean clusterCIDR?): ignored\n"
+    )
+    assert main([*unsaid, f"--config={file}", "--ipvs-scheduler=lc"]) == 0
+    assert "10.96.7.7:80 -s lc" in capsys.readouterr().out
+    assert main([*unsaid, f"--config={file}", "--mode=nftables"]) == 0
+    assert "10.244.0.0/16" in capsys.readouterr().out
+    assert main([*unsaid, f"--config={tmp_path}/missing"]) == 2
+    assert (
+        capsys.readouterr().err
+        == f"headgate: --config: {tmp_path}/missing: No such file or directory\n"
     )
