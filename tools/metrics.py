@@ -48,7 +48,8 @@ that cannot be listened on is told by an Event `FailedToStartServiceHealthcheck`
 ## Figures
 
 On `--metrics-bind-address`, 127.0.0.1:10249 if nothing is said: `/metrics`, `/proxyMode`,
-`/configz`, and `/healthz`, which says `ok`. deploy/grafana-dashboard.json shows them.
+`/configz`, and `/healthz`, which says `ok`. deploy/grafana-dashboard.json shows them,
+deploy/alerts.yaml has alerts, and [monitoring.md](monitoring.md) says how they are reached.
 
 Names, labels and buckets of `kubeproxy_*` are kube-proxy's. It has a loop for each family; here
 one sync brings up both, and counts for both. Not there: `kubeproxy_nftables_localhost_nodeport_*`
