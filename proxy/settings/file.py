@@ -15,6 +15,7 @@ from pathlib import Path
 from endpoints.unreadable import short
 from proxy.settings.option import Option, type_of
 from proxy.settings.refusal import ConfigError, ConfigErrors, plain
+from proxy.settings.regular_file import bytes_of
 from proxy.settings.settings import FromFile, Given
 from proxy.settings.table import API_VERSION, KIND, OPTIONS
 
@@ -25,7 +26,7 @@ Tree = Mapping[str, "Tree | Option"]
 def read(path: Path) -> FromFile:
     """What a file says. Raises ConfigError, with a line for each thing that is wrong."""
     try:
-        data = path.read_bytes()
+        data = bytes_of(path)
     except OSError as error:
         raise ConfigError("--config", str(path), error.strerror or str(error)) from error
     return decode(data, str(path))

@@ -340,7 +340,9 @@ def test_all_values_of_the_wrong_type_are_told_at_once(
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=f"^--config: {tmp_path}: Is a directory$"):
+    with pytest.raises(
+        ConfigError, match=f"^--config: {tmp_path}: must be a regular file, is a folder$"
+    ):
         configured(f"--config={tmp_path}")
 
 
