@@ -7,8 +7,10 @@ comment is no change.
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from modes.base import EnvironmentFault
@@ -27,6 +29,10 @@ _COMPLETE = (
     | Mask.IGNORED
     | Mask.OVERFLOW
 )
+
+_NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+_MOST_LINKS = 40
+"""As many as the kernel follows on one way (MAXSYMLINKS, path_resolution(7))."""
 
 
 class ConfigWatch:
@@ -98,7 +104,7 @@ class ConfigWatch:
         Watching twice is watching once; a folder that is new in its place is another one.
         """
         self._names = {}
-        for path in (self._path, self._path.resolve()):
+        for path in _way(self._path):
             for place in (path, *path.parents):
                 watch = self._watch(place.parent)
                 if watch is not None:
@@ -107,11 +113,22 @@ class ConfigWatch:
     def _watch(self, folder: Path) -> int | None:
         try:
             return self._inotify.add(str(folder))
-        except (FileNotFoundError, NotADirectoryError):
-            return None  # the folder above tells when it is there
         except OSError as error:
+            if error.errno in _NOT_THERE:
+                return None  # the folder above tells when it is there
             reason = f"--config: {folder}: changes in it are not noticed: {error.strerror}"
             if reason not in self._unnoticed:
                 self._unnoticed.add(reason)
                 self._sink.put(ConfigChanged(None, reason))
             return None
+
+
+def _way(path: Path) -> Iterator[Path]:
+    """A path and where its links lead, one after the other; they may lead back or nowhere."""
+    for _ in range(_MOST_LINKS):
+        yield path
+        path = Path(os.path.realpath(path.parent)) / path.name
+        yield path
+        if not path.is_symlink():
+            return
+        path = path.parent / path.readlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import queue
 import threading
 from collections.abc import Iterator
@@ -195,6 +196,34 @@ def test_a_link_into_another_folder(tmp_path: Path) -> None:
         assert watched.cidrs() == ("10.3.0.0/16",)
     finally:
         watched.watch.stop()
+
+
+@pytest.mark.parametrize("back", ["config.conf", "there/../config.conf", "there/back"])
+def test_a_link_that_leads_back(watched: Watched, back: str) -> None:
+    path = watched.path
+    (path.parent / "there").mkdir()
+    if back == "there/back":
+        (path.parent / back).symlink_to("../config.conf")
+    link = path.with_name("new")
+    link.symlink_to(back)
+    link.rename(path)
+    reason = "Too many levels of symbolic links"
+    assert watched.told() == ConfigChanged(None, f"--config: {path}: {reason}")
+    if back == "there/back":
+        replace(path.parent / back, text("10.1.0.0/16"))
+    else:
+        replace(path, text("10.1.0.0/16"))
+    assert watched.cidrs() == ("10.1.0.0/16",)
+
+
+def test_what_is_no_file_is_not_waited_for(watched: Watched) -> None:
+    pipe = watched.path.with_name("pipe")
+    os.mkfifo(pipe)
+    pipe.rename(watched.path)
+    reason = "must be a regular file, is a FIFO"
+    assert watched.told() == ConfigChanged(None, f"--config: {watched.path}: {reason}")
+    replace(watched.path, text("10.1.0.0/16"))
+    assert watched.cidrs() == ("10.1.0.0/16",)
 
 
 def test_what_the_kernel_will_not_watch_is_told_once_each(
