@@ -137,17 +137,20 @@ def lacking(features: Iterable[Feature]) -> Feature | None:
     return next((f for f in features if f.state != "yes" and not f.optional), None)
 
 
-def choose(wanted: str, ask: Callable[[str], Iterable[Feature]] = probe) -> str:
+def choose(
+    wanted: str, ask: Callable[[str], Iterable[Feature]] = probe, origin: str = "--mode"
+) -> str:
     """The mode to use: the wanted one, for `auto` the first that works here.
 
     `ask` tells the features of a mode; no mode is asked for that another one is preferred to.
+    `origin` is who wanted it, to be named where it cannot be.
     Raises EnvironmentFault if the machine cannot or we may not ask it, and ValueError if there is
     no mode of that name.
     """
     if wanted != AUTO:
         require(wanted)
         if missing := lacking(ask(wanted)):
-            raise EnvironmentFault(_reason(missing))
+            raise EnvironmentFault(f"{origin}: {wanted}: {_reason(missing)}")
         return wanted
     reasons = []
     for mode in MODES:

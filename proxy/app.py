@@ -69,7 +69,7 @@ def prepare(wanted: Config) -> int:
 
     Sysctls are set, and modules are loaded by being asked for. Raises EnvironmentFault.
     """
-    chosen = registry.choose(wanted.mode, partial(registry.probe, settings=wanted.of_modes))
+    chosen = _chosen(wanted)
     set_sysctls(wanted.conntrack)
     settings = on_mode(wanted.node, wanted.node_ports, chosen)
     node = view(settings, None, local_addresses())
@@ -84,7 +84,7 @@ def _run(wanted: Config, read: Callable[[], Config], stack: ExitStack) -> int:
     messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
     stop_on_signals(messages)
     collect_seldom()
-    chosen = registry.choose(wanted.mode, partial(registry.probe, settings=wanted.of_modes))
+    chosen = _chosen(wanted)
     create = partial(registry.create, settings=wanted.of_modes, tell=log.told)
     mode = create(chosen)
     stack.callback(mode.close)
@@ -210,8 +210,21 @@ def _forgotten(mode: str) -> frozenset[names.Protocol]:
     return DATAGRAMS - {names.Protocol.SCTP} if mode == "ipvs" else DATAGRAMS
 
 
+def _chosen(wanted: Config) -> str:
+    """The mode to use. Raises EnvironmentFault."""
+    ask = partial(registry.probe, settings=wanted.of_modes)
+    return registry.choose(wanted.mode, ask, wanted.origins.mode)
+
+
 def _api(wanted: Config) -> ApiConfig:
-    return ApiConfig(wanted.node.name, wanted.kubeconfig, wanted.master, wanted.qps, wanted.burst)
+    return ApiConfig(
+        wanted.node.name,
+        wanted.kubeconfig,
+        wanted.master,
+        wanted.qps,
+        wanted.burst,
+        wanted.origins.kubeconfig,
+    )
 
 
 def _source(wanted: Config, api: ApiConfig | None, observation: Observation | None) -> Source:

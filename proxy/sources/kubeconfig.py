@@ -9,6 +9,7 @@ exec plugin that fails is a failure.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,9 @@ import msgspec
 import yaml
 
 from modes.base import EnvironmentFault
+
+_OF_PODS = ("KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT")
+"""What the kubelet sets in every container."""
 
 
 class BadKubeconfig(EnvironmentFault):
@@ -41,6 +45,8 @@ class ApiConfig(msgspec.Struct, frozen=True):
     """Requests a second, all threads together; client-go's default. Not above 0: as many as can."""
     burst: int = 10
     """Requests that may be sent at once."""
+    origin: str = "--kubeconfig"
+    """Who named the kubeconfig: a flag, or a file's field."""
 
 
 class _Cluster(msgspec.Struct, rename="kebab"):
@@ -106,7 +112,7 @@ def checked(config: ApiConfig) -> Identity:
         cluster, user = _chosen(_parsed(path))
         _complete(cluster, user, path.parent, config.master)
     except BadKubeconfig as error:
-        raise BadKubeconfig(f"--kubeconfig: {path}: {error}") from None
+        raise BadKubeconfig(f"{config.origin}: {path}: {error}") from None
     token_file = path.parent / user.token_file if user.token_file else None
     server = (config.master or cluster.server).rstrip("/")
     return Identity(server, token_file, user.exec.command if user.exec else "")
@@ -138,11 +144,20 @@ def loaded(config: ApiConfig, identity: Identity) -> Any:  # noqa: ANN401 (the c
         try:
             loaders.load_incluster_config(client_configuration=configuration)
         except loaders.ConfigException as error:
-            reason = f"no --kubeconfig is given, and this is no pod of a cluster: {error}"
+            reason = f"no --kubeconfig is given, and this is no pod of a cluster: {_no_pod(error)}"
             raise BadKubeconfig(reason) from error
     if config.master:
         configuration.host = config.master.rstrip("/")
     return configuration
+
+
+def _no_pod(error: Exception) -> str:
+    """What a pod with a service account has, and this process has not."""
+    missing = [name for name in _OF_PODS if not os.environ.get(name)]
+    if missing:
+        verb = "is" if len(missing) == 1 else "are"
+        return f"{' and '.join(missing)} {verb} not set"
+    return f"its service account is incomplete: {str(error).rstrip('.')}"
 
 
 def authorization(configuration: Any, identity: Identity) -> str:  # noqa: ANN401

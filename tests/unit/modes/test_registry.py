@@ -74,8 +74,11 @@ def test_a_mode_that_is_not_needed_is_not_asked_for() -> None:
 
 
 def test_who_insists_is_told_what_is_missing() -> None:
-    with pytest.raises(EnvironmentFault, match=r"^load the module$"):
-        choose("nftables", answers([], nftables=[NO]))
+    ask = answers([], nftables=[NO])
+    with pytest.raises(EnvironmentFault, match=r"^--mode: nftables: load the module$"):
+        choose("nftables", ask)
+    with pytest.raises(EnvironmentFault, match=r"^a.conf: mode: nftables: load the module$"):
+        choose("nftables", ask, "a.conf: mode")
 
 
 def test_what_is_optional_is_not_lacking() -> None:

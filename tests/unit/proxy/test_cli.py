@@ -254,7 +254,9 @@ def test_a_cluster_that_nothing_leads_to_is_one_line_and_status_2(
     missing = tmp_path / "kubeconfig"
     reasons = {
         f"--kubeconfig={missing}": f"--kubeconfig: {missing}: does not exist",
-        "--kubeconfig=": "no --kubeconfig is given, and this is no pod of a cluster: ",
+        "--kubeconfig=": (
+            "no --kubeconfig is given, and this is no pod of a cluster: KUBERNETES_SERVICE_HOST"
+        ),
     }
     for argument, reason in reasons.items():
         # In a network namespace of its own: it may set sysctls before it looks for the cluster.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.sources.kubeconfig import ApiConfig, BadKubeconfig, checked
+from proxy.sources.kubeconfig import ApiConfig, BadKubeconfig, checked, loaded
 
 GOOD = """
 current-context: test
@@ -84,6 +84,38 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     path = tmp_path / "config"
     with pytest.raises(BadKubeconfig, match=f"^--kubeconfig: {path}: does not exist$"):
         checked(ApiConfig("node-a", str(path)))
+
+
+def test_who_named_it_is_told(tmp_path: Path) -> None:
+    config = ApiConfig("node-a", f"{tmp_path}/k", origin="a.conf: clientConnection.kubeconfig")
+    reason = f"^a.conf: clientConnection.kubeconfig: {tmp_path}/k: does not exist$"
+    with pytest.raises(BadKubeconfig, match=reason):
+        checked(config)
+
+
+@pytest.mark.parametrize(
+    ("given", "lacking"),
+    [
+        ({}, "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set"),
+        ({"HOST": "10.96.0.1", "PORT": ""}, "KUBERNETES_SERVICE_PORT is not set"),
+        (
+            {"HOST": "10.96.0.1", "PORT": "443"},
+            "its service account is incomplete: Service token file does not exist",
+        ),
+    ],
+)
+def test_what_a_pod_has(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], lacking: str
+) -> None:
+    for name in ("HOST", "PORT"):
+        monkeypatch.delenv(f"KUBERNETES_SERVICE_{name}", raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(f"KUBERNETES_SERVICE_{name}", value)
+    config = ApiConfig("node-a")
+    with pytest.raises(BadKubeconfig) as refused:
+        loaded(config, checked(config))
+    reason = "no --kubeconfig is given, and this is no pod of a cluster"
+    assert str(refused.value) == f"{reason}: {lacking}"
 
 
 def test_a_folder(tmp_path: Path) -> None:
