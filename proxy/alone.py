@@ -44,7 +44,7 @@ def alone(*, patient: bool) -> socket.socket:
             process = _process(other)
             if not patient:
                 reason = f"a headgate runs in this network namespace already (pid {process})"
-                raise EnvironmentFault(reason)
+                raise EnvironmentFault(f"{reason}: end it first")
             if process != told:
                 told = process
                 log.warning("Waiting for another headgate to end", pid=process)

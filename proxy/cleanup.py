@@ -7,6 +7,7 @@ import sys
 
 from modes.base import KernelFault
 from modes.registry import AUTO, MODES, create
+from proxy.alone import alone
 from proxy.every import aside, of_every
 from proxy.settings import checks
 
@@ -14,11 +15,13 @@ from proxy.settings import checks
 def main(flags: argparse.Namespace) -> int:
     """Answer `headgate cleanup`: every mode, or the one of `--mode`, removes what is its own.
 
-    1 if a kernel keeps rules of ours. Raises EnvironmentFault if no mode can be asked, and
-    ConfigError for a mode that there is not. `headgate run --cleanup` cleans all, as kube-proxy's.
+    1 if a kernel keeps rules of ours. Raises EnvironmentFault if no mode can be asked or while a
+    headgate runs here, which would write its rules again at once, and ConfigError for a mode that
+    there is not. `headgate run --cleanup` cleans all, as kube-proxy's.
     """
     wanted = checks.mode(getattr(flags, "only", ""), "--mode")
-    return 0 if all(of_every(MODES if wanted == AUTO else (wanted,), _clean)) else 1
+    with alone(patient=False):
+        return 0 if all(of_every(MODES if wanted == AUTO else (wanted,), _clean)) else 1
 
 
 def _clean(name: str) -> bool:

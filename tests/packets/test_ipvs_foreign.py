@@ -172,5 +172,6 @@ def test_what_is_excluded_is_not_taken_over(lab: Lab) -> None:
     now = ipvs.servers(lab, NODE)
     assert now[f"-t {EXCLUDED}:80"] == before[f"-t {EXCLUDED}:80"]
     assert f"-t {STALE}:80" not in now
+    lab.stop_headgate(NODE)
     lab.exec(NODE, [HEADGATE, "cleanup"])
     assert ipvs.servers(lab, NODE)[f"-t {EXCLUDED}:80"] == before[f"-t {EXCLUDED}:80"]

@@ -207,9 +207,8 @@ def test_two_at_once_do_not_fight(headgate: Headgate, manifests: Path, start: St
     headgate.until("Synced")
     once = start("--manifests", str(manifests), "--once")
     pid = headgate.process.pid
-    assert once.rest() == [
-        f"headgate: a headgate runs in this network namespace already (pid {pid})\n"
-    ]
+    reason = f"a headgate runs in this network namespace already (pid {pid}): end it first"
+    assert once.rest() == [f"headgate: {reason}\n"]
     assert once.status() == 2
     second = start("--manifests", str(manifests))
     assert f"pid={pid}" in second.until("Waiting for another headgate to end")
@@ -219,6 +218,19 @@ def test_two_at_once_do_not_fight(headgate: Headgate, manifests: Path, start: St
     assert impatient.status() == 128 + signal.SIGTERM
     headgate.process.kill()
     second.until("Synced")
+
+
+@pytest.mark.parametrize("command", [["cleanup"], ["cleanup", "--mode=ipvs"], ["--cleanup"]])
+def test_nobody_cleans_up_behind_one_that_runs(headgate: Headgate, command: list[str]) -> None:
+    headgate.until("Synced")
+    before = in_kernel()
+    done = subprocess.run(
+        [sys.executable, "-m", "proxy", *command], capture_output=True, text=True, check=False
+    )
+    pid = headgate.process.pid
+    reason = f"a headgate runs in this network namespace already (pid {pid}): end it first"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"headgate: {reason}\n")
+    assert in_kernel() == before != {}
 
 
 def test_the_first_process_of_a_container_ends_when_it_is_told_to(
