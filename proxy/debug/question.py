@@ -104,6 +104,8 @@ def _sender(aim: Target, via: str, node: NodeView, plans: Sequence[ServicePlan])
             if family(cidr) is of:
                 # The last address but one: the first ones are bridges and real pods.
                 return _last(cidr), f"standing for a pod of this node in {cidr}"
+        unknown = "nothing here says which addresses pods have"
+        return _OUTSIDE[of], f"a client outside the cluster, as {unknown}"
     return _OUTSIDE[of], "a client outside the cluster"
 
 

@@ -194,6 +194,27 @@ def test_an_assumed_source_is_told(explained: Explained, arguments: str, assumed
     assert last == f"  Without --from, the source is assumed: {assumed}."
 
 
+def test_without_any_address_of_a_pod_the_source_is_outside(
+    manifests: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["explain", "[fd00::7]:80", f"--manifests={manifests}", "--node=worker-2"]) == 0
+    assert (
+        capsys.readouterr()
+        .out.splitlines()[-1]
+        .endswith("2001:db8::1, a client outside the cluster.")
+    )
+    (slices := manifests.with_name("b.yaml")).write_text(
+        manifests.read_text()
+        .replace("10.244.1.2", "10.244.2.2")
+        .replace("nodeName: worker-2", "nodeName: worker-8")
+    )
+    assert main(["explain", "10.96.7.7:80", f"--manifests={slices}", "--node=worker-2"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "  Without --from, the source is assumed: 203.0.113.1, a client outside the cluster, as"
+        " nothing here says which addresses pods have."
+    )
+
+
 def test_a_source_of_the_node_itself_leaves_by_output(explained: Explained) -> None:
     assert "  1  output " in explained.text("10.96.7.7:80", "--from", "192.168.0.11")
     text = explained.text("10.96.7.7:80", "--from", "192.168.0.11", "--via", "prerouting")
