@@ -2,13 +2,15 @@
 
 A table is kept when every set, chain and rule in it is what this program would write. If all sets
 are, its rules are mended in place: a packet sees the old rules or the new ones, and the elements
-all the time. Otherwise the table is deleted and made anew with all its elements in one transaction.
-There a gap of a microsecond is left: rules that a packet has begun with go on after the commit, and
-find the maps empty, while the new chains, hooked before the old ones, had nothing to say yet.
+all the time. Otherwise, and where the kernel refuses that, the table is deleted and made anew with
+all its elements in one transaction. There a gap of a microsecond is left: rules that a packet has
+begun with go on after the commit, and find the maps empty, while the new chains, hooked before the
+old ones, had nothing to say yet.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import msgspec
@@ -16,9 +18,10 @@ import msgspec
 from endpoints.names import Family
 from modes.nftables import codec
 from modes.nftables import netlink as nl
-from modes.nftables.elements import Elements
+from modes.nftables.elements import Elements, set_of
 from modes.nftables.sets import SetSpec, set_specs
 from modes.nftables.skeleton import Chain, Layout
+from modes.nftables.strangers import Stranger, flag_words
 
 
 class TableFound(NamedTuple):
@@ -28,6 +31,8 @@ class TableFound(NamedTuple):
     sets: dict[str, codec.FoundSet]
     flags: int
     """Of the table; ours has none. 1 is `dormant`: the kernel passes its chains by."""
+    strangers: tuple[Stranger, ...] = ()
+    """Objects and flowtables; ours has none."""
 
 
 class Mend(NamedTuple):
@@ -58,25 +63,43 @@ class Observed(msgspec.Struct, frozen=True):
         """Families whose table starts from nothing."""
         return [family for family in self.rebuild if family not in self.mends]
 
+    def without(self, families: Collection[Family]) -> Observed:
+        """The same, but that the tables of these families are made anew, whatever is in them."""
+        reasons = dict.fromkeys(families, "the kernel refuses to change what is there")
+        return Observed(
+            {key: value for key, value in self.elements.items() if set_of(key)[0] not in families},
+            {**reasons, **self.rebuild},
+            {family: how for family, how in self.mends.items() if family not in families},
+            self.present,
+            frozenset(chain for chain in self.chains if chain[0] not in families),
+        )
+
 
 def misfit(table: TableFound | None, layout: Layout) -> str:
     """Why a table cannot be kept; empty if it can."""
     if table is None:
         return "no table yet"
     if table.flags:
-        return f"the table has flags ({table.flags:#x}; 0x1 is dormant)"
-    for spec in set_specs(layout.family):
-        found = table.sets.get(spec.id.set_name)
-        if found is None or not _set_fits(spec, found):
-            return f"set {spec.id.set_name} is of another layout"
-    if len(table.sets) != len(set_specs(layout.family)):
-        return "there are sets of another layout"
+        return f"the table has flags: {flag_words(table.flags)}"
+    reason = _set_misfit(table, layout)
+    if reason:
+        return reason
     constant = {chain.name: chain for chain in layout.base_chains()}
     for name in sorted(constant.keys() | table.chains.keys()):
         wanted = constant.get(name) or layout.numbered_chain(name)
         have = table.chains.get(name)
         if wanted is None or have is None or not chain_fits(wanted, have):
             return f"chain {name} is of another layout"
+    return f"there is a {table.strangers[0]}" if table.strangers else ""
+
+
+def _set_misfit(table: TableFound, layout: Layout) -> str:
+    for spec in set_specs(layout.family):
+        found = table.sets.get(spec.id.set_name)
+        if found is None or not _set_fits(spec, found):
+            return f"set {spec.id.set_name} is of another layout"
+    if len(table.sets) != len(set_specs(layout.family)):
+        return "there are sets of another layout"
     return ""
 
 

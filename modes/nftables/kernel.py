@@ -18,7 +18,7 @@ from typing import NamedTuple
 from endpoints.names import Family
 from modes.base import EnvironmentFault, ForeignWatch, KernelFault, Missing
 from modes.listening import CommitWatch
-from modes.nftables import codec, notices
+from modes.nftables import codec, notices, strangers
 from modes.nftables import netlink as nl
 from modes.nftables.adopt import TableFound
 from modes.nftables.elements import Elements
@@ -88,7 +88,8 @@ class Kernel:
     def transact(self, messages: Sequence[nl.Message], *, commit: bool = True) -> Sent:
         """Send one transaction and read every answer.
 
-        Raises EnvironmentFault (no privilege, no nf_tables) and KernelFault (too large to send).
+        Raises EnvironmentFault (no privilege, no nf_tables) and KernelFault (too large to send, or
+        a table that belongs to another program).
         """
         data = nl.batch(messages, commit=commit)
         try:
@@ -102,8 +103,19 @@ class Kernel:
         acknowledged = any(answer.sequence == len(messages) for answer in answers)
         if not failures and not acknowledged:
             raise KernelFault("the kernel gave no answer to a transaction")
+        for failure in failures:
+            if failure.errno == errno.EPERM and failure.message is not None:
+                raise KernelFault(self._whose(failure, failure.message))
         _raise_environment(failures)
         return Sent(failures, len(data))
+
+    def _whose(self, failure: Failure, refused: nl.Message) -> str:
+        """Why a message is not permitted to us, although asking is: its table has an owner."""
+        for answer in self.dump(nl.GETTABLE, nl.NFPROTO[refused.family]):
+            name, owner = strangers.ownership(refused.family, answer.payload)
+            if owner and refused.body.startswith(nl.text(nl.NFTA_TABLE_NAME, name)):
+                return owner
+        return f"the kernel refused a change: {failure}"
 
     def _drain(self) -> Iterator[nl.Reply]:
         while True:
@@ -179,12 +191,25 @@ class Kernel:
         chains: dict[str, Chain] = {}
         for answer in self.dump(nl.GETCHAIN, nfproto):
             chain_table, name, base = codec.decode_chain(answer.payload)
-            if chain_table == TABLE:
+            if chain_table == TABLE and not strangers.is_bound(answer.payload):
                 chains[name] = _chain(name, rules, base)
         wanted = nl.text(nl.NFTA_SET_TABLE, TABLE)
         sets = [codec.decode_set(a.payload) for a in self.dump(nl.GETSET, nfproto, wanted)]
-        ours = {found.name: found for found in sets if found.table == TABLE}
-        return TableFound(chains, ours, flags)
+        ours = {
+            found.name: found
+            for found in sets
+            if found.table == TABLE and not strangers.is_anonymous(found)
+        }
+        return TableFound(chains, ours, flags, self._strangers(family))
+
+    def _strangers(self, family: Family) -> tuple[strangers.Stranger, ...]:
+        """Objects and flowtables in our table of this family."""
+        objects = self.dump(nl.GETOBJ, nl.NFPROTO[family], nl.text(nl.NFTA_OBJ_TABLE, TABLE))
+        found = [strangers.decode_object(answer.payload) for answer in objects]
+        wanted = nl.text(nl.NFTA_FLOWTABLE_TABLE, TABLE)
+        flowtables = self.dump(nl.GETFLOWTABLE, nl.NFPROTO[family], wanted)
+        found += [strangers.decode_flowtable(answer.payload) for answer in flowtables]
+        return tuple(stranger for table, stranger in found if table == TABLE)
 
     def elements(self, family: Family, set_id: S) -> Iterator[codec.Found]:
         """The elements of one of our sets; none if there is no such set."""

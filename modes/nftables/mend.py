@@ -8,6 +8,7 @@ from modes.nftables import netlink as nl
 from modes.nftables.adopt import Mend, TableFound, chain_fits, sets_fit
 from modes.nftables.sets import set_specs
 from modes.nftables.skeleton import TABLE, Layout
+from modes.nftables.strangers import removal
 
 
 def mend(table: TableFound | None, layout: Layout) -> Mend | None:
@@ -37,12 +38,14 @@ def mend(table: TableFound | None, layout: Layout) -> Mend | None:
             ruled.extend(codec.new_rules(family, wanted))
         else:
             foreign.add(name)
-    after = [_delete(nl.DELCHAIN, family, nl.NFTA_CHAIN_NAME, name) for name in sorted(foreign)]
+    # Elements of sets may hold chains and objects.
     known = {spec.id.set_name for spec in set_specs(family)}
-    after += [
+    after = [
         _delete(nl.DELSET, family, nl.NFTA_SET_NAME, name)
         for name in sorted(table.sets.keys() - known)
     ]
+    after += [_delete(nl.DELCHAIN, family, nl.NFTA_CHAIN_NAME, name) for name in sorted(foreign)]
+    after += [removal(family, stranger) for stranger in table.strangers]
     return Mend([*emptied, *made, *ruled], after, frozenset(foreign))
 
 
