@@ -44,6 +44,18 @@ _KINDS = (
 _FIRST = frozenset("~nNyYtTfFoO-+.0123456789")
 """Only text that begins like this, or is empty, may be anything but text."""
 _TRUE = frozenset({"yes", "true", "on"})
+_IN_OTHER_WORDS = {
+    "mapping values are not allowed in this context": (
+        "a colon where none can be: text with a colon at its end or before a space needs quotes"
+    ),
+    "did not find expected node content": "no value where one must be, or a bracket left open",
+    "did not find expected key": "no key where one must be: is it indented as those above?",
+    "found character that cannot start any token": (
+        "a character that no plain text begins with: it needs quotes, or is a tab"
+    ),
+    "could not find expected ':'": "a key without a colon",
+}
+"""libyaml's words for what is most often wrong, and ours."""
 
 
 def yaml_documents(
@@ -63,13 +75,23 @@ def yaml_documents(
     except Malformed as error:
         yield error
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        reason = error.problem or error.context or "no YAML"
-        last = data.count(b"\n", 0, len(data.rstrip())) + 1  # the end is noticed behind it
-        yield Malformed(min(mark.line + 1, last) if mark else 1, reason)
+        yield _malformed(error, data)
     except yaml.reader.ReaderError as error:
         line = data.count(b"\n", 0, error.position) + 1
         yield Malformed(line, f"a character that YAML forbids: {error.reason}")
+
+
+def _malformed(error: yaml.MarkedYAMLError, data: bytes) -> Malformed:
+    """Where and why the syntax is broken; a column is told where there is text in it."""
+    mark = error.problem_mark or error.context_mark
+    problem = error.problem or error.context or "no YAML"
+    reason = _IN_OTHER_WORDS.get(problem, problem)
+    if mark is None:
+        return Malformed(1, reason)
+    last = data.count(b"\n", 0, len(data.rstrip())) + 1
+    if mark.line >= last:  # the end is noticed behind it
+        return Malformed(last, reason)
+    return Malformed(mark.line + 1, f"column {mark.column + 1}: {reason}")
 
 
 class _Document:

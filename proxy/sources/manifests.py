@@ -100,7 +100,9 @@ class ManifestSource:
             first = self._rescan(everything=True)
             for root in self._roots:
                 if root not in first and not is_folder(root):
-                    self._sink.put(Problem(str(root), "", "", "does not exist yet"))
+                    self._sink.put(
+                        Problem(str(root), "", "", "does not exist yet; it is waited for")
+                    )
             self._settle(first)
             while changes := self._inotify.read():
                 self._settle(self._touched(changes))

@@ -152,8 +152,19 @@ def test_json_that_is_no_text() -> None:
         ("a: 1\n[1]: 2\n", 2, "a key that is no text"),
         ("a: 1\n<<: 5\n", 2, "<< merges mappings only"),
         ("a: 1\nb: !!int x\n", 2, "'x' is not of type int"),
-        ("a: 1\n\tb: 2\n", 2, "found a tab character that violates indentation"),
+        ("a: 1\n\tb: 2\n", 2, "column 1: found a tab character that violates indentation"),
         ("a: [1,\n2\n", 2, "did not find expected ',' or ']'"),
+        (
+            "a: 1\nb: @c\nd: 1\n",
+            2,
+            "column 4: a character that no plain text begins with: it needs quotes, or is a tab",
+        ),
+        (
+            "a:\n   b: 1\n  c: 2\n",
+            3,
+            "column 3: no key where one must be: is it indented as those above?",
+        ),
+        ("a: 1\nb\nc: 2\n", 3, "column 1: a key without a colon"),
     ],
 )
 def test_refusals_name_the_line(text: str, line: int, reason: str) -> None:

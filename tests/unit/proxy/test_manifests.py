@@ -178,7 +178,7 @@ def test_a_folder_that_appears_later(watch: Watch, tmp_path: Path) -> None:
     late = tmp_path / "not" / "yet" / "there"
     seen = watch(late)
     # Nothing is listed: what a kernel holds from before must stay while the folder is missing.
-    assert seen.next() == [f"{late}: does not exist yet"]
+    assert seen.next() == [f"{late}: does not exist yet; it is waited for"]
     late.mkdir(parents=True)
     assert seen.next() == NOTHING
     (late / "a.yaml").write_text(service())
@@ -226,7 +226,7 @@ def test_a_file_that_an_editor_moves_aside_loses_nothing(watch: Watch, folder: P
 
 def test_a_single_file_among_others(watch: Watch, folder: Path) -> None:
     seen = watch(folder / "only.txt")
-    assert seen.next() == [f"{folder / 'only.txt'}: does not exist yet"]
+    assert seen.next() == [f"{folder / 'only.txt'}: does not exist yet; it is waited for"]
     (folder / "other.yaml").write_text(service("cart"))
     (folder / "only.txt").write_text(service("pay"))
     assert seen.next() == ["Services shop/pay", "EndpointSlices", "Nodes"]
@@ -371,7 +371,7 @@ def test_while_no_file_can_be_understood_nothing_is_listed(watch: Watch, folder:
     path = folder / "a.yaml"
     path.write_text("kind: [")
     seen = watch(folder)
-    assert seen.next() == [f"{path}:1: did not find expected node content"]
+    assert seen.next() == [f"{path}:1: no value where one must be, or a bracket left open"]
     path.write_text(service())
     assert seen.next() == ["Services shop/pay", "EndpointSlices", "Nodes"]
 
