@@ -50,7 +50,9 @@ warning if you go without something that you asked for, else in a line of severi
 `0x10` is 16; `--flag` alone is true, `--add_dir_header` is `--add-dir-header`, and lists are
 given with commas or by several flags.
 
-`--write-config-to FILE` writes what is in force, defaults included, as such a file.
+`--write-config-to FILE` writes what is in force, defaults included, as such a file. What is left
+to headgate stays empty there, as in `/configz`: `mode: ""` is `auto`, and `/proxyMode` says what
+that became; no `nodePortAddresses` are those that the mode has by itself.
 
 **To try a file** without a cluster, `--manifests` beats the kubeconfig that it names, and
 `headgate render` and `headgate explain` take `--config` too, for mode, addresses of pods,
