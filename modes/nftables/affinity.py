@@ -73,6 +73,22 @@ def stale(found: Iterable[Found], doubt: Doubts) -> Iterator[bytes]:
             yield key
 
 
+def lies(found: Iterable[Found], held: Mapping[bytes, Value]) -> Iterator[bytes]:
+    """The keys of entries of one map whose endpoint may not be learnt: no packet put them there.
+
+    `held` is what the table should hold. Whether a packet or somebody else put in an entry with an
+    endpoint of its frontend's list, nothing tells.
+    """
+    return (entry.key for entry in found if not _is_valid(entry, held))
+
+
+def _is_valid(entry: Found, held: Mapping[bytes, Value]) -> bool:
+    family, set_id = set_of(entry.key)
+    valid = key_prefix(family, MAPS[set_id][0])
+    frontend = entry.key[1 + _address_size(entry.key) :]
+    return isinstance(entry.value, bytes) and valid + frontend + entry.value in held
+
+
 def _address_size(key: bytes) -> int:
     family, set_id = set_of(key)
     return codec.spec_of(family, set_id).field_sizes[0]
@@ -88,10 +104,10 @@ def carried_over(
     """
     for entry in found:
         family, set_id = set_of(entry.key)
-        valid, policy = (key_prefix(family, name) for name in MAPS[set_id])
+        policy = key_prefix(family, MAPS[set_id][1])
         frontend = entry.key[1 + _address_size(entry.key) :]
         if (policy + frontend in local) is not (policy + frontend in wanted):
             continue
-        if isinstance(entry.value, bytes) and valid + frontend + entry.value in wanted:
+        if _is_valid(entry, wanted):
             body = nl.element_list(TABLE, set_id.set_name, [codec.encode_timed(entry)])
             yield nl.Message(nl.NEWSETELEM, nl.NLM_F_CREATE, family, body, [entry.key])

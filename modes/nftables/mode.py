@@ -7,7 +7,8 @@ it in `codec`, and `kernel` says it.
 from __future__ import annotations
 
 import errno
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import islice
 
 from endpoints.names import Family, ObjectName
 from endpoints.node import NodeView
@@ -42,6 +43,8 @@ from modes.nftables.skeleton import TABLE, Layout, shape_of
 
 _NODE = ObjectName("", "")
 """Owner of the elements that belong to the node and to no Service."""
+_FORGOTTEN_AT_ONCE = 500
+"""Clients."""
 
 
 class NftablesMode:
@@ -140,16 +143,21 @@ class NftablesMode:
         return None
 
     def verify(self) -> Drift:
-        """Hold the kernel against what was applied; elements are told as an operator lists them."""
+        """Hold the kernel against what was applied; elements are told as an operator lists them.
+
+        Clients may be many, and `replace` looks at them as well: here only if all else is right.
+        """
         found = self._observe()
         wrong = {f: f"table {f} {TABLE}: {why}" for f, why in sorted(found.rebuild.items())}
         lost = tuple(said for family, said in wrong.items() if family not in found.present)
         other = tuple(said for family, said in wrong.items() if family in found.present)
-        changes = delta.difference(found.elements, self._applied.elements())
+        held = self._applied.elements()
+        changes = delta.difference(found.elements, held)
         differs = changes.deletes & changes.adds.keys()
+        lies = [] if wrong or changes else self._lies(found, held)
         return Drift(
             missing=lost + tuple(sorted(describe(k) for k in changes.adds.keys() - differs)),
-            extra=tuple(sorted(describe(k) for k in changes.deletes - differs)),
+            extra=tuple(sorted(describe(k) for k in [*(changes.deletes - differs), *lies])),
             different=other + tuple(sorted(describe(k) for k in differs)),
         )
 
@@ -237,13 +245,15 @@ class NftablesMode:
             if messages:
                 sent = self._kernel.transact(messages)
                 if sent.failures:
-                    _isolate(sent.failures, fragments, before, failed)
+                    if not _isolate(sent.failures, fragments, before, failed):
+                        found = found.without(_in_the_way(sent.failures, found))
                     continue
                 size = sent.size
             self._applied = delta.Applied()
             self._applied.commit(fragments)
             self._chains = set(found.chains).union(chains)
             self._forget_clients(changes, found.made_anew)
+            self._forget(self._lies(found, wanted))
             return _report(changes, messages, size, failed)
 
     def _rebuilding(self, found: Observed) -> list[nl.Message]:
@@ -266,13 +276,32 @@ class NftablesMode:
         """Delete entries of the affinity maps that the change made untrue.
 
         A table that was made anew has taken over only what is true: to it all is news, not change.
-        One transaction each: an entry may run out between our look and the deletion, which must
-        not keep the others.
         """
         for (family, set_id), doubt in affinity.doubts(changes).items():
             if family in made_anew:
                 continue
-            for key in affinity.stale(self._kernel.elements(family, set_id), doubt):
+            self._forget(affinity.stale(self._kernel.elements(family, set_id), doubt))
+
+    def _lies(self, found: Observed, held: Elements) -> list[bytes]:
+        """Remembered clients that no packet can have put there; a table made anew has none."""
+        return [
+            key
+            for family in found.present.difference(found.made_anew)
+            for set_id in affinity.MAPS
+            for key in affinity.lies(self._kernel.elements(family, set_id), held)
+        ]
+
+    def _forget(self, keys: Iterable[bytes]) -> None:
+        """Delete entries of the affinity maps.
+
+        One transaction each where one of many does not go: an entry may run out between our look
+        and the deletion, which must not keep the others.
+        """
+        rest = iter(keys)
+        while some := list(islice(rest, _FORGOTTEN_AT_ONCE)):
+            if not self._kernel.transact(list(codec.deletions(some))).failures:
+                continue
+            for key in some:
                 sent = self._kernel.transact(list(codec.deletions([key])))
                 _raise_any([f for f in sent.failures if f.errno != errno.ENOENT])
 
@@ -305,13 +334,15 @@ def _isolate(
     fragments: dict[ObjectName, Fragment],
     before: Mapping[ObjectName, Fragment],
     failed: dict[ObjectName, str],
-) -> None:
+) -> bool:
     """Take back the Services that the kernel refused: to what they were, then to nothing.
 
-    Raises KernelFault if none can be blamed.
+    False if none can be blamed. What cannot be deleted is no Service's fault.
     """
     blamed = False
     for failure in failures:
+        if failure.message is None or failure.message.kind != nl.NEWSETELEM:
+            continue
         owner = delta.owner_of(fragments, failure.key) if failure.key else None
         if owner is None or owner == _NODE:
             continue
@@ -321,5 +352,16 @@ def _isolate(
         fragments.pop(owner)
         if fallback:
             fragments[owner] = fallback
-    if not blamed:
+    return blamed
+
+
+def _in_the_way(failures: Sequence[Failure], found: Observed) -> set[Family]:
+    """Families in whose tables something keeps us from changing them, as they were left.
+
+    Raises KernelFault if no table is left that could be made anew.
+    """
+    blocked = {failure.message.family for failure in failures if failure.message}
+    blocked &= found.present.difference(found.made_anew)
+    if not blocked:
         _raise_any(failures)
+    return blocked

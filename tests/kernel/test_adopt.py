@@ -136,13 +136,79 @@ def _set_missing() -> None:
     )
 
 
-MENDED = [_rule_changed, _rule_missing, _foreign_chain, _foreign_set, _chain_missing]
-OLDER = [
+def _rule_with_a_set() -> None:
+    """The set is part of the rule, and so are the map and the chain below; they go with it."""
+    nft("add rule ip headgate services ip saddr { 203.0.113.1, 203.0.113.2 } drop")
+
+
+def _rule_with_a_map() -> None:
+    nft("add rule ip headgate prerouting ip dscp vmap { cs1 : accept }")
+
+
+def _rule_with_a_chain() -> None:
+    nft("add rule ip headgate services ip saddr 203.0.113.9 jump { counter; drop; }")
+
+
+def _foreign_chain_with_a_set_and_a_chain() -> None:
+    nft(
+        "add chain ip headgate fc;"
+        "add rule ip headgate fc ip saddr { 203.0.113.1, 203.0.113.2 } jump { counter; drop; }"
+    )
+
+
+def _foreign_map_to_a_chain() -> None:
+    """The chain cannot go before the element that leads to it."""
+    nft(
+        "add chain ip headgate fc;"
+        "add map ip headgate vm { type ipv4_addr : verdict; };"
+        "add element ip headgate vm { 203.0.113.4 : jump fc };"
+        "add rule ip headgate services ip saddr vmap @vm"
+    )
+
+
+def _foreign_objects() -> None:
+    """Named by a rule, by the element of a map, and by none."""
+    nft(
+        "add counter ip headgate cc; add counter ip headgate cd;"
+        "add quota ip headgate qq 25 mbytes; add limit ip headgate ll rate 10/second;"
+        "add map ip headgate om { type ipv4_addr : counter; };"
+        'add element ip headgate om { 203.0.113.4 : "cc" };'
+        "add rule ip headgate services counter name ip saddr map @om;"
+        "add rule ip headgate postrouting quota name qq limit name ll"
+    )
+
+
+def _lone_foreign_object() -> None:
+    nft("add quota ip headgate qq 25 mbytes")
+
+
+MENDED = [
     _rule_changed,
     _rule_missing,
     _foreign_chain,
     _foreign_set,
     _chain_missing,
+    _rule_with_a_set,
+    _rule_with_a_map,
+    _rule_with_a_chain,
+    _foreign_chain_with_a_set_and_a_chain,
+    _foreign_map_to_a_chain,
+    _foreign_objects,
+    _lone_foreign_object,
+]
+
+
+def _chain_of_no_name_we_can_read() -> None:
+    """The kernel takes any bytes for a name: what reads as text cannot be named again."""
+    table, chain = codec.new_table(V4), codec.new_chain(V4, Chain("fc", ()))
+    other = Kernel()
+    commit(other, [table, chain._replace(body=chain.body.replace(b"fc\0", b"\xff\xfe\0"))])
+    other.close()
+
+
+OLDER = [
+    *MENDED,
+    _chain_of_no_name_we_can_read,
     _chain_hooked_elsewhere,
     _another_program,
     _set_missing,
@@ -210,7 +276,9 @@ def told(entries: list[Found]) -> dict[bytes, tuple[object, int]]:
 
 
 @pytest.mark.parametrize(
-    "age", [None, _foreign_chain, _set_missing], ids=["kept", "mended", "made anew"]
+    "age",
+    [None, _foreign_chain, _chain_of_no_name_we_can_read, _set_missing],
+    ids=["kept", "mended", "mend refused", "made anew"],
 )
 def test_clients_are_remembered_over_a_restart(
     mode: NftablesMode, kernel: Kernel, age: Callable[[], None] | None
@@ -317,6 +385,12 @@ def test_no_connection_fails_while_rules_are_made_right(mode: NftablesMode) -> N
     assert len(outcomes) > 50
 
 
+READING = {
+    *(nl.GETGEN, nl.GETTABLE, nl.GETRULE, nl.GETCHAIN, nl.GETSET, nl.GETSETELEM),
+    *(nl.GETOBJ, nl.GETFLOWTABLE),
+}
+
+
 def test_start_alone_writes_nothing(mode: NftablesMode, kernel: Kernel) -> None:
     mode.start(NODE_A)
     mode.replace(services(1))
@@ -327,7 +401,7 @@ def test_start_alone_writes_nothing(mode: NftablesMode, kernel: Kernel) -> None:
     mode.verify()
     mode.dump()
     kinds = {int.from_bytes(data[4:6], "little") & 0xFF for data in sending.sent}
-    assert kinds <= {nl.GETGEN, nl.GETTABLE, nl.GETRULE, nl.GETCHAIN, nl.GETSET, nl.GETSETELEM}
+    assert kinds <= READING
     assert kernel.generation() == generation
 
 

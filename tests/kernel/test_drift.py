@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from endpoints.addresses import pack
 from endpoints.names import Family, ObjectName
-from modes.base import Delta, Drift
+from modes.base import Delta, Drift, KernelFault, Plans
+from modes.nftables import codec
+from modes.nftables import netlink as nl
+from modes.nftables.codec import Found
 from modes.nftables.elements import Value, Verdict, key_prefix, pack_port
 from modes.nftables.expressions import native32
 from modes.nftables.kernel import Kernel
 from modes.nftables.mode import NftablesMode
 from modes.nftables.sets import S
-from tests.kernel.rulesets import add, delete, nft, services
+from modes.nftables.skeleton import TABLE
+from tests.kernel.rulesets import add, commit, delete, nft, remember, services
 from tests.unit.endpoints.build import NODE_A
 
 S1 = pack("10.96.0.1") + b"\x06\0\0\0" + pack_port(80)
@@ -84,6 +89,9 @@ STRUCTURE = {
     "numbered chain changed": "add rule ip headgate pick-2 counter",
     "policy changed": "add chain ip headgate output { policy drop; }",
     "table dormant": "add table ip headgate { flags dormant; }",
+    "rule with a set of its own": "add rule ip headgate services ip saddr { 203.0.113.1 } drop",
+    "rule with a chain of its own": "add rule ip headgate output jump { counter; drop; }",
+    "counter added": "add counter ip headgate cc",
 }
 
 
@@ -96,6 +104,82 @@ def test_a_changed_structure_is_told_and_made_anew(running: NftablesMode, comman
     running.replace(services(1, 2, 3))
     assert not running.verify()
     assert sorted(nft("list", "ruleset").split()) == sorted(healthy.split())
+
+
+CLIENT = pack("10.244.1.9") + S1
+AFFINITY = key_prefix(V4, S.AFFINITY)
+
+
+def entry(endpoint: str, client: bytes = CLIENT, set_id: S = S.AFFINITY) -> Found:
+    to = pack(endpoint) + pack_port(8080)
+    return Found(key_prefix(V4, set_id) + client, to, 3_600_000, 3_600_000)
+
+
+def sticky() -> dict[ObjectName, Plans]:
+    """Service 1 with affinity."""
+    (name, (v4, v6)), *_ = services(1).items()
+    return {name: (msgspec.structs.replace(v4, affinity_seconds=3600), v6)}
+
+
+def clients(kernel: Kernel) -> set[bytes]:
+    return {found.key for found in kernel.elements(V4, S.AFFINITY)}
+
+
+def test_a_client_of_an_endpoint_that_nobody_has_is_told_and_forgotten(
+    mode: NftablesMode, kernel: Kernel
+) -> None:
+    """Packets can remember endpoints of the Service only, so somebody put it there."""
+    mode.start(NODE_A)
+    mode.replace(sticky())
+    true = entry("10.244.2.1", pack("10.244.1.8") + S1)
+    remember(kernel, [true])
+    assert not mode.verify()
+    remember(kernel, [entry("6.6.6.6"), entry("10.244.2.1", set_id=S.AFFINITY_LOCAL)])
+    assert mode.verify() == Drift(
+        extra=(
+            "ip affinity 10.244.1.9 . 10.96.0.1 . tcp . 80",
+            "ip affinity-local 10.244.1.9 . 10.96.0.1 . tcp . 80",
+        )
+    )
+    mode.start(NODE_A)
+    mode.replace(sticky())
+    assert not mode.verify()
+    assert clients(kernel) == {true.key}
+
+
+def test_a_flood_of_clients_goes_at_once(mode: NftablesMode, kernel: Kernel) -> None:
+    mode.start(NODE_A)
+    mode.replace(sticky())
+    addresses = [bytes((203, 0, n >> 8, n & 255)) for n in range(1201)]
+    flood = [codec.encode_timed(entry("6.6.6.6", address + S1)) for address in addresses]
+    for part in (flood[:700], flood[700:]):
+        body = nl.element_list(TABLE, "affinity", part)
+        commit(kernel, [nl.Message(nl.NEWSETELEM, nl.NLM_F_CREATE, V4, body, [AFFINITY])])
+    generation = kernel.generation()
+    assert len(mode.verify().extra) == 1201
+    mode.replace(sticky())
+    assert not clients(kernel)
+    assert kernel.generation() - generation == 3
+
+
+def test_a_table_of_another_owner_is_told_and_served_once_it_is_free(
+    running: NftablesMode,
+) -> None:
+    """The kernel refuses it to root as well, and it deletes the table when the owner ends."""
+    owned = nl.text(nl.NFTA_TABLE_NAME, TABLE) + nl.be32(nl.NFTA_TABLE_FLAGS, 2)
+    owner = Kernel()
+    commit(owner, [codec.delete_table(V4), nl.Message(nl.NEWTABLE, nl.NLM_F_CREATE, V4, owned)])
+    told = f"table ip headgate belongs to another program .*netlink port {owner.port},"
+    assert running.verify().different[0] == "table IPv4 headgate: the table has flags: owner"
+    running.start(NODE_A)
+    with pytest.raises(KernelFault, match=told):
+        running.replace(services(1, 2, 3))
+    with pytest.raises(KernelFault, match=told):
+        running.cleanup()
+    owner.close()
+    running.start(NODE_A)
+    running.replace(services(1, 2, 3))
+    assert not running.verify()
 
 
 def test_a_table_that_is_gone_is_told(running: NftablesMode) -> None:
@@ -133,9 +217,17 @@ def _flushed_chain(_: Kernel) -> None:
     nft("flush", "chain", "ip", "headgate", "pick-2")
 
 
+def _rule_with_a_set_and_a_deleted_element(kernel: Kernel) -> None:
+    nft("add rule ip headgate services ip saddr { 203.0.113.1, 203.0.113.2 } drop")
+    delete(kernel, [SERVICE])
+
+
+APPLY = [_nothing, _deleted_element, _added_element, _deleted_table, _flushed_ruleset]
+
+
 @pytest.mark.parametrize(
     "meddle",
-    [_nothing, _deleted_element, _added_element, _deleted_table, _flushed_ruleset],
+    [*APPLY, _rule_with_a_set_and_a_deleted_element],
     ids=lambda it: it.__name__.strip("_"),
 )
 def test_apply_heals_what_it_stumbles_over(
