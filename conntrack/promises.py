@@ -81,11 +81,17 @@ class Promises:
         return held.serving if held else None
 
     def replaced(
-        self, services: Mapping[ObjectName, Plans], node: NodeView, refused: Collection[ObjectName]
+        self,
+        services: Mapping[ObjectName, Plans],
+        node: NodeView,
+        refused: Collection[ObjectName],
+        *,
+        doubtful: bool = False,
     ) -> dict[Reached, Past]:
         """The kernel holds these Services now, and no others.
 
-        `services` is walked once. Of `refused` ones the kernel has what it had before. Returns the
+        `services` is walked once. Of `refused` ones the kernel has what it had before. `doubtful`:
+        it may not have held what it was told before, so nobody knows the past of any. Returns the
         past of each frontend that is not served as it was, or whose past nobody knows.
         """
         new = {
@@ -94,8 +100,9 @@ class Promises:
             if service not in refused and (promised := promise(plans, self._protocols))
         }
         gone = {s for s in self._frontends if s not in new and s not in refused}
-        strange = self._unknown.intersection(new) if self._began else set(new)
-        self._unknown = self._unknown.intersection(refused) if self._began else set(refused)
+        known = self._began and not doubtful
+        strange = self._unknown.intersection(new) if known else set(new)
+        self._unknown = self._unknown.intersection(refused) if known else set(refused)
         self._began = True
         return self._change(new, gone, node, strange)
 

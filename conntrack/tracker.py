@@ -1,13 +1,14 @@
 """Which flows are forgotten after a change of the rules, and what does that cost?
 
-The steps: remember what is promised now, doubt what differs from before, ask the kernel for flows
-to just these frontends, forget the lies. A change that leaves no flow in doubt asks nothing: an
-endpoint more is such a change.
+The steps: remember what is promised now, doubt what differs from before; then ask the kernel for
+flows to just these frontends, and forget the lies. A change that leaves no flow in doubt asks
+nothing: an endpoint more is such a change.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 
 import msgspec
@@ -16,7 +17,7 @@ from conntrack import stale
 from conntrack.flows import Filter, Flow, admits, decode, sent_to
 from conntrack.kernel import Kernel
 from conntrack.promises import Promises
-from conntrack.stale import Doubt, Doubts, Past, Reached
+from conntrack.stale import Doubt, Doubts, Endpoints, Past, Reached
 from endpoints.names import Family, ObjectName, Protocol
 from endpoints.node import NodeView
 from modes.base import Delta, EnvironmentFault, KernelFault, Missing, Plans
@@ -39,9 +40,10 @@ class Cleaned(msgspec.Struct, frozen=True):
 
 
 class Conntrack:
-    """Keeps conntrack true to the rules. Not thread-safe.
+    """Keeps conntrack true to the rules.
 
-    It works in the network namespace of the thread that first finds something to doubt.
+    One thread tells of the rules, which costs what has changed; one forgets, which the kernel may
+    take its time for, in the network namespace in which it first does so.
     """
 
     def __init__(
@@ -60,7 +62,9 @@ class Conntrack:
         self._clock = clock
         self._promises = Promises(protocols)
         self._pasts: dict[Reached, Past] = {}
-        """What the last attempts left undone."""
+        """Of what is to be looked at."""
+        self._lock = threading.Lock()
+        """Held while those two are read or changed."""
         self._open_kernel = open_kernel
         self._kernel: Kernel | None = None
         self._filters_work = True
@@ -72,56 +76,85 @@ class Conntrack:
             self._kernel = None
 
     def replaced(
-        self, services: Mapping[ObjectName, Plans], node: NodeView, refused: Collection[ObjectName]
-    ) -> Cleaned:
-        """Forget what is a lie, now that the kernel holds exactly these Services.
+        self,
+        services: Mapping[ObjectName, Plans],
+        node: NodeView,
+        refused: Collection[ObjectName],
+        *,
+        doubtful: bool = False,
+    ) -> bool:
+        """The kernel holds exactly these Services now; whether that makes any flow doubtful.
 
-        The first time nobody knows the past: then a flow that was translated at one of the
-        frontends, and not to an endpoint that serves it, counts as a lie. `services` is walked
-        once; of `refused` ones the kernel has what it had before.
+        The first time nobody knows the past, nor if the kernel may not have held what it was told
+        (`doubtful`): then a flow to one of the frontends counts as a lie if it was not translated
+        to an endpoint that serves it. `services` is walked once; of `refused` ones the kernel has
+        what it had before.
+        """
+        with self._lock:
+            changed = self._promises.replaced(services, node, refused, doubtful=doubtful)
+            return self._doubt(changed)
+
+    def applied(
+        self, delta: Delta[ObjectName, Plans], node: NodeView, refused: Collection[ObjectName]
+    ) -> bool:
+        """The rules have changed; whether that makes any flow doubtful. `refused` as above."""
+        with self._lock:
+            return self._doubt(self._promises.applied(delta, node, refused))
+
+    def forget(self) -> Cleaned:
+        """Forget what has become a lie.
 
         Raises KernelFault: what is left undone is tried again by the next call. Raises
         EnvironmentFault: conntrack cannot be asked here.
         """
-        return self._clean(self._promises.replaced(services, node, refused))
-
-    def applied(
-        self, delta: Delta[ObjectName, Plans], node: NodeView, refused: Collection[ObjectName]
-    ) -> Cleaned:
-        """Forget what a change of the rules made a lie. `refused` and faults as of `replaced`."""
-        return self._clean(self._promises.applied(delta, node, refused))
-
-    def _clean(self, changed: Mapping[Reached, Past]) -> Cleaned:
-        for at, past in changed.items():
-            self._pasts[at] = past.merged(self._pasts[at]) if at in self._pasts else past
-        doubts = {
-            at: doubt
-            for at, past in self._pasts.items()
-            if (doubt := Doubt(past, self._promises.serving(at) or frozenset()))
-        }
-        cleaned = self._forget(doubts) if doubts else Cleaned()
-        self._pasts = {}
-        return cleaned
-
-    def _forget(self, doubts: Doubts) -> Cleaned:
-        deleted: dict[Family, int] = {}
-        seconds: dict[Family, float] = {}
+        with self._lock:
+            pasts, self._pasts = self._pasts, {}
+            doubts = dict(self._doubts(pasts))
+        if not doubts:
+            return Cleaned()
         try:
-            kernel = self._kernel = self._kernel or self._open_kernel()
-            dumps, messages = kernel.dumps, kernel.messages
-            for family in Family:
-                if mine := {at: doubt for at, doubt in doubts.items() if at.family is family}:
-                    began = self._clock()
-                    deleted[family] = kernel.delete(self._lies(kernel, family, mine))
-                    seconds[family] = self._clock() - began
-        except EnvironmentFault:
-            self._pasts = {}  # it will not be otherwise by waiting
+            return self._forget(doubts)
+        except EnvironmentFault:  # it will not be otherwise by waiting
             self.close()
             raise
         except KernelFault:
             self.close()  # a dump that was not read to its end would be in the way of the next
+            with self._lock:
+                self._doubt(pasts)
             raise
+
+    def _doubt(self, changed: Mapping[Reached, Past]) -> bool:
+        for at, past in changed.items():
+            self._pasts[at] = past.merged(self._pasts[at]) if at in self._pasts else past
+        return any(True for _ in self._doubts(self._pasts))
+
+    def _doubts(self, pasts: Mapping[Reached, Past]) -> Iterator[tuple[Reached, Doubt]]:
+        for at, past in pasts.items():
+            if doubt := Doubt(past, self._promises.serving(at) or frozenset()):
+                yield at, doubt
+
+    def _forget(self, doubts: Doubts) -> Cleaned:
+        deleted: dict[Family, int] = {}
+        seconds: dict[Family, float] = {}
+        kernel = self._kernel = self._kernel or self._open_kernel()
+        dumps, messages = kernel.dumps, kernel.messages
+        for family in Family:
+            if mine := {at: doubt for at, doubt in doubts.items() if at.family is family}:
+                began = self._clock()
+                lies = self._still(self._lies(kernel, family, mine))
+                deleted[family] = kernel.delete(lies)
+                seconds[family] = self._clock() - began
         return Cleaned(deleted, seconds, kernel.dumps - dumps, kernel.messages - messages)
+
+    def _still(self, lies: Iterable[Flow]) -> list[Flow]:
+        """Those that no change has made true again since they were found."""
+        with self._lock:
+            return [flow for flow in lies if flow.reply.source not in self._serving(flow)]
+
+    def _serving(self, flow: Flow) -> Endpoints:
+        to = flow.original.destination
+        at = Reached(flow.family, flow.protocol, to.address, to.port)
+        return self._promises.serving(at) or frozenset()
 
     def _lies(self, kernel: Kernel, family: Family, doubts: Doubts) -> list[Flow]:
         """The lies of one family; flows to nobody's frontend are not even decoded."""

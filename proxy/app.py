@@ -22,8 +22,9 @@ from endpoints import names
 from endpoints.state import ClusterState, view
 from modes import registry
 from modes.base import Mode
-from proxy import log
+from proxy import log, open_files
 from proxy.alone import alone
+from proxy.cleaning import Cleaning
 from proxy.config import Config, NodePorts, asks_for_localhost, config, on_mode
 from proxy.drift import Listening
 from proxy.live import Live, set_sysctls, warn
@@ -102,7 +103,9 @@ def _run(wanted: Config, read: Callable[[], Config], stack: ExitStack) -> int:
     flows = Conntrack(time.monotonic, _forgotten(chosen))
     stack.callback(flows.close)
     observer = observation.observer if observation else Observer()
-    sync = Sync(state, mode, source.kinds, time.monotonic, observer, flows)
+    cleaning = Cleaning(flows, observer)
+    begin(cleaning, messages, stack)
+    sync = Sync(state, mode, source.kinds, time.monotonic, observer, cleaning)
     schedule = Schedule(messages, time.monotonic, wanted.min_sync_seconds)
     retiring = Retiring(chosen, registry.MODES, create, log.told)
     stack.callback(retiring.close)
@@ -134,6 +137,7 @@ def _observed(
     from proxy.observation import Observation  # noqa: PLC0415
 
     _outlive_others(wanted.oom_score_adj)
+    open_files.permit_most()
     observation = Observation(wanted, mode.name, api, messages.qsize, stack)
     if (watch := mode.watch()) is not None:
         stack.callback(Listening(watch, messages).stop)

@@ -85,7 +85,10 @@ class Observer:
         """Somebody changes our rules again and again: the next repair waits so long."""
 
     def cleaned(self, deleted: Mapping[Family, int], seconds: Mapping[Family, float]) -> None:
-        """So many flows that had become lies are deleted, which took so long."""
+        """So many flows that had become lies are deleted, which took so long.
+
+        Told by another thread (`proxy.cleaning`).
+        """
 
 
 class Observers(Observer):

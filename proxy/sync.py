@@ -5,12 +5,11 @@ The only place where the steps meet: fold the events, plan what they made dirty,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
 
-from conntrack.tracker import DATAGRAMS, Cleaned
+from conntrack.tracker import DATAGRAMS
 from endpoints.addresses import family
 from endpoints.events import Delete, Folded, Problem, Replace, Upsert
 from endpoints.names import Family, ObjectName
@@ -20,6 +19,7 @@ from endpoints.objects import Kind
 from endpoints.state import ClusterState
 from modes.base import ApplyReport, Delta, EnvironmentFault, KernelFault, Mode, Plans
 from proxy import log
+from proxy.cleaning import Cleaning
 from proxy.drift import Drifts
 from proxy.observer import Observer, Synced
 from proxy.sources.base import ForeignChange, LocalAddresses, Message, Together
@@ -34,20 +34,6 @@ class Outcome(msgspec.Struct, frozen=True):
     """Services that are not as they should be, with the kernel's reasons; all others are."""
     problems: int = 0
     """How many refusals of input were reported so far."""
-
-
-class Flows(Protocol):
-    """Who deletes the tracked flows that have become lies; see `conntrack.tracker`."""
-
-    def replaced(
-        self, services: Mapping[ObjectName, Plans], node: NodeView, refused: Collection[ObjectName]
-    ) -> Cleaned:
-        """The kernel was compared with these Services, all there are."""
-
-    def applied(
-        self, delta: Delta[ObjectName, Plans], node: NodeView, refused: Collection[ObjectName]
-    ) -> Cleaned:
-        """The kernel was told of a change."""
 
 
 class AllPlans(Mapping[ObjectName, Plans]):
@@ -92,14 +78,14 @@ class Sync:
         kinds: Iterable[Kind],
         clock: Callable[[], float],
         observer: Observer | None = None,
-        flows: Flows | None = None,
+        cleaning: Cleaning | None = None,
     ) -> None:
         self._state = state
         self._mode = mode
         self._awaited = set(kinds)
         self._clock = clock
         self._observer = observer or Observer()
-        self._cleaning = Cleaning(flows, self._observer) if flows else None
+        self._cleaning = cleaning
         self._drifts = Drifts(mode, clock, self._observer)
         self._started = False
         self._unknown = True
@@ -122,12 +108,13 @@ class Sync:
             return None
         if retry:
             self._dirty |= self._refused.keys()
-        everything = self._unknown or node_changed or self._drifts.drift()
+        doubtful = self._unknown or self._drifts.drift()
+        everything = doubtful or node_changed
         if not everything and not self._dirty:
             return None
         changed = set(self._state.services()) if everything else self._dirty
         try:
-            report = self._replace() if everything else self._apply(changed)
+            report = self._replace(doubtful=doubtful) if everything else self._apply(changed)
         except (KernelFault, EnvironmentFault, OSError) as fault:
             if isinstance(fault, EnvironmentFault) and not self._started:
                 raise
@@ -138,12 +125,12 @@ class Sync:
         if everything:
             self._drifts.replaced(report)
         seconds = self._clock() - began
-        self._log(report, len(changed), seconds, verbosity)
         triggered, self._triggered = tuple(self._triggered), []
         services = len(self._state.services())
         self._observer.synced(
             Synced(seconds, report, everything, services, self._state.node, triggered)
         )
+        self._log(report, len(changed), seconds, verbosity)
         return Outcome("", dict(self._refused), self._problems)
 
     @property
@@ -234,7 +221,8 @@ class Sync:
         log.warning("Skipped", object=problem.subject, **{k: v for k, v in fields.items() if v})
         self._observer.skipped(problem)
 
-    def _replace(self) -> ApplyReport:
+    def _replace(self, *, doubtful: bool) -> ApplyReport:
+        """`doubtful`: the kernel may not have held what it was told."""
         node = self._state.node
         adopted = self._mode.start(node)
         self._warn_of(node)
@@ -252,7 +240,7 @@ class Sync:
         plans = AllPlans(self._state, self._observer)
         report = self._mode.replace(plans)
         if self._cleaning:
-            self._cleaning.replaced(plans.tracked, node, report.failed)
+            self._cleaning.replaced(plans.tracked, node, report.failed, doubtful=doubtful)
         return report
 
     def _warn_of(self, node: NodeView) -> None:
@@ -311,38 +299,3 @@ class Sync:
             took=f"{seconds * 1000:.1f}ms",
             **lock_wait,
         )
-
-
-class Cleaning:
-    """Deletes flows that have become lies. What it cannot do is told once, and harms nobody."""
-
-    def __init__(self, flows: Flows, observer: Observer) -> None:
-        self._flows = flows
-        self._observer = observer
-        self._told = ""
-
-    def replaced(
-        self, services: Mapping[ObjectName, Plans], node: NodeView, refused: Collection[ObjectName]
-    ) -> None:
-        """As of Flows."""
-        self._clean(lambda: self._flows.replaced(services, node, refused))
-
-    def applied(
-        self, delta: Delta[ObjectName, Plans], node: NodeView, refused: Collection[ObjectName]
-    ) -> None:
-        """As of Flows."""
-        self._clean(lambda: self._flows.applied(delta, node, refused))
-
-    def _clean(self, clean: Callable[[], Cleaned]) -> None:
-        try:
-            cleaned = clean()
-        except (KernelFault, EnvironmentFault, OSError) as fault:
-            if str(fault) != self._told:
-                self._told = str(fault)
-                log.warning("Stale flows are not deleted", reason=self._told)
-            return
-        self._told = ""
-        if any(cleaned.deleted.values()):
-            deleted = {str(of): count for of, count in cleaned.deleted.items() if count}
-            log.info("Deleted stale flows", v=2, **deleted)
-        self._observer.cleaned(cleaned.deleted, cleaned.seconds)

@@ -16,7 +16,7 @@ from endpoints.names import Family, ObjectName
 from endpoints.plan import ServicePlan
 from modes.base import Delta, Plans
 from tests.kernel.conntrack.table import Table, seen
-from tests.unit.conntrack.flowing import V4, V6, endpoint, flow, name, plan
+from tests.unit.conntrack.flowing import V4, V6, AtOnce, endpoint, flow, name, plan
 from tests.unit.endpoints.build import NODE_A
 
 VIP, VIP6 = "10.96.7.7:53", "[fd00:10:96::7]:53"
@@ -27,8 +27,8 @@ DATAGRAM = 32 << 10
 
 
 @pytest.fixture
-def conntrack(kernel: Kernel) -> Iterator[Conntrack]:
-    made = Conntrack(time.monotonic, open_kernel=lambda: kernel)
+def conntrack(kernel: Kernel) -> Iterator[AtOnce]:
+    made = AtOnce(Conntrack(time.monotonic, open_kernel=lambda: kernel))
     yield made
     made.close()
 
@@ -37,7 +37,7 @@ def told(*plans: ServicePlan) -> dict[ObjectName, Plans]:
     return {name(): plans}
 
 
-def test_of_both_families_just_the_lies_are_forgotten(conntrack: Conntrack, table: Table) -> None:
+def test_of_both_families_just_the_lies_are_forgotten(conntrack: AtOnce, table: Table) -> None:
     conntrack.replaced(told(plan(VIP, "node:8472", by=[A, B]), plan(VIP6, by=[A6, B6])), NODE_A, ())
     stays = [
         flow(VIP, B),
@@ -76,7 +76,7 @@ def _crowd(by: str) -> list[Flow]:
 
 
 def test_among_fifty_thousand_only_what_is_in_doubt_is_read(
-    conntrack: Conntrack, kernel: Kernel, table: Table
+    conntrack: AtOnce, kernel: Kernel, table: Table
 ) -> None:
     conntrack.replaced(told(plan(VIP, by=[A, B])), NODE_A, ())
     table.track(_crowd(A))
@@ -104,7 +104,7 @@ def _count() -> int:
     ids=["an endpoint more", "topology", "nothing"],
 )
 def test_a_change_that_makes_no_lies_sends_nothing(
-    conntrack: Conntrack, kernel: Kernel, after: ServicePlan
+    conntrack: AtOnce, kernel: Kernel, after: ServicePlan
 ) -> None:
     conntrack.replaced(told(plan(VIP, by=[A, B])), NODE_A, ())
     sent = kernel.messages
@@ -136,7 +136,7 @@ def _server(family: Family, port: int) -> socket.socket:
 @pytest.mark.parametrize("family", Family)
 @pytest.mark.usefixtures("network")
 def test_the_next_packet_goes_where_the_rules_of_now_lead(
-    conntrack: Conntrack, family: Family
+    conntrack: AtOnce, family: Family
 ) -> None:
     vip = "10.96.7.7" if family is V4 else "fd00:10:96::7"
     at = f"{vip}:53" if family is V4 else f"[{vip}]:53"

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
 from conntrack.flows import Destination, End, Filter, Flow, Way, admits
 from conntrack.kernel import Kernel
-from conntrack.tracker import Conntrack
+from conntrack.tracker import Cleaned, Conntrack
 from endpoints.addresses import family, pack
 from endpoints.names import Family, ObjectName, Protocol, ServicePortName
+from endpoints.node import NodeView
 from endpoints.plan import (
     Endpoint,
     EndpointState,
@@ -182,10 +183,37 @@ def changed(of: ServicePlan, **fields: object) -> ServicePlan:
     return msgspec.structs.replace(of, **fields)
 
 
-def conntrack(kernel: FakeKernel) -> Conntrack:
+class AtOnce:
+    """Tells of the rules and forgets in one step."""
+
+    def __init__(self, tracker: Conntrack) -> None:
+        self._tracker = tracker
+        self.close = tracker.close
+
+    def replaced(
+        self,
+        services: Mapping[ObjectName, Plans],
+        node: NodeView,
+        refused: Collection[ObjectName],
+        *,
+        doubtful: bool = False,
+    ) -> Cleaned:
+        """What was forgotten. Raises as `Conntrack.forget`."""
+        self._tracker.replaced(services, node, refused, doubtful=doubtful)
+        return self._tracker.forget()
+
+    def applied(
+        self, delta: Delta[ObjectName, Plans], node: NodeView, refused: Collection[ObjectName]
+    ) -> Cleaned:
+        """What was forgotten. Raises as `Conntrack.forget`."""
+        self._tracker.applied(delta, node, refused)
+        return self._tracker.forget()
+
+
+def conntrack(kernel: FakeKernel) -> AtOnce:
     """One that works on this table; its clock ticks a second at each look."""
     ticks = iter(range(10_000))
-    return Conntrack(lambda: float(next(ticks)), open_kernel=kernel.open)
+    return AtOnce(Conntrack(lambda: float(next(ticks)), open_kernel=kernel.open))
 
 
 def services(plans: Plans) -> dict[ObjectName, Plans]:

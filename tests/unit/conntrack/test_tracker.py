@@ -22,6 +22,7 @@ from tests.unit.conntrack.flowing import (
     UDP,
     VIP,
     A,
+    AtOnce,
     B,
     C,
     FakeKernel,
@@ -290,9 +291,41 @@ def test_time_is_told_by_family() -> None:
 def test_a_protocol_may_be_left_out() -> None:
     """Where IPVS lets connections of SCTP drain, to forget their flows would break them."""
     kernel = FakeKernel()
-    told = Conntrack(lambda: 0.0, frozenset({UDP}), kernel.open)
+    told = AtOnce(Conntrack(lambda: 0.0, frozenset({UDP}), kernel.open))
     before: ServicePlan = plan("10.96.7.7:3868", by=[A], protocol=SCTP)
     told.replaced(services((before,)), NODE_A, ())
     kernel.table = [flow("10.96.7.7:3868", A, SCTP)]
     told.applied(delta((changed(before, cluster=()),)), NODE_A, ())
     assert kernel.asked == []
+
+
+def test_after_a_repair_the_flows_of_the_time_without_rules_are_lies() -> None:
+    """They began while nothing was translated, or was translated by somebody else's rules."""
+    kernel = FakeKernel()
+    told = conntrack(kernel)
+    plans = services((plan(VIP, by=[A, B]),))
+    told.replaced(plans, NODE_A, ())
+    kernel.table = [flow(VIP, A), flow(VIP), flow(VIP, STRANGER), flow(OTHER_VIP, STRANGER)]
+    kept = [kernel.table[0], kernel.table[3]]
+    assert told.replaced(plans, NODE_A, ()) == Cleaned()
+    told.replaced(plans, NODE_A, (), doubtful=True)
+    assert kernel.table == kept
+
+
+def test_what_was_made_true_again_in_between_stays() -> None:
+    kernel = FakeKernel()
+    tracker = Conntrack(lambda: 0.0, open_kernel=kernel.open)
+    tracker.replaced(services((plan(VIP, by=[A, B]),)), NODE_A, ())
+    tracker.forget()
+    kernel.table = [flow(VIP, A)]
+    listed = kernel.dump
+
+    def dump(of: Filter) -> Iterator[bytes]:
+        """The endpoint is back before the list has come to its end."""
+        yield from listed(of)
+        tracker.applied(delta((plan(VIP, by=[A, B]),)), NODE_A, ())
+
+    kernel.dump = dump  # type: ignore[method-assign,assignment]
+    assert tracker.applied(delta((plan(VIP, by=[B]),)), NODE_A, ())
+    tracker.forget()
+    assert len(kernel.table) == 1
