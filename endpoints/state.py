@@ -44,6 +44,7 @@ class ClusterState:
         self._settings = settings
         self._local_addresses = local_addresses
         self._own_node: Node | None = None
+        self._last_node: Node | None = None
         self._exposures: dict[ObjectName, Exposure] = {}
         self._slices: dict[ObjectName, Contribution] = {}
         self._slices_of: dict[ObjectName, tuple[Contribution, ...]] = {}
@@ -98,14 +99,14 @@ class ClusterState:
         """The kernel's local addresses are these now."""
         node_before = self._node
         self._local_addresses = addresses
-        self._node = view(self._settings, self._own_node, addresses)
+        self._node = view(self._settings, self._last_node, addresses)
         return self._folded(Tally(), node_before)
 
     def reconfigure(self, settings: NodeSettings) -> Folded:
         """The operator's settings are these now; the node's name is the same."""
         node_before = self._node
         self._settings = settings
-        self._node = view(settings, self._own_node, self._local_addresses)
+        self._node = view(settings, self._last_node, self._local_addresses)
         return self._folded(Tally(), node_before)
 
     def _folded(self, tally: Tally, node_before: NodeView) -> Folded:
@@ -184,8 +185,14 @@ class ClusterState:
             del self._slices_of[service]
 
     def _set_node(self, node: Node | None) -> None:
+        """A machine whose Node object is deleted serves on as it did, with its pods and zone.
+
+        As with kube-proxy, which ends then, and whose rules stay.
+        """
         self._own_node = node
-        self._node = view(self._settings, node, self._local_addresses)
+        if node is not None:
+            self._last_node = node
+            self._node = view(self._settings, node, self._local_addresses)
 
     def _problem(self, loser: ObjectName, claim: Claim) -> Problem:
         kind = next(row.kind for held, row in self._exposures[loser].claims() if held == claim)

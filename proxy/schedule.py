@@ -12,12 +12,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
-from proxy.sources.base import Died, ForeignChange, Message, Stop
+from proxy.sources.base import ConfigChanged, Died, ForeignChange, Message, Stop
 
 FIRST_DELAY_SECONDS = 0.2
 LONGEST_DELAY_SECONDS = 30.0
 BURST = 2
 """So many syncs may follow each other at once, whatever their distance shall be (REFERENCE A.2)."""
+
+
+_URGENT = (Stop, Died, ForeignChange, ConfigChanged)
+"""What no distance between syncs delays: not what may shorten it, nor what repairs and ends."""
 
 
 class Due(NamedTuple):
@@ -40,6 +44,11 @@ class Pace:
     def wait_seconds(self, now: float) -> float:
         """How long the next sync has to wait."""
         return max(0.0, self._full_at - now - (BURST - 1) * self.seconds)
+
+    def change(self, seconds: float, now: float) -> None:
+        """Keep this distance from now on; what a longer one made wait need wait no more."""
+        self.seconds = seconds
+        self._full_at = min(self._full_at, now + BURST * seconds)
 
     def take(self, now: float) -> None:
         """A sync begins."""
@@ -78,7 +87,7 @@ class Schedule:
 
     def pace(self, min_sync_seconds: float) -> None:
         """Syncs shall keep this distance from now on."""
-        self._pace.seconds = min_sync_seconds
+        self._pace.change(min_sync_seconds, self._clock())
 
     def retry(self) -> None:
         """Something failed: make a later `wait` say so, twice as late as the time before."""
@@ -100,7 +109,7 @@ class Schedule:
 
     def _due(self, now: float) -> Due:
         batch: list[Message] = []
-        urgent = any(isinstance(message, Stop | Died | ForeignChange) for message in self._held)
+        urgent = any(isinstance(message, _URGENT) for message in self._held)
         if self._held and (urgent or self._pace.wait_seconds(now) == 0):
             batch, self._held = self._held, []
             self._pace.take(now)

@@ -207,10 +207,14 @@ def test_another_node_is_ignored() -> None:
     assert built.fold(Replace(Kind.NODE, (node(), node("node-c")))) == NOTHING
 
 
-def test_a_deleted_node_is_forgotten() -> None:
+def test_a_machine_serves_on_when_its_node_object_is_deleted() -> None:
     built = state(service(), node())
-    assert built.fold(Delete(Kind.NODE, ObjectName("", "node-a"))).node_changed
-    assert built.node == state().node
+    before = built.node
+    assert before != state().node
+    assert built.fold(Delete(Kind.NODE, ObjectName("", "node-a"))) == NOTHING
+    assert built.fold(Replace(Kind.NODE, ())) == NOTHING
+    assert (built.own_node, built.node) == (None, before)
+    assert built.fold(Upsert(node(zone="eu-1b"))).node_changed
 
 
 def test_pod_cidrs_count_in_node_cidr_mode() -> None:

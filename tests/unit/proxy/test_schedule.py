@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from proxy.schedule import FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS, Due, Schedule
-from proxy.sources.base import Message, Stop, Together
+from proxy.sources.base import ConfigChanged, Message, Stop, Together
 
 ONE, TWO = Stop("one"), Stop("two")
 NEWS = Together(())
@@ -203,6 +203,21 @@ class TestDistance:
         messages.put(NEWS)
         schedule.call(TEND, 0)
         assert schedule.wait().batch == []
+
+    def test_what_a_long_one_made_wait_goes_with_a_short_one(self) -> None:
+        """And the news that it is short is not kept waiting by it."""
+        schedule, messages, clock = scheduled(3600)
+        for _ in range(2):
+            messages.put(NEWS)
+            assert schedule.wait() == Due([NEWS])
+        messages.put(NEWS)
+        news = ConfigChanged(None, "is no YAML")
+        messages.put(news)
+        assert schedule.wait() == Due([NEWS, news])
+        messages.put(NEWS)
+        schedule.pace(1)
+        clock.now += 1
+        assert schedule.wait() == Due([NEWS])
 
     def test_it_can_be_changed(self) -> None:
         schedule, messages, _ = scheduled(10)
