@@ -5,8 +5,10 @@ A node in a network namespace of its own, with real sockets.
 
 from __future__ import annotations
 
+import errno
 import http.client
 import logging
+import os
 import queue
 import resource
 import socket
@@ -23,6 +25,7 @@ from endpoints.names import Family, ObjectName, Protocol, ServicePortName
 from endpoints.node import NodePortAddresses, NodeView
 from endpoints.plan import Endpoint, ServicePlan
 from modes.base import ApplyReport, Plans
+from proxy import open_files
 from proxy.observer import Synced
 from proxy.serving import health_ports
 from proxy.serving.health_ports import HealthPorts
@@ -113,6 +116,13 @@ class Node:
         return [self.failures.get_nowait() for _ in range(self.failures.qsize())]
 
 
+def wait_for_route(address: str) -> None:
+    """The kernel makes the route to an address of IPv6 a moment after it has said yes to it."""
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+        while probe.connect_ex((address, 9)) == errno.ENETUNREACH:
+            os.sched_yield()
+
+
 @pytest.fixture
 def node() -> Iterator[Node]:
     with sandbox.own_network():
@@ -121,6 +131,7 @@ def node() -> Iterator[Node]:
             # Without nodad an address is tentative for a moment, even on lo: nothing can use it.
             flags = ["nodad"] if ":" in address else []
             subprocess.run(["ip", "address", "add", address, "dev", "lo", *flags], check=True)
+        wait_for_route(HOST_V6)
         built = Node()
         try:
             yield built
@@ -263,6 +274,21 @@ def test_two_services_with_one_port(node: Node) -> None:
     assert weights(HOST_V4) == ["1"]
     node.sync((PAY, ()))
     assert weights(HOST_V4) == ["2"]
+    assert node.failed() == []
+
+
+def test_health_checks_leave_files_for_everything_else(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_files, "limit", lambda: 5)
+    late = ObjectName("shop", "search")
+    node.sync((PAY, plans(v4=1)), (CART, plans(CART, 32200, v4=1)))
+    node.sync((late, plans(late, 32300, v4=1)))
+    reason = "2 sockets are open already: raise the limit of open files (ulimit -n)"
+    assert node.failed() == [(late, 32300, reason)]
+    assert [weights(HOST_V4, port=port) for port in (PORT, 32200, 32300)] == [["1"], ["1"], [None]]
+    node.sync((PAY, ()))
+    assert [weights(HOST_V4, port=port) for port in (PORT, 32200, 32300)] == [[None], ["1"], ["1"]]
     assert node.failed() == []
 
 
