@@ -22,6 +22,8 @@ class Settled(msgspec.Struct, frozen=True):
 
     written: Mapping[str, str]
     """By the name of the sysctl, or the path of the parameter."""
+    kept: Mapping[str, str] = {}
+    """What the kernel has more of than a default of ours, which nobody asked to lower."""
     warnings: tuple[str, ...] = ()
     """One sentence at the most: it names everything that stays as it is."""
 
@@ -43,25 +45,32 @@ def settle(
     Never raises for a file that is missing or read-only: `warnings` tell.
     """
     written: dict[str, str] = {}
+    kept: dict[str, str] = {}
     complaints: list[str] = []
     for wish in wishes(settings, cpus):
         path = root / wish.sysctl.replace(".", "/")
-        complaint = _fulfil(path, wish, written)
+        complaint = _fulfil(path, wish, written, kept)
         if not complaint and wish.sysctl == MAX:
             # Raised only: nobody asks for fewer buckets.
             least = Wish(str(hash_size), buckets(wish.value), exactly=False)
-            complaint = _fulfil(hash_size, least, written)
+            complaint = _fulfil(hash_size, least, written, {})
         if complaint:
             complaints.append(complaint)
     warning = f"settings of conntrack stay as they are: {'; '.join(complaints)}"
-    return Settled(written, (warning,) if complaints else ())
+    return Settled(written, kept, (warning,) if complaints else ())
 
 
-def _fulfil(path: Path, wish: Wish, written: dict[str, str]) -> str:
-    """Write it if it must be, and note that. Returns why it stays as it is; empty: it does not."""
+def _fulfil(path: Path, wish: Wish, written: dict[str, str], kept: dict[str, str]) -> str:
+    """Write it if it must be, and note that. Returns why it cannot be; empty: it is as it should.
+
+    What is higher than wanted, and stays so, is noted in `kept`.
+    """
     try:
-        value = wish.to_write(int(path.read_text()))
+        found = int(path.read_text())
+        value = wish.to_write(found)
         if value is None:
+            if found > wish.value:
+                kept[wish.sysctl] = str(found)
             return ""
         path.write_text(str(value))
     except OSError as fault:

@@ -78,9 +78,10 @@ def warn(warnings: tuple[str, ...]) -> None:
 def set_sysctls(settings: ConntrackSettings) -> Settled:
     """Set the sysctls of conntrack, and say what that changed and what it could not."""
     settled = settle(settings, os.cpu_count() or 1)
-    if settled.written:
-        written = (f"{name}={value}" for name, value in settled.written.items())
-        log.info("Sysctls set", sysctls=",".join(written))
+    for event, values in (("Sysctls set", settled.written), ("Sysctls kept", settled.kept)):
+        if values:
+            told = ",".join(f"{name}={value}" for name, value in values.items())
+            log.info(event, sysctls=told)
     for warning in settled.warnings:
         log.warning("Degraded", reason=warning)
     return settled

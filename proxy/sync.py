@@ -247,8 +247,12 @@ class Sync:
         """Say what of the node's configuration cannot be what was meant; each time once."""
         told = set()
         if not any(node.local_traffic.known(of) for of in Family):
-            reason = "local pods cannot be told from others: their traffic counts as from outside"
-            told.add((f"--detect-local-mode {node.local_traffic.mode}", reason))
+            reason = (
+                "no address is known for a pod's: nothing to a cluster IP is masqueraded, and"
+                " policy Local serves pods like clients outside"
+                f" (detectLocalMode {node.local_traffic.mode})"
+            )
+            told.add(("--cluster-cidr", reason))
         for of in sorted({family(a) for a in node.addresses if not is_loopback(a)}):
             if not (node.node_ports(of).match_all or node.node_ports(of).addresses):
                 reason = f"NodePorts answer on no {of} address of this node"

@@ -89,7 +89,7 @@ SYNCS = (
     Row(
         f"{SYNC}_last_timestamp_seconds",
         Kind.GAUGE,
-        "When the last successful sync ended.",
+        "When the last successful sync ended, or all rules were last compared and found right.",
         _FAMILY,
         _FAMILIES,
     ),

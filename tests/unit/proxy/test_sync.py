@@ -378,7 +378,7 @@ class TestLog:
         rig.sync = Sync(state, rig.mode, Kind, lambda: 0.0)
         rig.list_all()
         assert self.said(lines)[:2] == [
-            'W"Check the configuration" flag="--detect-local-mode ClusterCIDR" reason="local pods cannot be told from others: their traffic counts as from outside"',
+            'W"Check the configuration" flag=--cluster-cidr reason="no address is known for a pod\'s: nothing to a cluster IP is masqueraded, and policy Local serves pods like clients outside (detectLocalMode ClusterCIDR)"',
             'W"Check the configuration" flag=--nodeport-addresses reason="NodePorts answer on no IPv4 address of this node"',
         ]
         rig.say(SHOP.replace("eu-1a", "eu-1b"))
