@@ -3,7 +3,8 @@
 They ask its healthCheckNodePort (KEP-27; a Service of type LoadBalancer with externalTrafficPolicy
 Local) on the node's addresses, over HTTP: 200 where this node has ready endpoints and can be
 trusted, 503 where not (REFERENCE A.2). All ports are served by one thread, which there is only if
-some Service has such a port.
+some Service has such a port. There may be more of them than files that a process can have open:
+those that do not fit are refused, as one is that somebody else has.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from endpoints.names import Family, ObjectName
 from endpoints.node import NodeView
 from endpoints.plan import EndpointState
 from modes.base import Plans
-from proxy import log
+from proxy import log, open_files
 from proxy.observer import Observer, Synced
 from proxy.serving.http_messages import NOSNIFF, Answer, Request
 from proxy.serving.web import Web, listening
@@ -110,6 +111,7 @@ class Ports:
         self._addresses: Mapping[Family, tuple[str, ...]] = {}
         self._open: dict[_Place, tuple[ObjectName, socket]] = {}
         self._waiting = False
+        self._most = open_files.for_health_ports()
 
     def want(
         self, checks: Mapping[ObjectName, Check], addresses: Mapping[Family, tuple[str, ...]]
@@ -156,6 +158,9 @@ class Ports:
         if place in self._open:
             owner, _ = self._open[place]
             return "" if owner == service else f"the port is that of Service {owner}"
+        if len(self._open) >= self._most:
+            found = f"{self._most} sockets are open already"
+            return f"{found}: raise the limit of open files (ulimit -n)"
         try:
             listener = listening(place.address, place.port, both_families=False)
         except OSError as error:

@@ -1,9 +1,9 @@
 """How does one thread answer any number of clients over HTTP?
 
 By waiting for all of them at once. A client has ten seconds in all, and there are never more than
-`MOST_CLIENTS`: who comes then takes the place of who has been there longest. A request that comes
-in one piece is answered as soon as it is read, so that neither slow clients nor thousands of silent
-ones keep a load balancer's health check waiting.
+`proxy.open_files` grants: who comes then takes the place of who has been there longest. A request
+that comes in one piece is answered as soon as it is read, so that neither slow clients nor
+thousands of silent ones keep a load balancer's health check waiting.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
-from proxy import log
+from proxy import log, open_files
 from proxy.serving.http_messages import (
     Answer,
     NotARequest,
@@ -29,10 +29,9 @@ from proxy.serving.http_messages import (
 )
 
 PATIENCE_SECONDS = 10.0
-MOST_CLIENTS = 200
-"""Far fewer than files that a process may have open, 1,024 by default: the kernel's sockets and
-those to the API server need some."""
 _PAUSE_SECONDS = 1.0
+_SILENT_SECONDS = 60.0
+"""That clients are not accepted is told so often, however many sockets they come to."""
 _AT_ONCE = 50
 _PIECE = 4096
 _WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 (to tell them from others)
@@ -97,6 +96,8 @@ class Web:
         self._alarms: list[tuple[float, Act]] = []
         self._clients: dict[_Client, None] = {}
         """In the order of their deadlines."""
+        self._most_clients = open_files.for_clients()
+        self._silent_until = 0.0
         self._stopping = False
         self._woken, self._waker = socket.socketpair()
         for end in (self._woken, self._waker):
@@ -171,8 +172,6 @@ class Web:
 
     def _accept(self, listener: socket.socket, respond: Respond) -> None:
         for _ in range(_AT_ONCE):
-            if len(self._clients) >= MOST_CLIENTS:
-                self._drop(next(iter(self._clients)), "there are too many")
             try:
                 connection, _address = listener.accept()
             except BlockingIOError:
@@ -182,6 +181,8 @@ class Web:
                     self._pause(listener, respond, error)
                     return
                 continue  # the client is gone already (accept(2), "Error handling")
+            if len(self._clients) >= self._most_clients:
+                self._drop(next(iter(self._clients)), "there are too many")
             connection.setblocking(False)  # noqa: FBT003 (the socket's own signature)
             client = _Client(connection, respond, time.monotonic() + self._patience_seconds)
             self._clients[client] = None
@@ -189,7 +190,10 @@ class Web:
 
     def _pause(self, listener: socket.socket, respond: Respond, error: OSError) -> None:
         """Clients that nobody can accept would keep the thread awake."""
-        log.warning("No client of HTTP is accepted for a while", reason=error.strerror)
+        now = time.monotonic()
+        if now >= self._silent_until:
+            self._silent_until = now + _SILENT_SECONDS
+            log.warning("No client of HTTP is accepted for a while", reason=error.strerror)
         self._selector.unregister(listener)
 
         def resume() -> None:

@@ -15,7 +15,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO
 
@@ -345,6 +345,63 @@ def test_whoever_holds_the_lock_of_iptables_delays_a_sync_and_is_named(
     assert in_kernel("iptables") == {"shop/pay:http": ("10.244.1.9:8080",)}
     [line] = [line for line in figures(10249).splitlines() if line.startswith(metric)]
     assert float(line.removeprefix(metric)) >= 5
+
+
+def balanced(count: int) -> str:
+    """So many Services with a healthCheckNodePort, 32000 and on, in YAML."""
+    local = "type: LoadBalancer\n  externalTrafficPolicy: Local\n  healthCheckNodePort"
+    found = (service(f"web-{n:03}", f"10.96.1.{n}") for n in range(count))
+    return together(
+        *(
+            of.replace("clusterIP", f"{local}: {32000 + n}\n  clusterIP")
+            for n, of in enumerate(found)
+        )
+    )
+
+
+def probed(path: str) -> int:
+    with urllib.request.urlopen(f"http://127.0.0.1:10256/{path}", timeout=10) as answer:
+        status: int = answer.status
+        return status
+
+
+def test_no_number_of_health_checks_and_clients_stops_the_rest(
+    manifests: Path, start: Start
+) -> None:
+    """As 1,000 Services do with the 1,024 files that a process may have by default."""
+    manifests.write_text(together(SHOP, balanced(200)))
+    headgate = start(
+        f"--manifests={manifests}",
+        "--nodeport-addresses=0.0.0.0/0",
+        prefix=("prlimit", "--nofile=256:256"),
+    )
+    for _ in range(200 - 256 // 2):
+        headgate.until("No health checks")
+    with ExitStack() as stack:
+        for port in (*range(32000, 32060), *[10249] * 60, *[10256] * 60):
+            client = socket.create_connection(("127.0.0.1", port), timeout=10)
+            stack.enter_context(client).sendall(b"G")
+        assert (probed("healthz"), probed("livez")) == (200, 200)
+        manifests.write_text(together(SHOP, service("new", "10.96.9.9"), balanced(200)))
+        assert "changed=1" in headgate.until("Synced")
+        ip("address add 192.168.77.1/32 dev lo")
+        try:
+            headgate.until("Synced")
+        finally:
+            ip("address delete 192.168.77.1/32 dev lo")
+        assert (probed("healthz"), probed("livez")) == (200, 200)
+
+
+def test_as_many_files_are_used_as_may_be(manifests: Path, start: Start) -> None:
+    manifests.write_text(together(SHOP, balanced(200)))
+    headgate = start(
+        f"--manifests={manifests}",
+        "--nodeport-addresses=0.0.0.0/0",
+        prefix=("prlimit", "--nofile=256:1024"),
+    )
+    assert "before=256 now=1024" in headgate.until("Raised the limit of open files")
+    for _ in range(200):
+        headgate.until("Health checks")
 
 
 def test_no_process_is_started(headgate: Headgate, manifests: Path) -> None:
