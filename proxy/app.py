@@ -27,7 +27,7 @@ from proxy.alone import alone
 from proxy.cleaning import Cleaning
 from proxy.config import Config, NodePorts, asks_for_localhost, config, on_mode
 from proxy.drift import Listening
-from proxy.live import Live, set_sysctls, warn
+from proxy.live import Live, say, set_sysctls
 from proxy.loop import Chore, chores, follow
 from proxy.node import AddressWatch, local_addresses
 from proxy.observer import Observer
@@ -57,7 +57,7 @@ def run(wanted: Config, read: Callable[[], Config]) -> int:
     `read` reads the configuration again when its file has changed.
     """
     log.setup(wanted.verbosity, style=wanted.log_format, vmodule=wanted.vmodule)
-    warn(wanted.warnings)
+    say(wanted)
     end_on_signals()
     if wanted.init_only:
         return prepare(wanted)

@@ -60,7 +60,7 @@ class Live:
 
     def _apply(self, old: Config, new: Config) -> None:
         log.setup(new.verbosity, style=new.log_format, vmodule=new.vmodule)
-        warn(tuple(text for text in new.warnings if text not in old.warnings))
+        say(new, old)
         self._schedule.pace(new.min_sync_seconds)
         if new.conntrack != old.conntrack:
             set_sysctls(new.conntrack)
@@ -69,10 +69,14 @@ class Live:
             self._sync.reconfigure(settings)
 
 
-def warn(warnings: tuple[str, ...]) -> None:
-    """Say what of the configuration is passed over."""
-    for warning in warnings:
-        log.warning("Check the configuration", reason=warning)
+def say(config: Config, old: Config | None = None) -> None:
+    """Say what of a configuration is passed over, as far as it was not said of the old one."""
+    for warning in config.warnings:
+        if old is None or warning not in old.warnings:
+            log.warning("Check the configuration", reason=warning)
+    for note in config.notes:
+        if old is None or note not in old.notes:
+            log.info("Configuration", note=note)
 
 
 def set_sysctls(settings: ConntrackSettings) -> Settled:

@@ -141,8 +141,10 @@ def test_what_needs_a_new_process_ends_this_one(
 def test_new_warnings_are_told_and_old_ones_not_again(
     rig: Rig, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert not rig.take(changed(warnings=("portRange: 1-2: ignored",)))
-    assert not rig.take(changed(warnings=("portRange: 1-2: ignored", "new")))
+    assert not rig.take(changed(warnings=("portRange: 1-2: ignored",), notes=("no gates",)))
+    again = ("portRange: 1-2: ignored", "new")
+    assert not rig.take(changed(warnings=again, notes=("no gates",)))
     said = capsys.readouterr().err
     assert said.count("portRange") == 1
+    assert said.count('"Configuration" note="no gates"') == 1
     assert "reason=new" in said
