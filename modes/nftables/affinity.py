@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from functools import cache
 from typing import NamedTuple
 
 from endpoints.names import Family
@@ -83,10 +84,16 @@ def lies(found: Iterable[Found], held: Mapping[bytes, Value]) -> Iterator[bytes]
 
 
 def _is_valid(entry: Found, held: Mapping[bytes, Value]) -> bool:
-    family, set_id = set_of(entry.key)
-    valid = key_prefix(family, MAPS[set_id][0])
-    frontend = entry.key[1 + _address_size(entry.key) :]
-    return isinstance(entry.value, bytes) and valid + frontend + entry.value in held
+    valid, start = _valid_of(entry.key[0])
+    return isinstance(entry.value, bytes) and valid + entry.key[start:] + entry.value in held
+
+
+@cache
+def _valid_of(leading: int) -> tuple[bytes, int]:
+    """Where the endpoints are that an entry may have, and where its key names the frontend."""
+    key = bytes((leading,))
+    family, set_id = set_of(key)
+    return key_prefix(family, MAPS[set_id][0]), 1 + _address_size(key)
 
 
 def _address_size(key: bytes) -> int:

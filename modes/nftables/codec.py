@@ -256,7 +256,7 @@ def decode_elements(family: Family, set_id: S, payload: bytes) -> Iterator[Found
         if kind == nl.NFTA_ELEM_LIST_ELEMENTS:
             alike = uniform.rows(spec_of(family, set_id), listed)
             if alike is not None:
-                yield from (Found(prefix + key, data) for key, data in alike)
+                yield from (Found(prefix + key, data, *times) for key, data, times in alike)
                 continue
             for _, element in nl.attributes(listed):
                 yield _decode_element(prefix, element)

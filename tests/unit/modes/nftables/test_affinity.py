@@ -7,7 +7,7 @@ import pytest
 from endpoints.addresses import pack
 from endpoints.names import Family
 from endpoints.plan import ServicePlan
-from modes.nftables.affinity import carried_over, doubts, stale
+from modes.nftables.affinity import carried_over, doubts, lies, stale
 from modes.nftables.codec import Found
 from modes.nftables.delta import Changes, difference
 from modes.nftables.elements import key_prefix, pack_port, render
@@ -127,3 +127,14 @@ def test_a_new_table_takes_over_what_is_still_true(*, local: bool) -> None:
 def test_a_new_table_takes_over_nobody_whose_frontend_changed_its_policy(*, local: bool) -> None:
     taken = taken_over(was_local=not local, is_local=local)
     assert taken == [e for e in ENTRIES[1::2] if INTERNAL in e.key]
+
+
+def test_what_no_packet_can_have_put_there_is_a_lie() -> None:
+    """Of every map of clients, and of frontends that have no affinity or are not there at all."""
+    held = render([sticky("10.244.1.2")], {})
+    gone = [entry for entry in ENTRIES if entry.key[1:5] == OTHER]
+    assert list(lies(ENTRIES, held)) == [entry.key for entry in gone]
+    assert len(gone) == 3
+    unknown = remembered(CLIENT, pack("10.96.7.8") + TCP + pack_port(80), "10.244.1.2")
+    assert list(lies([unknown], held)) == [unknown.key]
+    assert list(lies(ENTRIES, {})) == [entry.key for entry in ENTRIES]

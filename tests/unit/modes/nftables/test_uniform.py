@@ -27,6 +27,14 @@ def element(key: bytes, data: bytes, *others: bytes) -> bytes:
     return nl.attr(nl.NFTA_LIST_ELEM, b"".join([*parts, *others]))
 
 
+def timed(timeout: int, expiration: int) -> list[bytes]:
+    """How long an element lives, and how long still."""
+    return [
+        nl.be64(nl.NFTA_ELEM_TIMEOUT, timeout),
+        nl.be64(nl.NFTA_ELEM_EXPIRATION, expiration),
+    ]
+
+
 @EACH_SET
 @given(st.data())
 def test_what_is_read_is_what_was_listed(family: Family, set_id: S, data: st.DataObject) -> None:
@@ -36,7 +44,24 @@ def test_what_is_read_is_what_was_listed(family: Family, set_id: S, data: st.Dat
     listed = data.draw(st.lists(st.tuples(key, value), min_size=1, max_size=5))
     found = rows(spec, b"".join(element(*row) for row in listed))
     assert found is not None
+    assert list(found) == [(*row, (0, 0)) for row in listed]
+
+
+@pytest.mark.parametrize("family", Family)
+@given(st.data())
+def test_clients_are_read_with_their_times(family: Family, data: st.DataObject) -> None:
+    spec = codec.spec_of(family, S.AFFINITY)
+    key = st.binary(min_size=spec.key_size, max_size=spec.key_size)
+    value = st.binary(min_size=spec.data_size, max_size=spec.data_size)
+    time = st.integers(0, 1 << 63)
+    row = st.tuples(key, value, st.tuples(time, time))
+    listed = data.draw(st.lists(row, min_size=1, max_size=5))
+    run = b"".join(element(key, value, *timed(*times)) for key, value, times in listed)
+    found = rows(spec, run)
+    assert found is not None
     assert list(found) == listed
+    assert rows(spec, run + element(listed[0][0], listed[0][1], *timed(1, 1)[::-1])) is None
+    assert rows(spec, element(listed[0][0], listed[0][1])) is None
 
 
 @EACH_SET
@@ -61,6 +86,44 @@ def test_verdicts_are_read_the_long_way() -> None:
     verdict = nl.attr(nl.NFTA_DATA_VERDICT, nl.be32(nl.NFTA_VERDICT_CODE, 0))
     listed = element(bytes(spec.key_size), b"", nl.attr(nl.NFTA_ELEM_DATA, verdict))
     assert rows(spec, listed) is None
+
+
+@pytest.mark.parametrize("family", Family)
+def test_the_kernel_lists_clients_alike(family: Family) -> None:
+    spec = codec.spec_of(family, S.AFFINITY)
+    prefix = key_prefix(family, S.AFFINITY)
+    wanted = [
+        codec.Found(
+            prefix + bytes([n]) * spec.key_size, bytes([n]) * spec.data_size, 1 << 40, 1 << 39
+        )
+        for n in (128, 3, 4)
+    ]
+    kernel = Kernel()
+    messages = [codec.new_table(family), codec.new_set(family, spec)]
+    for entry in wanted:
+        body = nl.element_list(TABLE, S.AFFINITY.set_name, [codec.encode_timed(entry)])
+        messages.append(nl.Message(nl.NEWSETELEM, nl.NLM_F_CREATE, family, body, [entry.key]))
+    assert not kernel.transact(messages).failures
+    try:
+        body = nl.element_list(TABLE, S.AFFINITY.set_name, ())
+        answers = kernel.dump(nl.GETSETELEM, nl.NFPROTO[family], body)
+        lists = [
+            listed
+            for answer in answers
+            for kind, listed in nl.attributes(answer.payload)
+            if kind == nl.NFTA_ELEM_LIST_ELEMENTS and listed
+        ]
+        assert lists
+        assert all(rows(spec, listed) is not None for listed in lists)
+        found = {entry.key: entry for entry in kernel.elements(family, S.AFFINITY)}
+        assert {key: entry.value for key, entry in found.items()} == {
+            entry.key: entry.value for entry in wanted
+        }
+        assert {entry.timeout_ms for entry in found.values()} == {1 << 40}
+        assert all(0 <= (1 << 39) - entry.expiration_ms < 60_000 for entry in found.values())
+    finally:
+        kernel.transact([codec.delete_table(family)])
+        kernel.close()
 
 
 @EACH_SET
