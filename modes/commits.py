@@ -32,7 +32,9 @@ GROUP = 7
 
 NEWTABLE, DELTABLE, NEWCHAIN, DELCHAIN = 0, 2, 3, 5
 NEWRULE, DELRULE, NEWSET, DELSET, NEWELEMENT, DELELEMENT, NEWGEN = 6, 8, 9, 11, 12, 14, 15
-DELETIONS = frozenset({DELTABLE, DELCHAIN, DELRULE, DELSET, DELELEMENT})
+NEWOBJECT, DELOBJECT, NEWFLOWTABLE, DELFLOWTABLE = 18, 20, 22, 24
+_OF_OTHERS = (NEWOBJECT, DELOBJECT, NEWFLOWTABLE, DELFLOWTABLE)
+DELETIONS = frozenset({DELTABLE, DELCHAIN, DELRULE, DELSET, DELELEMENT, DELOBJECT, DELFLOWTABLE})
 
 LOST = Foreign("notifications were lost")
 """The kernel had more to tell than there was room for."""
@@ -40,7 +42,7 @@ LOST = Foreign("notifications were lost")
 _SUBSYSTEM, _GETRULE = 10, 7
 _TABLE, _ELEMENTS = 1, 3
 _NAME = {NEWCHAIN: 3, DELCHAIN: 3} | dict.fromkeys(
-    (NEWRULE, DELRULE, NEWSET, DELSET, NEWELEMENT, DELELEMENT), 2
+    (NEWRULE, DELRULE, NEWSET, DELSET, NEWELEMENT, DELELEMENT, *_OF_OTHERS), 2
 )
 """By which attribute each kind of message names the object in its table: of a rule its chain, of
 an element its set."""
@@ -208,6 +210,10 @@ def _phrase(
         return f"chain {where} {name} {verb}"
     if kind in (NEWSET, DELSET):
         return f"{set_word(name)} {where} {name} {verb}"
+    if kind in (NEWOBJECT, DELOBJECT):
+        return f"object {where} {name} {verb}"
+    if kind in (NEWFLOWTABLE, DELFLOWTABLE):
+        return f"flowtable {where} {name} {verb}"
     verb = "deleted" if kind in DELETIONS else "added"
     one, holder = ("rule", "chain") if kind in (NEWRULE, DELRULE) else ("element", set_word(name))
     return f"{count} {one}{'' if count == 1 else 's'} of {holder} {where} {name} {verb}"

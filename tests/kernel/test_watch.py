@@ -42,6 +42,7 @@ CHANGES = {
     "insert rule ip headgate postrouting accept": "1 rule of chain ip headgate postrouting added",
     "add chain ip headgate stranger": "chain ip headgate stranger added or changed",
     "add table ip headgate { flags dormant; }": "table ip headgate added or changed",
+    "add counter ip headgate cc": "object ip headgate cc added or changed",
     "delete table ip headgate": "table ip headgate deleted",
     "flush ruleset": "table ip headgate deleted, table ip6 headgate deleted",
     "delete table ip headgate; add table ip headgate": "table ip headgate deleted and made anew",

@@ -82,6 +82,11 @@ def test_no_datagram_is_too_odd(odd: bytes | tuple[int, bytes]) -> None:
         ([Change(commits.DELRULE, V4, "nat", "KUBE-X")], "1 rule of chain ip nat KUBE-X deleted"),
         ([Change(commits.DELCHAIN, V6, "nat", "KUBE-X")], "chain ip6 nat KUBE-X deleted"),
         ([Change(commits.DELSET, V6, "headgate", "x")], "set ip6 headgate x deleted"),
+        ([Change(commits.DELOBJECT, V4, "headgate", "c")], "object ip headgate c deleted"),
+        (
+            [Change(commits.NEWFLOWTABLE, V4, "headgate", "f")],
+            "flowtable ip headgate f added or changed",
+        ),
         (
             [Change(commits.DELCHAIN, V4, "nat", "x"), Change(commits.DELTABLE, V4, "nat")],
             "table ip nat deleted",
