@@ -39,7 +39,7 @@ DELETIONS = frozenset({DELTABLE, DELCHAIN, DELRULE, DELSET, DELELEMENT, DELOBJEC
 LOST = Foreign("notifications were lost")
 """The kernel had more to tell than there was room for."""
 
-_SUBSYSTEM, _GETRULE = 10, 7
+_SUBSYSTEM, _GETCHAIN, _GETRULE = 10, 4, 7
 _TABLE, _ELEMENTS = 1, 3
 _NAME = {NEWCHAIN: 3, DELCHAIN: 3} | dict.fromkeys(
     (NEWRULE, DELRULE, NEWSET, DELSET, NEWELEMENT, DELELEMENT, *_OF_OTHERS), 2
@@ -157,11 +157,23 @@ def only_of(ports: Iterable[int]) -> list[tuple[int, int, int, int]]:
     return [*program, (_RETURN, 0, 0, _WHOLE), (_RETURN, 0, 0, 0)]
 
 
-def get_rules(family: Family, table: str, chain: str) -> bytes:
-    """A request for the rules of one chain."""
-    asked = text(_TABLE, table) + text(_NAME[NEWRULE], chain)
+def get_rules(family: Family, table: str, chain: str = "") -> bytes:
+    """A request for the rules of one chain, or of a whole table."""
+    asked = text(_TABLE, table) + (text(_NAME[NEWRULE], chain) if chain else b"")
     opening = bytes((ADDRESS_FAMILY[family], 0, 0, 0))
     return message(_SUBSYSTEM << 8 | _GETRULE, NLM_F_DUMP, 1, opening + asked)
+
+
+def get_chains(family: Family) -> bytes:
+    """A request for the chains of all tables of a family."""
+    opening = bytes((ADDRESS_FAMILY[family], 0, 0, 0))
+    return message(_SUBSYSTEM << 8 | _GETCHAIN, NLM_F_DUMP, 1, opening)
+
+
+def place(payload: bytes, kind: int) -> tuple[str, str]:
+    """The table, and the chain or set, that the attributes of such a message name."""
+    told = dict(attributes(payload))
+    return words(told.get(_TABLE, b"")), words(told.get(_NAME[kind], b""))
 
 
 def described(

@@ -19,7 +19,19 @@ from contextlib import suppress
 
 from endpoints.names import Family
 from modes.base import Foreign
-from modes.commits import GROUP, LOST, Change, Commit, Reading, get_rules, only_of
+from modes.commits import (
+    GROUP,
+    LOST,
+    NEWCHAIN,
+    NEWRULE,
+    Change,
+    Commit,
+    Reading,
+    get_chains,
+    get_rules,
+    only_of,
+    place,
+)
 from modes.wire import NLMSG_DONE, NLMSG_ERROR, Reply, replies
 
 Judge = Callable[[Commit], tuple[Foreign, ...]]
@@ -140,9 +152,24 @@ class CommitWatch:
 
 def rules_of(family: Family, table: str, chain: str) -> list[bytes]:
     """The attributes of each rule of a chain; none if there is no such chain. Raises OSError."""
+    return _dumped(get_rules(family, table, chain))
+
+
+def chains_of(family: Family, table: str) -> dict[str, list[bytes]]:
+    """All chains of a table, with the attributes of each rule. Raises OSError."""
+    names = [place(chain, NEWCHAIN) for chain in _dumped(get_chains(family))]
+    found: dict[str, list[bytes]] = {chain: [] for of, chain in names if of == table}
+    for rule in _dumped(get_rules(family, table)):
+        _, chain = place(rule, NEWRULE)
+        found.setdefault(chain, []).append(rule)
+    return found
+
+
+def _dumped(request: bytes) -> list[bytes]:
+    """The attributes of all that the kernel lists, at one moment."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as asking:
         while True:
-            asking.sendall(get_rules(family, table, chain))
+            asking.sendall(request)
             found = list(_answers(asking))
             if not any(answer.interrupted or answer.error == errno.EINTR for answer in found):
                 return [answer.payload for answer in found if not answer.error]

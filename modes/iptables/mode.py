@@ -37,7 +37,7 @@ from modes.xtables import adopt
 from modes.xtables.adopt import Found
 from modes.xtables.chains import ROUTE_LOCALNET_WAS_OFF, Skeleton
 from modes.xtables.cleanup import clean_up, leave
-from modes.xtables.delta import NOTHING, Changes, Written
+from modes.xtables.delta import BULK, EVERYTHING, NOTHING, Changes, Written
 from modes.xtables.host import host_variant
 from modes.xtables.kernel import (
     Kernel,
@@ -171,8 +171,8 @@ class IptablesMode:
             different += [f"{family} {rule}" for rule in drift.different]
         return Drift(tuple(missing), tuple(extra), tuple(different))
 
-    def watch(self) -> ForeignWatch | None:
-        """What hears of changes of our rules; None where iptables-legacy holds them.
+    def watch(self) -> ForeignWatch:
+        """What hears of changes of our rules; of those in iptables-legacy nobody hears.
 
         Raises EnvironmentFault too.
         """
@@ -326,15 +326,20 @@ class IptablesMode:
         return script(program, changes, in_blocks=in_blocks, order=order)
 
     def _reconcile(
-        self, family: Family, wanted: dict[ObjectName, Written], found: Found | None = None
+        self,
+        family: Family,
+        wanted: dict[ObjectName, Written],
+        found: Found | None = None,
+        bulk: int = BULK,
     ) -> ApplyReport:
         """Bring the kernel from what it holds to these fragments, without those it refuses.
 
         A refusal that names no line is traced to a Service by trying halves. What was found some
-        time ago may be wrong by now: nobody is to blame if the first attempt is refused.
+        time ago may be wrong by now: nobody is to blame if the first attempt is refused. Where no
+        Service is to blame, shared chains are written anew: iptables-nft may misread rules of nft,
+        and then it finds none like them to delete.
         """
-        known = self._programs.get(family)
-        before = known.fragments if known else {}
+        before = self._programs[family].fragments if family in self._programs else {}
         program = ServiceProgram(family, self._skeletons[family])
         program.commit(wanted)
         failed: dict[ObjectName, str] = {}
@@ -344,7 +349,7 @@ class IptablesMode:
             trial = trials.pop()
             is_fresh = found is None
             found = self._observe(family) if found is None else found
-            changes = adopt.part(program, found, trial)
+            changes = adopt.part(program, found, trial, bulk)
             text = self._script(program, changes, found)
             found = None
             if not changes:
@@ -366,6 +371,8 @@ class IptablesMode:
                     trials.append(trial)
                 elif suspects:
                     trials += adopt.narrower(trial, suspects)
+                elif bulk == BULK:
+                    return self._reconcile(family, wanted, bulk=EVERYTHING)
                 else:
                     raise
             else:

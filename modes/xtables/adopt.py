@@ -20,7 +20,7 @@ from modes.xtables import chains, names, trials
 from modes.xtables.delta import BULK, Changes, Gone, Placed, Program, Specs, Whole
 from modes.xtables.names import Table
 from modes.xtables.restore import Unreadable, parse
-from modes.xtables.rules import ChainName, Rule
+from modes.xtables.rules import DROP, OPAQUE, ChainName, Rule
 
 Found = Mapping[ChainName, Sequence[str]]
 """Chains with the specs of their rules, as `script.read` gives them."""
@@ -32,6 +32,11 @@ BUILT_IN = frozenset({"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"}
 _OF_A_SERVICE = re.compile(rf"({'|'.join(names.OF_A_SERVICE)})[A-Z2-7]{{16}}")
 _TARGET = re.compile(r"(?:^| )-[jg] (\S+)")
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+TAKES_ALL = frozenset({"ACCEPT", "RETURN", "DNAT", "SNAT", "MASQUERADE", "REDIRECT", "NETMAP"})
+"""Targets after which no rule of the chain sees a packet; who drops everything means it."""
+_ENDS = re.compile(
+    rf"(?:-m comment --comment \S+ )?(?:-g \S+|-j (?:{'|'.join(sorted(TAKES_ALL))})\b.*)"
+)
 _GUEST_TARGETS = (
     chains.SERVICES,
     chains.EXTERNAL_SERVICES,
@@ -108,10 +113,10 @@ def difference(program: Program, found: Found, bulk: float = BULK) -> Changes:
     return changes
 
 
-def part(program: Program, found: Found, trial: Trial) -> Changes:
+def part(program: Program, found: Found, trial: Trial, bulk: float = BULK) -> Changes:
     """The difference as far as a trial goes; a part may change more of a shared chain than all."""
     if trial is None:
-        return difference(program, found)
+        return difference(program, found, bulk)
     return difference(program, found, bulk=inf).part(trial)
 
 
@@ -127,23 +132,31 @@ def narrower(trial: Trial, suspects: Sequence[ObjectName]) -> list[Trial]:
     return [None, *found, frozenset()] if trial is None else [*found]
 
 
-def removal(family: Family, found: Found, *, keeps_martian_rule: bool) -> Changes:
+def removal(
+    family: Family,
+    found: Found,
+    *,
+    keeps_martian_rule: bool,
+    kept: frozenset[ChainName] = frozenset(),
+) -> Changes:
     """What removes everything of ours, and only that.
 
     A chain of ours that somebody else's rule refers to is emptied and stays. `keeps_martian_rule`:
-    the kernel routes localhost still, or the kubelet wants the same rule.
+    the kernel routes localhost still, or the kubelet wants the same rule. `kept`: chains that stay
+    as they are, with what leads to them.
     """
-    ours = [chain for chain in found if is_ours(chain)]
     changes = Changes()
+    ours = [chain for chain in found if is_ours(chain) and chain not in kept]
+    changes.deleted += _for_ipvs(found) if kept else []
     martians = [] if keeps_martian_rule else _martians(family, found)
-    targets = set(_GUEST_TARGETS)
+    targets = set(_GUEST_TARGETS) - kept
     if martians and len(martians) == len(found[chains.FIREWALL]):
         ours.append(chains.FIREWALL)
         targets.add(chains.FIREWALL)
     else:
         changes.deleted += [Placed(None, chains.FIREWALL, one) for one in martians]
     changes.deleted += jumps(family, found, targets)
-    emptied = frozenset(ours)
+    emptied = frozenset(ours) | kept
     removed = {(placed.chain, placed.spec) for placed in changes.deleted}
     referred_to = {
         ChainName(chain.table, target(one))
@@ -153,6 +166,25 @@ def removal(family: Family, found: Found, *, keeps_martian_rule: bool) -> Change
     }
     changes.gone = _gone(found, ours, referred_to)
     return changes
+
+
+def masquerades_for_others(found: Found) -> frozenset[ChainName]:
+    """The chains that mark packets and masquerade those, if a chain of others leads to the mark."""
+    if not found.get(chains.MARK_MASQ):
+        return frozenset()
+    is_used = any(
+        chain.table is Table.NAT and target(one) == chains.MARK_MASQ.name
+        for chain, specs in found.items()
+        if not is_ours(chain)
+        for one in specs
+    )
+    return frozenset({chains.MARK_MASQ, chains.POSTROUTING}) if is_used else frozenset()
+
+
+def _for_ipvs(found: Found) -> list[Placed]:
+    """Rules of kube-proxy's IPVS mode in KUBE-POSTROUTING, which keep its sets from going."""
+    chain = chains.POSTROUTING
+    return [Placed(None, chain, one) for one in found.get(chain, ()) if "--match-set" in one]
 
 
 def _martians(family: Family, found: Found) -> list[str]:
@@ -198,9 +230,10 @@ def drift(changes: Changes, found: Found) -> Drift:
         wanted, have = Counter(whole.specs), Counter(found.get(whole.chain, ()))
         missing += [(whole.chain, one) for one in (wanted - have).elements()]
         extra += [(whole.chain, one) for one in (have - wanted).elements()]
-    for placed in (*changes.added, *changes.guests):
-        missing.append((placed.chain, placed.spec))
-    extra += [(placed.chain, placed.spec) for placed in changes.deleted]
+    added = [(placed.chain, placed.spec) for placed in (*changes.added, *changes.guests)]
+    deleted = [(placed.chain, placed.spec) for placed in changes.deleted]
+    missing += (Counter(added) - Counter(deleted)).elements()
+    extra += (Counter(deleted) - Counter(added)).elements()
     for gone in changes.gone:
         extra += [(gone.chain, one) for one in found.get(gone.chain, ())]
     reordered = [
@@ -208,6 +241,7 @@ def drift(changes: Changes, found: Found) -> Drift:
         for whole in changes.rewritten
         if Counter(whole.specs) == Counter(found.get(whole.chain, ()))
     ]
+    reordered += sorted({chain for chain, _ in set(added).intersection(deleted)})
     return Drift(
         tuple(sorted(f"{chain.table} -A {chain.name} {one}" for chain, one in missing)),
         tuple(sorted(f"{chain.table} -A {chain.name} {one}" for chain, one in extra)),
@@ -260,12 +294,16 @@ def _frame(
         else:
             extra.append(one)
     missing = [number for of in owners.values() for number in of]
-    if len(extra) + len(missing) > bulk or not all(map(str.isprintable, extra)):
-        # A rule that spans lines cannot be named in a text of lines.
+    if len(extra) + len(missing) > bulk or not all(map(_is_deletable, extra)):
         changes.rewritten.append(whole)
         return
     changes.added += [Placed(whole.owners[n], whole.chain, whole.specs[n]) for n in missing]
     changes.deleted += [Placed(None, whole.chain, one) for one in extra]
+
+
+def _is_deletable(spec: str) -> bool:
+    """Whether a rule can be named in a text of lines: not what spans some, nor one of nft."""
+    return spec.isprintable() and not spec.startswith(OPAQUE)
 
 
 def _guests(program: Program, found: Found, changes: Changes) -> None:
@@ -279,17 +317,45 @@ def _guests(program: Program, found: Found, changes: Changes) -> None:
         if have is None and chain.name not in BUILT_IN:
             changes.new.append(Whole(None, chain, ()))
         rest = list(have or ())
+        matches: list[str] = []
         for one in specs:
-            match = next((h for h in rest if _equal(h, one, program.family)), None)
+            match = next((h for h in rest if _is_there(h, one, program.family)), None)
             if match is None:
                 changes.guests.append(Placed(None, chain, one))
             else:
                 rest.remove(match)
+                matches.append(match)
+        if chain.name in BUILT_IN and _are_behind(have or (), matches, rest):
+            changes.guests = [placed for placed in changes.guests if placed.chain != chain]
+            changes.guests += [Placed(None, chain, one) for one in specs]
+            changes.deleted += [Placed(None, chain, one) for one in matches]
         if chain.name in BUILT_IN:
             unwanted = [one for one in rest if _is_jump(program.family, chain, one, targets)]
             changes.deleted += [Placed(None, chain, one) for one in unwanted]
     another_modes = {chain for chain in _GUEST_TARGETS if chain not in program.frames}
     changes.deleted += jumps(program.family, found, another_modes)
+
+
+def _is_there(have: str, wanted: str, family: Family) -> bool:
+    """Whether a rule is the wanted one; of what iptables cannot say, one that drops may be it."""
+    return _equal(have, wanted, family) or (
+        have == f"{OPAQUE} -j {DROP}" and target(wanted) == DROP
+    )
+
+
+def _are_behind(have: Sequence[str], ours: Collection[str], others: Collection[str]) -> bool:
+    """Whether a rule of others keeps packets from one of ours.
+
+    Only one that lets all of them pass, or translates them, whatever they are: what asks for more
+    is an exception that somebody wants.
+    """
+    ended = next((n for n, one in enumerate(have) if one in others and ends(one)), len(have))
+    return any(one in ours for one in have[ended:])
+
+
+def ends(spec: str) -> bool:
+    """Whether a rule takes all packets, and does not drop them."""
+    return _ENDS.fullmatch(_unquoted(spec)) is not None
 
 
 def _gone(found: Found, stale: Iterable[ChainName], referred_to: set[ChainName]) -> list[Gone]:
@@ -315,5 +381,9 @@ def _foreign_targets(found: Found, changes: Changes) -> set[ChainName]:
 
 def target(spec: str) -> str:
     """The chain that a rule jumps to, or its other target; what is quoted is only text."""
-    match = _TARGET.search(_QUOTED.sub('""', spec) if '"' in spec else spec)
+    match = _TARGET.search(_unquoted(spec))
     return match[1] if match else ""
+
+
+def _unquoted(spec: str) -> str:
+    return _QUOTED.sub('""', spec) if '"' in spec else spec

@@ -6,7 +6,7 @@ from endpoints.names import Family
 from modes.base import EnvironmentFault, NotPermitted, Tell
 from modes.xtables import adopt
 from modes.xtables.adopt import Found
-from modes.xtables.chains import Skeleton
+from modes.xtables.chains import MARK_MASQ, Skeleton
 from modes.xtables.delta import Program
 from modes.xtables.kernel import (
     Kernel,
@@ -31,7 +31,9 @@ def clean_up(tell: Tell) -> bool:
     if any(adopt.says_localnet_was_off(found) for _, _, found in held):
         set_route_localnet(on=False)
     guards = route_localnet()
-    removed = [leave(k, f, found, guards_localhost=guards) for k, f, found in held]
+    removed = [
+        leave(k, f, found, guards_localhost=guards, masquerades=False) for k, f, found in held
+    ]
     if any(removed) and guards:
         reason = "packets from localhost are routed here, and were before us"
         tell("Kept KUBE-FIREWALL", reason=reason)
@@ -39,19 +41,31 @@ def clean_up(tell: Tell) -> bool:
     return any(removed)
 
 
-def leave(kernel: Kernel, family: Family, found: Found, *, guards_localhost: bool) -> bool:
+def leave(
+    kernel: Kernel,
+    family: Family,
+    found: Found,
+    *,
+    guards_localhost: bool,
+    masquerades: bool = True,
+) -> bool:
     """Remove what is ours of what was found in one variant; True if there was anything.
 
     `guards_localhost`: nothing else keeps others from it, though the kernel routes it.
+    `masquerades`: what rules of others mark for it (hostports of the kubelet or of CRI-O do).
     """
+    kept = adopt.masquerades_for_others(found) if masquerades else frozenset()
     keeps = guards_localhost or any(kernel.holds(family, "mangle", hint) for hint in HINTS)
-    changes = adopt.removal(family, found, keeps_martian_rule=keeps)
+    changes = adopt.removal(family, found, keeps_martian_rule=keeps, kept=kept)
     if changes:
         nothing = Program(family, Skeleton({}, ()))
         in_blocks = kernel.variant is Variant.NFT
         # IPVS may be who serves now.
         text = script(nothing, changes, in_blocks=in_blocks, order=Order.BEFORE)
         kernel.restore(family, text.text)
+        if kept:
+            reason = f"rules of others lead to {MARK_MASQ.name}"
+            kernel.tell("Kept what masquerades for others", variant=kernel.variant, reason=reason)
     return bool(changes)
 
 

@@ -25,6 +25,8 @@ Specs = tuple[str, ...]
 
 BULK = 200
 """So many changes of a shared chain, and it is written anew: each deletion is a search in it."""
+EVERYTHING = -1
+"""In place of BULK: a shared chain that differs is always written anew."""
 
 
 class Written(NamedTuple):

@@ -20,16 +20,18 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from endpoints.names import Family
 from modes.base import EnvironmentFault, KernelFault, NotPermitted, Tell
-from modes.xtables import counters, trials
+from modes.xtables import counters, opaque, trials
 from modes.xtables.answers import Answer, Progress
 from modes.xtables.names import Table
+from modes.xtables.parts import Parts
 from modes.xtables.variant import Variant
-from modes.xtables.witness import Witness, legacy_tables
+from modes.xtables.witness import Witness, chains_of, legacy_tables, rules_of
 
 T = TypeVar("T")
 
@@ -97,11 +99,11 @@ class Kernel:
         """
         self.variant = variant
         self._patience_seconds = patience_seconds
-        self._tell = tell
+        self.tell = tell
         self._witness = witness or Witness()
         self._lock = lock or Path(os.environ.get("XTABLES_LOCKFILE", _LOCK_FILE))
         self._programs: dict[Family, Programs] = {}
-        self._passed_over: set[Programs] = set()
+        self._parts = Parts(tell)
 
     def restore(self, family: Family, text: str) -> float:
         """Give a text to `iptables-restore --noflush`; what it does not mention stays.
@@ -133,34 +135,33 @@ class Kernel:
             holder, seconds = _holder(self._lock), round(time.monotonic() - began, 1)
             if seconds >= patience:
                 raise KernelFault(f"{holder} holds the xtables lock for more than {seconds} s")
-            self._tell("Waiting for the xtables lock", holder=holder, seconds=seconds)
+            self.tell("Waiting for the xtables lock", holder=holder, seconds=seconds)
         self._require(answer, progress.original_line(answer.line))
         return time.monotonic() - began if waited else 0.0
 
     def save(self, family: Family, tables: Sequence[str] = tuple(Table)) -> str:
         """What these tables hold, as `iptables-save` writes it; makes no table.
 
-        Raises KernelFault for a table of nf_tables whose rules iptables cannot say. A mangle table
-        like that is told of and passed over: the iptables mode needs none.
+        Rules of nf_tables that iptables cannot say are told of, and stand there as `opaque` does.
         """
         programs = self._installed(family)
         if self.variant is Variant.LEGACY:
             there = legacy_tables(family)
             tables = [table for table in tables if table in there]
-        return "".join(self._save(programs, table) for table in tables)
+        return "".join(self._save(family, programs, table) for table in tables)
 
-    def _save(self, programs: Programs, table: str) -> str:
+    def _save(self, family: Family, programs: Programs, table: str) -> str:
         answer = _run([programs.save, "-t", table])
         self._require(answer)
-        if f"# Table `{table}' is incompatible" not in answer.output:
-            return answer.output
-        reason = f"table {table} holds rules of nft that {programs.save} cannot read"
-        if table != Table.MANGLE:
-            raise KernelFault(reason)
-        if programs not in self._passed_over:
-            self._passed_over.add(programs)
-            self._tell("Not looked at", variant=self.variant, table=table, reason=reason)
-        return ""
+        if f"# Table `{table}' is incompatible" in answer.output:
+            restore = partial(_run, [programs.restore, "--noflush"])
+            rules = chains_of(family, table)
+            return self._parts.saved(family, table, rules, restore, self._require)
+        self._parts.forget(family, table)
+        if self.variant is Variant.NFT and (doubtful := opaque.seeming_ends(answer.output)):
+            rules = {chain: rules_of(family, table, chain) for chain in doubtful}
+            return opaque.corrected(answer.output, rules)
+        return answer.output
 
     def holds(self, family: Family, table: str, chain: str) -> bool:
         """Whether a chain exists. Makes no table; with nft reads none but this chain."""

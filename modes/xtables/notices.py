@@ -17,6 +17,7 @@ from modes.commits import Change, Commit, brief, described
 from modes.wire import text
 from modes.xtables.adopt import BUILT_IN, is_ours, target
 from modes.xtables.names import Table
+from modes.xtables.opaque import expressions, takes_all
 from modes.xtables.rules import ChainName
 from modes.xtables.trials import CHAIN
 
@@ -29,7 +30,13 @@ def _begins(kind: int) -> bytes:
     return struct.pack("=HH", 10 << 8 | kind, 0)
 
 
-MARKS = (b"KUBE-", _begins(commits.DELTABLE), _begins(commits.DELRULE))
+_RULE_CHAIN = 2  # NFTA_RULE_CHAIN
+MARKS = (
+    b"KUBE-",
+    _begins(commits.DELTABLE),
+    _begins(commits.DELRULE),
+    *(text(_RULE_CHAIN, chain) for chain in sorted(BUILT_IN)),
+)
 """What is worth reading: a rule that is deleted is told by its chain alone, a table by its name."""
 
 
@@ -55,19 +62,24 @@ def jumps(family: Family, guests: Iterable[tuple[ChainName, str]]) -> dict[Place
 
 
 def concerns(change: Change) -> bool:
-    """Whether it may be about our rules: deletions in built-in chains may be of our jumps."""
+    """Whether it may be about our rules.
+
+    In built-in chains, deletions may be of our jumps, and what takes all may stand before them.
+    """
     table = _TABLES.get(change.table)
     if table is None:
         return False
     if change.kind == commits.DELTABLE:
         return True
     if change.name in BUILT_IN:
+        if change.kind == commits.NEWRULE:
+            return takes_all(change.payload)
         return change.kind == commits.DELRULE
     return change.name != CHAIN and is_ours(ChainName(table, change.name))
 
 
 def doubts(commit: Commit) -> tuple[list[Change], set[Place]]:
-    """What of a commit is news for sure, and the built-in chains that may lack a jump of ours.
+    """What of a commit is news for sure, and the built-in chains whose jumps of ours are in doubt.
 
     What a deleted table held went with it.
     """
@@ -88,6 +100,19 @@ def lacking(wanted: Counter[str], rules: Sequence[bytes]) -> list[str]:
         for name, number in wanted.items()
         if sum(text(_VERDICT_CHAIN, name) in rule for rule in rules) < number
     ]
+
+
+def hidden(wanted: Counter[str], rules: Iterable[bytes]) -> list[str]:
+    """The chains to which jumps lead that no packet comes to, for a rule before takes them all."""
+    found: dict[str, None] = {}
+    is_ended = False
+    for rule in rules:
+        name = expressions(rule).target
+        if name in wanted:
+            found |= {name: None} if is_ended else {}
+        else:
+            is_ended |= takes_all(rule)
+    return list(found)
 
 
 def news(commit: Commit, sure: Iterable[Change], lost: Iterable[str]) -> tuple[Foreign, ...]:

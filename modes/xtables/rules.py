@@ -16,6 +16,9 @@ SET = "SET"
 LOCAL = "LOCAL"
 """The address type of the node's own addresses, for `src_type` and `dst_type`."""
 
+OPAQUE = "-m nft"
+"""How the spec of a rule begins that iptables cannot say: one of nf_tables in its own words."""
+
 CERTAIN = 1 << 31
 """A probability of 1. xt_statistic counts in these parts (`u32 nth`, 31 bits)."""
 

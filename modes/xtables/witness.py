@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import socket
 import struct
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -18,12 +19,14 @@ from pathlib import Path
 from endpoints.names import Family
 from modes.base import Foreign, ForeignWatch, Glance
 from modes.commits import Commit
-from modes.listening import CommitWatch, rules_of
+from modes.listening import CommitWatch, chains_of, rules_of
 from modes.xtables import notices
 from modes.xtables.names import Table
 from modes.xtables.notices import Place, Size
 from modes.xtables.rules import ChainName
 from modes.xtables.variant import Variant
+
+__all__ = ["LOOK_SECONDS", "VariantWatch", "Witness", "chains_of", "legacy_tables", "rules_of"]
 
 LOOK_SECONDS = 0.5
 
@@ -40,6 +43,43 @@ _LEVEL = {
 _INFO = struct.Struct("=32sI5I5III")
 
 
+class VariantWatch:
+    """Hears of changes of our rules by others from when they lie in nf_tables on.
+
+    The host may move from iptables-legacy to nft while we run. One thread waits, another one does
+    all else.
+    """
+
+    def __init__(self) -> None:
+        """Nothing is heard before `follow`."""
+        self.commits: CommitWatch | None = None
+        self._changed = threading.Condition()
+        self._is_closed = False
+
+    def follow(self, commits: CommitWatch) -> None:
+        """Hear what this one hears."""
+        with self._changed:
+            self.commits = commits
+            if self._is_closed:
+                commits.close()
+            self._changed.notify_all()
+
+    def wait(self) -> tuple[Foreign, ...]:
+        """Sleep until there is news; empty only after `close`. Raises OSError."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.commits or self._is_closed)
+            commits = None if self._is_closed else self.commits
+        return commits.wait() if commits else ()
+
+    def close(self) -> None:
+        """Wake who waits, for good."""
+        with self._changed:
+            self._is_closed = True
+            if self.commits:
+                self.commits.close()
+            self._changed.notify_all()
+
+
 class Witness:
     """Knows what we did to iptables, in the network namespace of the threads that use it.
 
@@ -48,19 +88,26 @@ class Witness:
 
     def __init__(self) -> None:
         """Nothing is known yet."""
-        self._watch: CommitWatch | None = None
+        self._watch: VariantWatch | None = None
         self._jumps: dict[Place, Counter[str]] = {}
         self._noted: dict[tuple[Family, str], Size] = {}
         self._foreign: dict[Foreign, None] = {}
         self._is_disturbed = False
         self._libc = ctypes.CDLL(None, use_errno=True)
 
-    def listen(self, variant: Variant) -> ForeignWatch | None:
-        """Hear of changes of our rules by others; None for iptables-legacy. Raises OSError."""
-        if variant is Variant.LEGACY:
-            return None
-        self._watch = CommitWatch(notices.MARKS, notices.concerns, self._judge)
+    def listen(self, variant: Variant) -> ForeignWatch:
+        """Hear of changes of our rules by others, as soon as they lie in nf_tables.
+
+        Raises OSError.
+        """
+        self._watch = VariantWatch()
+        self._follow(variant)
         return self._watch
+
+    def _follow(self, variant: Variant) -> None:
+        if self._watch and not self._watch.commits and variant is Variant.NFT:
+            commits = CommitWatch(notices.MARKS, notices.concerns, self._judge)
+            self._watch.follow(commits)
 
     def expect(self, family: Family, guests: Iterable[tuple[ChainName, str]]) -> None:
         """Our rules in built-in chains are these."""
@@ -74,7 +121,7 @@ class Witness:
         To be entered before it is told what to do. Its first netlink socket has its process ID for
         a port, as it is in its own PID namespace; no other socket can have that one meanwhile.
         """
-        watch = self._watch
+        watch = self._watch.commits if self._watch else None
         if watch is None:
             yield
             return
@@ -110,10 +157,15 @@ class Witness:
     def is_disturbed(self, variant: Variant) -> bool:
         """Whether others have changed anything since `settle`, as far as it can be noticed."""
         self.look(variant)
-        return self._is_disturbed or (variant is Variant.NFT and self._watch is None)
+        is_deaf = self._watch is None or self._watch.commits is None
+        return self._is_disturbed or (variant is Variant.NFT and is_deaf)
 
     def settle(self, variant: Variant) -> None:
-        """All rules will be read now: what was changed before is not to be told any more."""
+        """All rules will be read now: what was changed before is not to be told any more.
+
+        From now on, what others do to this variant is heard. Raises OSError.
+        """
+        self._follow(variant)
         self.look(variant)
         self._foreign = {}
         self._is_disturbed = False
@@ -128,12 +180,13 @@ class Witness:
 
     def _judge(self, commit: Commit) -> tuple[Foreign, ...]:
         sure, places = notices.doubts(commit)
-        wanted = self._jumps
-        lost = [
-            f"rule of chain {place.table} {place.chain} ({place.family}) to {name} deleted"
-            for place in sorted(places & wanted.keys())
-            for name in notices.lacking(wanted[place], rules_of(*place))
-        ]
+        lost: list[str] = []
+        for place in sorted(places & self._jumps.keys()):
+            wanted, rules = self._jumps[place], rules_of(*place)
+            gone = dict.fromkeys(notices.lacking(wanted, rules), "deleted")
+            behind = dict.fromkeys(notices.hidden(wanted, rules), "is behind one that takes all")
+            where = f"rule of chain {place.table} {place.chain} ({place.family}) to"
+            lost += [f"{where} {name} {what}" for name, what in (*gone.items(), *behind.items())]
         found = notices.news(commit, sure, lost)
         if found:
             self._is_disturbed = True

@@ -77,7 +77,7 @@ def test_what_the_other_program_writes_meanwhile_stays(
             others.write(LEGACY, FOREIGN)
         holder.kill()
 
-    monkeypatch.setattr(running._kernel, "_tell", write_when_told)
+    monkeypatch.setattr(running._kernel, "tell", write_when_told)
     with others.holder(LOCK, 600) as holder:
         report = running.apply(CHANGE)
     assert 0.5 < report.waited_seconds < 5

@@ -97,6 +97,37 @@ def test_the_kubelets_stay_and_so_does_everybody_elses(
     assert tables.held(variant) == before
 
 
+HOSTPORTS = """\
+*nat
+:KUBE-HP-BBBBBBBBBBBBBBBB - [0:0]
+:KUBE-MARK-MASQ - [0:0]
+-A KUBE-HP-BBBBBBBBBBBBBBBB -s 10.244.1.2/32 -j KUBE-MARK-MASQ
+COMMIT
+"""
+
+
+def test_what_others_mark_is_masqueraded_still(
+    mode: IptablesMode, retiring: IptablesMode, variant: Variant
+) -> None:
+    others.write(variant, HOSTPORTS)
+    mode.start(NODE_A)
+    mode.replace(services(1))
+    served = tables.held(variant)
+    for _ in range(2):
+        retiring.retire("nftables")
+        held = tables.held(variant)
+        assert {chain for chain in held if adopt.is_ours(chain)} == KEPT
+        assert all(held[chain] == served[chain] for chain in KEPT)
+        jump = ChainName(Table.NAT, "POSTROUTING")
+        assert held[jump] == served[jump] != []
+    others.write(variant, "*nat\n-F KUBE-HP-BBBBBBBBBBBBBBBB\nCOMMIT\n")
+    retiring.retire("nftables")
+    assert not rules_of_a_proxy()
+
+
+KEPT = {chains.MARK_MASQ, chains.POSTROUTING}
+
+
 def test_localhost_stays_guarded_while_it_is_routed(
     mode: IptablesMode, retiring: IptablesMode, variant: Variant
 ) -> None:

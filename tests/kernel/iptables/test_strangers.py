@@ -94,3 +94,55 @@ def test_somebody_elses_firewall_chain_stays(mode: IptablesMode, variant: Varian
     assert mode.cleanup()
     assert tables.held(variant)[chains.FIREWALL] == before[chains.FIREWALL]
     assert strangers(variant)
+
+
+TAKES_ALL = {
+    "ACCEPT": ["-j", "ACCEPT"],
+    "RETURN": ["-m", "comment", "--comment", "no -s here", "-j", "RETURN"],
+    "a translation": ["-j", "DNAT", "--to-destination", "6.6.6.6"],
+}
+
+
+@pytest.mark.parametrize("rule", TAKES_ALL.values(), ids=TAKES_ALL)
+def test_our_jump_comes_before_what_takes_all(
+    mode: IptablesMode, variant: Variant, rule: list[str]
+) -> None:
+    mode.start(NODE_A)
+    mode.replace(services(2))
+    (jump,) = tables.held(variant)[tables.PREROUTING]
+    add(variant, "-t", "nat", "-F", "PREROUTING")
+    add(variant, "-t", "nat", "-A", "PREROUTING", *rule)
+    add(variant, "-t", "nat", "-A", "PREROUTING", "-j", "KUBE-SERVICES", *COMMENT)
+    found = mode.verify()
+    assert found.different == ("IPv4 nat PREROUTING: its rules stand in another order",)
+    assert (found.missing, found.extra) == ((), ())
+    mode.start(NODE_A)
+    assert not mode.replace(services(2)).failed
+    held = tables.held(variant)[tables.PREROUTING]
+    assert held[0] == jump
+    assert len(held) == 2
+    assert not mode.verify()
+
+
+COMMENT = ["-m", "comment", "--comment", "kubernetes service portals"]
+EXCEPTIONS = {
+    "one source": ["-t", "nat", "-I", "PREROUTING", "-s", "6.6.6.6", "-j", "ACCEPT"],
+    "a chain of others": ["-t", "nat", "-I", "PREROUTING", "-j", "cali-PREROUTING"],
+    "an end to all": ["-I", "FORWARD", "-j", "DROP"],
+    "what counts": ["-t", "nat", "-I", "PREROUTING"],
+}
+
+
+@pytest.mark.parametrize("rule", EXCEPTIONS.values(), ids=EXCEPTIONS)
+def test_an_exception_stays_before_our_jump(
+    mode: IptablesMode, variant: Variant, rule: list[str]
+) -> None:
+    add(variant, "-t", "nat", "-N", "cali-PREROUTING")
+    mode.start(NODE_A)
+    mode.replace(services(2))
+    add(variant, *rule)
+    before = tables.held(variant)
+    assert not mode.verify()
+    mode.start(NODE_A)
+    assert not mode.replace(services(2)).added
+    assert tables.held(variant) == before

@@ -114,6 +114,36 @@ def test_a_random_history_of_our_own_is_no_news(heard_mode: tuple[IptablesMode, 
     assert [one.what for one in ear.next()] == [SAID_LAST]
 
 
+def test_what_takes_all_before_our_jumps_is_news(heard_mode: tuple[IptablesMode, Ear]) -> None:
+    mode, ear = heard_mode
+    run("iptables-nft -t nat -I PREROUTING -s 192.0.2.1 -j ACCEPT")
+    run("iptables-nft -t nat -I PREROUTING -j ACCEPT")
+    (heard,) = ear.next()
+    assert heard.what == (
+        "rule of chain nat PREROUTING (IPv4) to KUBE-SERVICES is behind one that takes all"
+    )
+    assert mode.verify()
+    start(mode)
+    assert not mode.verify()
+    run(LAST)
+    assert [one.what for one in ear.next()] == [SAID_LAST]
+
+
+def test_a_host_that_moves_to_nft_is_heard_from_then_on(network: None) -> None:  # noqa: ARG001
+    mode = tables.mode_of("auto")
+    run("iptables-legacy -t mangle -N KUBE-IPTABLES-HINT")
+    with listening(mode) as ear:
+        assert mode.start(NODE_A).reason.startswith("legacy: ")
+        mode.replace(services(1))
+        run("iptables-legacy -t mangle -X KUBE-IPTABLES-HINT")
+        run("iptables-nft -t mangle -N KUBE-IPTABLES-HINT")
+        assert mode.start(NODE_A).reason.startswith("nft: ")
+        mode.replace(services(1))
+        run(LAST)
+        assert [one.what for one in ear.next()] == [SAID_LAST]
+    mode.close()
+
+
 # iptables-legacy.
 
 
@@ -121,9 +151,9 @@ def test_a_random_history_of_our_own_is_no_news(heard_mode: tuple[IptablesMode, 
 def legacy(network: None) -> Iterator[IptablesMode]:  # noqa: ARG001
     """A mode that runs on tables of which the kernel tells nobody anything."""
     mode = tables.mode_of(Variant.LEGACY)
-    assert mode.watch() is None
-    start(mode)
-    yield mode
+    with listening(mode):
+        start(mode)
+        yield mode
     mode.close()
 
 
