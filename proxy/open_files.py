@@ -11,6 +11,8 @@ import resource
 from proxy import log
 
 _MOST_CLIENTS = 100
+_FEWEST_OTHERS = 100
+"""22 are open in a run with few Services (nftables), before anybody connects."""
 
 
 def permit_most() -> None:
@@ -37,7 +39,7 @@ def limit() -> int:
 
 def for_health_ports() -> int:
     """How many of them may be sockets that listen for health checks of Services."""
-    return limit() // 2
+    return max(0, min(limit() // 2, limit() - _FEWEST_OTHERS))
 
 
 def for_clients() -> int:

@@ -280,7 +280,7 @@ def test_two_services_with_one_port(node: Node) -> None:
 def test_health_checks_leave_files_for_everything_else(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(open_files, "limit", lambda: 5)
+    monkeypatch.setattr(open_files, "limit", lambda: 102)
     late = ObjectName("shop", "search")
     node.sync((PAY, plans(v4=1)), (CART, plans(CART, 32200, v4=1)))
     node.sync((late, plans(late, 32300, v4=1)))
