@@ -97,8 +97,8 @@ def ownership(family: Family, table: bytes) -> tuple[str, str]:
         return name, ""
     return name, (
         f"table {_TABLE_FAMILY[family]} {name} belongs to another program (flags owner, netlink "
-        f"port {int.from_bytes(port, 'big')}, mostly its process ID): until it ends or deletes the "
-        "table, nobody else can"
+        f"port {int.from_bytes(port, 'big')}, mostly its process ID): nobody else "
+        "may change or delete the table before that program ends"
     )
 
 

@@ -376,6 +376,8 @@ def test_no_connection_fails_while_rules_are_made_right(mode: NftablesMode) -> N
         for number in range(40):
             _foreign_chain()
             _rule_changed()
+            _rule_with_a_set()
+            _foreign_map_to_a_chain()
             node = msgspec.structs.replace(NODE_A, masquerade_all=number % 2 == 0)
             assert not mode.start(node).kept
             mode.replace(known)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 import pytest
@@ -15,7 +15,7 @@ from modes.nftables import netlink as nl
 from modes.nftables.codec import Found
 from modes.nftables.elements import Value, Verdict, key_prefix, pack_port
 from modes.nftables.expressions import native32
-from modes.nftables.kernel import Kernel
+from modes.nftables.kernel import Kernel, Sent
 from modes.nftables.mode import NftablesMode
 from modes.nftables.sets import S
 from modes.nftables.skeleton import TABLE
@@ -202,6 +202,26 @@ def _deleted_other_element(kernel: Kernel) -> None:
 def _added_element(kernel: Kernel) -> None:
     """What the next change would add, as somebody else would have it."""
     add(kernel, {key_prefix(V4, S.SERVICES) + pack("10.96.0.9") + S1[4:]: Verdict("drop", "x")})
+
+
+def test_what_goes_between_the_look_and_the_commit_stops_nothing(
+    running: NftablesMode, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is to be deleted is gone by then, which the kernel takes for a reason to refuse all."""
+    healthy = nft("list", "ruleset")
+    add(kernel, {STRANGER: b""})
+    transact, racing = Kernel.transact, iter([STRANGER])
+
+    def late(self: Kernel, messages: Sequence[nl.Message], *, commit: bool = True) -> Sent:
+        for gone in racing:
+            delete(kernel, [gone])
+        return transact(self, messages, commit=commit)
+
+    monkeypatch.setattr(Kernel, "transact", late)
+    report = running.replace(services(1, 2, 3))
+    assert report.failed == {}
+    assert not running.verify()
+    assert sorted(nft("list", "ruleset").split()) == sorted(healthy.split())
 
 
 def _deleted_table(_: Kernel) -> None:
