@@ -19,7 +19,7 @@ from endpoints.names import Family
 from modes import commits, wire
 from modes.base import KernelFault
 from modes.ipvs import ipset_messages, links, netlink
-from modes.nftables import codec
+from modes.nftables import codec, strangers
 from modes.nftables.sets import S, set_specs
 from proxy import node
 from tests.laws.effort import effort
@@ -44,6 +44,10 @@ PARSERS: dict[str, Parse] = {
     "nftables rule": codec.decode_rule,
     "nftables table": codec.decode_table,
     "nftables generation": codec.decode_generation,
+    "nftables object": lambda data: str(strangers.decode_object(data)),
+    "nftables flowtable": lambda data: str(strangers.decode_flowtable(data)),
+    "nftables chain of a rule": strangers.is_bound,
+    "nftables owner": lambda data: [strangers.ownership(family, data) for family in FAMILIES],
     "nftables elements": lambda data: [
         all_of(codec.decode_elements(family, set_id, data)) for family, set_id in SETS
     ],
