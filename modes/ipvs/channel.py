@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from modes.base import KernelFault
+from modes.ipvs.inbox import Inbox, Letters
 from modes.wire import (
     NLM_F_ACK,
     NLM_F_DUMP,
@@ -75,6 +76,7 @@ class Channel:
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
         self._spell = spell
         self._opening = opening
+        self._inbox: Inbox | None = None
         self._sequence = 0
         self.messages = 0
         """Sent so far."""
@@ -158,6 +160,26 @@ class Channel:
                     return found, answer
                 found.append(answer)
         raise KernelFault("the kernel gave no answer to what it was asked over netlink")
+
+    def repeat(self, question: bytes, known: Letters) -> Letters | None:
+        """Ask for everything of a kind by a whole message.
+
+        Returns the answer, or the part of it that is read at once; None if it is `known` to the
+        byte, which is what the last call for the same question returned. Raises KernelFault.
+        """
+        if self._inbox is None:
+            self._inbox = Inbox(self._socket)
+        try:
+            if not known.headers:  # an answer that was lost would be taken for this one
+                self._inbox.empty()
+            self._transmit(question, 1)
+            found = self._inbox.receive()
+            if found == known:
+                return None
+            self._inbox.empty()  # the kernel begins no dump before the last one has ended
+        except OSError as fault:
+            raise KernelFault(f"answers over netlink are lost: {fault.strerror}") from fault
+        return found
 
     def dump(self, request: Request) -> tuple[list[Reply], Reply]:
         """Like `ask`, for everything of a kind; again while it changes meanwhile.

@@ -50,6 +50,7 @@ class Lookout:
         self._noted: Counts | None = None
         self._seen: dict[Foreign, None] = {}
         self._sample: Iterator[ServerKey] = iter(())
+        self._samples: list[ServerKey] | None = None
 
     @contextmanager
     def ours(self) -> Iterator[None]:
@@ -59,6 +60,7 @@ class Lookout:
             yield
         finally:
             self._noted = self._counted()
+            self._samples = None
 
     def look(self) -> None:
         """See what has changed since the last time; each change is told once."""
@@ -87,7 +89,9 @@ class Lookout:
         """Ask for some virtual servers of IPv6, for the next ones the next time."""
         chosen = list(islice(self._sample, SAMPLE))
         if not chosen:
-            self._sample = iter(sorted(key for key in servers() if key.family is Family.IPV6))
+            if self._samples is None:
+                self._samples = sorted(key for key in servers() if key.family is Family.IPV6)
+            self._sample = iter(self._samples)
             chosen = list(islice(self._sample, SAMPLE))
         try:
             missing = [key for key in chosen if not exists(key)]
