@@ -22,6 +22,7 @@ from endpoints.names import Family
 from modes.base import EnvironmentFault, KernelFault, NotPermitted
 from modes.ipvs.channel import Channel, Request
 from modes.ipvs.servers import LINK
+from modes.ipvs.table import Table, table
 from modes.wire import (
     ADDRESS_FAMILY,
     NLM_F_CREATE,
@@ -266,6 +267,15 @@ def set_sysctls(*, strict_arp: bool, kernel_version: tuple[int, int]) -> list[st
 def is_loaded() -> bool:
     """Whether the kernel has IPVS by now: a question to it would load the module."""
     return _SERVERS.exists()
+
+
+def listed_servers() -> Table:
+    """What the kernel lists of servers as a text; nothing if it does not, or not to us."""
+    try:
+        with _SERVERS.open("rb") as lines:
+            return table(lines)
+    except OSError:
+        return {}
 
 
 def keeps_conntrack() -> bool:

@@ -74,13 +74,13 @@ class Machine:
         """Netlink messages sent so far."""
         return self.ipvs.messages + self.ipset.messages + self.link.messages
 
-    def observe(self) -> Found:
-        """Everything: of others too."""
+    def observe(self, *, counted: bool = False) -> Found:
+        """Everything: of others too. What went through virtual servers only if `counted`."""
         there = self.ipset.names()
         wanted = [SetName(kind, family) for family in Family for kind in Kind]
         found = {name: self.ipset.find(name) for name in wanted if str(name) in there}
         return Found(
-            self.ipvs.servers(),
+            self.ipvs.servers(counted=counted),
             {name: of for name, of in found.items() if of is not None},
             self.link.addresses() or frozenset(),
         )

@@ -245,7 +245,7 @@ class IpvsMode:
 
     def dump(self) -> tuple[DumpedService, ...]:
         """What the kernel holds, by Service; works without `start`."""
-        return services_in(self._machine.observe(), self._layout)
+        return services_in(self._machine.observe(counted=True), self._layout)
 
     def cleanup(self) -> bool:
         """Remove what is ours and only that; True if there was anything.

@@ -63,6 +63,7 @@ _WHOLE_ADDRESS = {Family.IPV4: bytes([255] * 4), Family.IPV6: struct.pack("=I", 
 _SIZES = {Family.IPV4: 4, Family.IPV6: 16}
 _PROTOCOLS = {protocol.number: protocol for protocol in Protocol}
 _BY_TRANSLATION = u32(_FWD_METHOD, 0)
+_UNCOUNTED = Traffic()
 _NO_THRESHOLDS = u32(_U_THRESH, 0) + u32(_L_THRESH, 0)
 
 
@@ -160,8 +161,11 @@ def _real(size: int, port: int, weight: int | None) -> bytes:
     return said + _BY_TRANSLATION + u32(_WEIGHT, weight) + _NO_THRESHOLDS
 
 
-def decode_server(payload: bytes) -> DecodedServer | None:
-    """A virtual server as the kernel tells it; None where it is of a kind that we cannot name."""
+def decode_server(payload: bytes, *, counted: bool = True) -> DecodedServer | None:
+    """A virtual server as the kernel tells it; None where it is of a kind that we cannot name.
+
+    Its statistics are read only if `counted`.
+    """
     found = dict(attributes(dict(attributes(payload)).get(_SERVICE, b"")))
     key = _decode_key(found)
     told = found.get(_FLAGS, b"")
@@ -170,7 +174,8 @@ def decode_server(payload: bytes) -> DecodedServer | None:
     flags = _FLAGS_AND_MASK.unpack(told)[0] & ~HASHED
     seconds = host_order(found.get(_TIMEOUT, b"")) if flags & PERSISTENT else 0
     server = VirtualServer(words(found[_SCHED_NAME]), flags, seconds)
-    return DecodedServer(key, server, _traffic(found, _STATS64, _STATS))
+    traffic = _traffic(found, _STATS64, _STATS) if counted else _UNCOUNTED
+    return DecodedServer(key, server, traffic)
 
 
 def _decode_key(found: Mapping[int, bytes]) -> ServerKey | None:

@@ -238,3 +238,24 @@ def test_without_the_capability(ipvs: Ipvs, connection: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     expected = "the kernel does not answer us: CAP_NET_ADMIN is missing (run as root)\n"
     assert (done.stdout, done.stderr) == (expected, "")
+
+
+def test_servers_are_the_same_without_their_statistics(ipvs: Ipvs) -> None:
+    for line in (
+        "-A -t 10.96.7.7:80 -s rr -p 60",
+        "-a -t 10.96.7.7:80 -r 10.244.1.2:8080 -m -w 0",
+        "-a -t 10.96.7.7:80 -r 10.244.1.3:8080 -m",
+        "-A -u 10.96.7.7:53 -s lc -o",
+        "-a -u 10.96.7.7:53 -r 10.244.1.2 -g -w 3",
+        "-a -u 10.96.7.7:53 -r [fd00::9]:53 -i",
+        "-A --sctp-service [fd00:10:96::7]:80 -s sh -b sh-port",
+        "-a --sctp-service [fd00:10:96::7]:80 -r [fd00:10:244::2]:8080 -m",
+        "-A -f 9 -6 -s wlc",
+        "-a -f 9 -6 -r [fd00:10:244::2]:0 -m",
+    ):
+        said("ipvsadm", *line.split())
+    questions = ipvs.messages
+    found = ipvs.servers(counted=False)
+    assert ipvs.messages - questions == 2  # all virtual servers, and the real ones of the mark
+    assert found == ipvs.servers()
+    assert sum(len(of.reals) for of in found.values()) == 6

@@ -170,7 +170,7 @@ class _Ipvs:
             self._kernel.stepped()
         return refusals
 
-    def servers(self) -> dict[ServerKey, FoundServer]:
+    def servers(self, *, counted: bool) -> dict[ServerKey, FoundServer]:  # noqa: ARG002
         return {
             key: msgspec.structs.replace(of, reals=self.reals(key))
             for key, of in self._kernel.servers.items()
