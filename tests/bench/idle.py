@@ -32,6 +32,8 @@ PROBE_SECONDS = 10.0
 SCRAPE_SECONDS = 30.0
 HEALTH_PORT, METRICS_PORT = 10256, 10249
 _GLANCE_SECONDS = 0.05
+REST_SECONDS = 2.0
+"""Whoever starts no program for so long has started."""
 
 
 class Idle(msgspec.Struct):
@@ -115,6 +117,7 @@ def _running(back_end: str, url: str) -> Iterator[Daemon]:
     try:
         daemon.wait_for(lambda line: line.is_synced)
         _wait_until_healthy(daemon)
+        _wait_until_at_rest(daemon)
         yield daemon
     finally:
         daemon.stop()
@@ -127,6 +130,21 @@ def _wait_until_healthy(daemon: Daemon) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError(daemon.complaint("is not healthy"))
         daemon.wait_for_news(len(daemon.lines), _GLANCE_SECONDS)
+
+
+def _wait_until_at_rest(daemon: Daemon) -> None:
+    """Return when it has removed what other proxies left, or has seen that there is nothing.
+
+    It starts programs for that, and needs no other for a while. Raises TimeoutError.
+    """
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    used, since = child_seconds(daemon.pid), time.monotonic()
+    while (now := time.monotonic()) - since < REST_SECONDS:
+        if now > deadline:
+            raise TimeoutError(daemon.complaint("does not come to rest"))
+        daemon.wait_for_news(len(daemon.lines), _GLANCE_SECONDS)
+        if (more := child_seconds(daemon.pid)) != used:
+            used, since = more, time.monotonic()
 
 
 def _attend(seconds: float) -> None:
@@ -156,9 +174,18 @@ def _ask(port: int, path: str) -> int:
 
 def processor_seconds(pid: int) -> float:
     """What a process used of the processors, with its children that ended and were waited for."""
+    return sum(_ticks(pid)) / os.sysconf("SC_CLK_TCK")
+
+
+def child_seconds(pid: int) -> float:
+    """The part of it that its children used."""
+    return sum(_ticks(pid)[2:]) / os.sysconf("SC_CLK_TCK")
+
+
+def _ticks(pid: int) -> list[int]:
     fields = _proc(pid, "stat").rpartition(")")[2].split()
     # proc(5): utime, stime, cutime and cstime are fields 14 to 17; after the name comes the third.
-    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    return list(map(int, fields[11:15]))
 
 
 def _proportional(pid: int) -> float | None:
