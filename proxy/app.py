@@ -8,13 +8,11 @@ from __future__ import annotations
 import argparse
 import gc
 import queue
-import signal
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Protocol
 
 from conntrack.tracker import DATAGRAMS, Conntrack
@@ -33,7 +31,8 @@ from proxy.node import AddressWatch, local_addresses
 from proxy.observer import Observer
 from proxy.retiring import Retiring
 from proxy.schedule import Schedule
-from proxy.sources.base import Message, Sink, Source, Stop
+from proxy.signals import Signals, end_at_once
+from proxy.sources.base import Message, Sink, Source
 from proxy.sources.config_file import ConfigWatch
 from proxy.sources.kubeconfig import ApiConfig
 from proxy.sources.manifests import ManifestSource
@@ -58,7 +57,7 @@ def run(wanted: Config, read: Callable[[], Config]) -> int:
     """
     log.setup(wanted.verbosity, style=wanted.log_format, vmodule=wanted.vmodule)
     say(wanted)
-    end_on_signals()
+    end_at_once()
     if wanted.init_only:
         return prepare(wanted)
     with alone(patient=not wanted.once), ExitStack() as stack:
@@ -83,7 +82,7 @@ def prepare(wanted: Config) -> int:
 def _run(wanted: Config, read: Callable[[], Config], stack: ExitStack) -> int:
     """The same, where there is no other headgate."""
     messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
-    stop_on_signals(messages)
+    begin(Signals(), messages, stack)
     collect_seldom()
     chosen = _chosen(wanted)
     create = partial(registry.create, settings=wanted.of_modes, tell=log.told)
@@ -158,29 +157,6 @@ def begin(part: Begun, messages: queue.SimpleQueue[Message], stack: ExitStack) -
     """Start a part that ends with the stack."""
     part.start(messages)
     stack.callback(part.stop)
-
-
-def end_on_signals() -> None:
-    """Let signals end the program at once.
-
-    They do so by themselves, but not for the first process of a container.
-    """
-
-    def end(number: int, _: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, end)
-
-
-def stop_on_signals(messages: queue.SimpleQueue[Message]) -> None:
-    """Let the main loop hear of signals that end the program."""
-
-    def stop(number: int, _: FrameType | None) -> None:
-        messages.put(Stop(signal.Signals(number).name))
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
 
 
 def warn_of_localhost(mode: str, said: NodePorts) -> None:
