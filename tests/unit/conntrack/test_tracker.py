@@ -325,7 +325,7 @@ def test_what_was_made_true_again_in_between_stays() -> None:
         yield from listed(of)
         tracker.applied(delta((plan(VIP, by=[A, B]),)), NODE_A, ())
 
-    kernel.dump = dump  # type: ignore[method-assign,assignment]
+    kernel.dump = dump  # type: ignore[method-assign]
     assert tracker.applied(delta((plan(VIP, by=[B]),)), NODE_A, ())
     tracker.forget()
     assert len(kernel.table) == 1
