@@ -10,9 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.lab import sandbox
 from tests.lab.lab import Lab
+
+# A busy machine is no fault of the code: nothing that is tested has a time limit.
+settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.load_profile("untimed")
 
 
 @pytest.hookimpl(tryfirst=True)
