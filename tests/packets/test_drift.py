@@ -12,6 +12,7 @@ import pytest
 
 from tests.lab.daemons import Daemon
 from tests.lab.lab import Lab
+from tests.lab.modes import offered
 from tests.lab.objects import Endpoint, Port, nodes, service, slices
 from tests.lab.probes import IS_USER_MODE_LINUX, Target
 
@@ -96,7 +97,7 @@ HARMS = {
         ),
     },
 }
-NAMES = sorted({name for harms in HARMS.values() for name in harms})
+HARMED = [(mode, name) for mode in offered() for name in HARMS[mode]]
 
 
 @pytest.fixture(scope="module")
@@ -131,17 +132,15 @@ def back_after(lab: Lab) -> float:
     return time.monotonic() - began
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_harm_is_repaired_in_a_second_and_its_cause_is_told(lab: Lab, mode: str, name: str) -> None:
-    if name not in HARMS[mode]:
-        pytest.skip(f"the {mode} mode has nothing that this would harm")
-    harm = HARMS[mode][name]
-    with headgate(lab, mode) as daemon:
+@pytest.mark.parametrize(("of", "name"), HARMED, ids=map("-".join, HARMED))
+def test_harm_is_repaired_in_a_second_and_its_cause_is_told(lab: Lab, of: str, name: str) -> None:
+    harm = HARMS[of][name]
+    with headgate(lab, of) as daemon:
         since = len(daemon.lines)
         lab.exec(NODE, ["sh", "-c", harm.script])
         seconds = back_after(lab)
         repaired = daemon.wait_for(lambda line: "Drift repaired" in line.text, since).text
-        print(f"\n{mode}, {name}: back after {seconds * 1000:.0f} ms; {repaired}")  # noqa: T201 (to read)
+        print(f"\n{of}, {name}: back after {seconds * 1000:.0f} ms; {repaired}")  # noqa: T201 (to read)
         _assert_told(harm, repaired)
         assert seconds < (SLOW_SECONDS if IS_USER_MODE_LINUX else LIMIT_SECONDS)
         endpoints = [Endpoint.of(lab.pods["pod-b1"])]

@@ -35,7 +35,7 @@ BOOTS: Mapping[str, Mapping[str, Sequence[str]]] = {
     "all else": {
         "SCTP in the lab": ["tests/lab/test_sctp.py"],
         "SCTP Services": ["tests/packets/test_scenarios.py", "-k=iptables-legacy and protocols"],
-        "IPVS over netlink": ["tests/kernel/ipvs"],
+        "IPVS over netlink": ["tests/kernel/ipvs", "-k=not nft"],
         "conntrack without zones": ["tests/kernel/conntrack"],
         "IPVS: random clusters": ["tests/laws/test_packets.py", "-k=ipvs"],
         "IPVS: the bench": ["tests/bench/test_ipvs.py"],
