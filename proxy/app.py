@@ -109,15 +109,15 @@ def _run(wanted: Config, read: Callable[[], Config], stack: ExitStack) -> int:
     retiring = Retiring(chosen, registry.MODES, create, log.told)
     stack.callback(retiring.close)
     # Rules of others may be all that serves until ours are in.
-    todo = chores(sync, wanted.sync_seconds) | {
-        "retire": Chore(lambda: retiring.due() if sync.is_served else None)
-    }
+    retire = {"retire": Chore(lambda: retiring.due() if sync.is_served else None)}
     if observation is None:
+        todo = chores(sync, lambda: wanted.sync_seconds) | retire
         return follow(schedule, sync, todo, once=True)
     observation.reporting.started(chosen)
     for complaint in complaints:
         observation.reporting.degraded(complaint)
     live = Live(wanted, chosen, sync, schedule, observation.configured)
+    todo = chores(sync, lambda: live.config.sync_seconds) | retire
     if wanted.config_file is not None:
         begin(ConfigWatch(wanted.config_file, read, wanted), messages, stack)
     schedule.call("compare", wanted.sync_seconds)

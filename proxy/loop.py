@@ -54,11 +54,11 @@ class Configured(Protocol):
         """The file has changed; whether the process must end for it."""
 
 
-def chores(sync: Sync, compare_seconds: float) -> dict[str, Chore]:
+def chores(sync: Sync, compare_seconds: Callable[[], float]) -> dict[str, Chore]:
     """What a sync wants to be done as time passes; all rules are compared so seldom, or less."""
 
     def compare() -> float:
-        return max(compare_seconds, sync.compare())
+        return max(compare_seconds(), sync.compare())
 
     return {
         "tend": Chore(sync.tend),

@@ -31,6 +31,7 @@ class Loop:
         self.queue: queue.SimpleQueue[Message] = queue.SimpleQueue()
         state = ClusterState(NodeSettings("node-a"), frozenset({"192.168.0.11"}))
         self.now = 0.0
+        self.period = 30.0
         self.sync = Sync(state, self.mode, Kind, self.clock)
         for message in messages:
             self.queue.put(message)
@@ -41,7 +42,7 @@ class Loop:
         return self.now
 
     def run(self, *, once: bool, configured: Configured | None = None) -> int:
-        schedule, todo = Schedule(self.queue, self.clock), chores(self.sync, 30.0)
+        schedule, todo = Schedule(self.queue, self.clock), chores(self.sync, lambda: self.period)
         return follow(schedule, self.sync, todo, configured=configured, once=once)
 
 
@@ -152,3 +153,11 @@ def test_a_changed_configuration_may_end_the_program(ends: bool, status: int) ->
     loop, files = Loop(news, Stop("done")), Files(ends=ends)
     assert loop.run(once=False, configured=files) == status
     assert files.taken == [news]
+
+
+def test_all_rules_are_compared_as_often_as_is_wanted_by_now() -> None:
+    loop = Loop(listed())
+    compare = chores(loop.sync, lambda: loop.period)["compare"]
+    assert compare.run() == 30
+    loop.period = 5.0
+    assert compare.run() == 5
