@@ -19,7 +19,7 @@ from proxy import log
 from proxy.observer import Observer
 from proxy.sources.base import Died, Sink
 
-GRACE_SECONDS = 0.2
+GRACE_SECONDS = 0.4
 RETRY_SECONDS = 1.0
 
 

@@ -151,7 +151,8 @@ class Verdicts:
 
         `forgets_datagrams`: the IPVS mode. There the kernel deletes a flow of UDP in the moment in
         which its endpoint is removed (expire_nodest_conn, since Linux 5.9), and an answer that was
-        on its way is lost with it. In other modes headgate does so, a moment later.
+        on its way is lost with it. In other modes headgate does so, a moment later: only an answer
+        that takes longer than that is lost, as on a machine that is busy with tests.
         """
         self._forgets_datagrams = forgets_datagrams
         self._load = load
@@ -170,8 +171,8 @@ class Verdicts:
 
     @property
     def loses_few(self) -> bool:
-        """Whether no more datagrams are lost than must be: none in most modes."""
-        return self.lost == 0 or (self._forgets_datagrams and self.lost < self.count / 100)
+        """Whether no more datagrams are lost than must be: next to none in most modes."""
+        return self.lost <= self.count / (100 if self._forgets_datagrams else 2000)
 
     def look(self) -> bool:
         """Look at what is new; whether all is well until now."""
