@@ -13,6 +13,7 @@ import msgspec
 from endpoints.names import Family, ObjectName
 from endpoints.node import NodeView
 from endpoints.plan import ServicePlan
+from modes.held import DumpedService
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -199,76 +200,6 @@ class ForeignWatch(Protocol):
 
     def close(self) -> None:
         """Wake who waits, for good."""
-
-
-class DumpedTraffic(msgspec.Struct, frozen=True):
-    """What the kernel counted since it was told of a virtual server, or of a real one."""
-
-    connections: int = 0
-    packets_in: int = 0
-    """From clients; `out`: to them."""
-    packets_out: int = 0
-    bytes_in: int = 0
-    bytes_out: int = 0
-
-
-class DumpedReal(msgspec.Struct, frozen=True):
-    """A real server of IPVS: an endpoint, as one virtual server holds it."""
-
-    endpoint: str
-    """`10.244.1.2:8080`."""
-    weight: int
-    """0: it drains, and takes no new connections."""
-    active: int
-    """Connections in state ESTABLISHED (TCP), or all of them (UDP)."""
-    inactive: int
-    """Connections in any other state."""
-    traffic: DumpedTraffic = DumpedTraffic()
-    seconds_left: int | None = None
-    """How long it may drain; None: it does not, or nobody knows its deadline."""
-
-
-class DumpedServer(msgspec.Struct, frozen=True):
-    """A virtual server of IPVS."""
-
-    name: str
-    """`TCP 10.96.7.7:80`, `mark 0x4b000001 (IPv4)`."""
-    scheduler: str
-    """With its flags: `rr`, `mh mh-port`."""
-    reals: tuple[DumpedReal, ...]
-    traffic: DumpedTraffic = DumpedTraffic()
-
-
-class DumpedFrontend(msgspec.Struct, frozen=True):
-    """One place of the kernel where a Service is reached, as the kernel holds it."""
-
-    address: str
-    """An address, or `node` for a NodePort."""
-    port: int
-    policy: str
-    """`Cluster`, `Local`, and for an external Local frontend both: `Local (pods: Cluster)`.
-    `Cluster or Local` where both would look the same: a cluster IP of IPVS, all of whose endpoints
-    are on this node."""
-    rule: str
-    """The way of a packet: `services -> pick-2`."""
-    endpoints: tuple[str, ...] = ()
-    """What the Cluster list, or the only list, chooses among: `10.244.1.2:8080`, in slot order."""
-    local_endpoints: tuple[str, ...] = ()
-    """What an external client is sent to under policy Local."""
-    source_ranges: tuple[str, ...] = ()
-    servers: tuple[DumpedServer, ...] = ()
-    """IPVS: the virtual servers behind it; that of the Cluster list comes last, if it has two."""
-
-
-class DumpedService(msgspec.Struct, frozen=True):
-    """One Service port in one family, as the kernel holds it."""
-
-    name: str
-    """`namespace/name:port` from the element's comment; `?` where there is none."""
-    protocol: str
-    family: str
-    frontends: tuple[DumpedFrontend, ...]
-    affinity_seconds: int | None = None
 
 
 class Rendered(msgspec.Struct, frozen=True):

@@ -12,7 +12,7 @@ import msgspec
 
 from endpoints.names import Family
 from endpoints.plan import TrafficPolicy
-from modes.base import DumpedFrontend, DumpedService
+from modes.held import DumpedFrontend, DumpedService
 from modes.xtables import chains, names
 from modes.xtables.names import Table
 from modes.xtables.restore import Unreadable, parse

@@ -17,7 +17,6 @@ from modes.base import (
     ApplyReport,
     Delta,
     Drift,
-    DumpedService,
     EnvironmentFault,
     ForeignWatch,
     Glance,
@@ -27,6 +26,7 @@ from modes.base import (
     Tell,
     total,
 )
+from modes.held import DumpedService
 from modes.iptables.dump import services_in
 from modes.iptables.fragment import count_endpoints, render
 from modes.iptables.localnet import Localnet, serves_loopback

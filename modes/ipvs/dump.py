@@ -13,7 +13,7 @@ import msgspec
 
 from endpoints.names import Family, Protocol
 from endpoints.plan import TrafficPolicy
-from modes.base import DumpedFrontend, DumpedReal, DumpedServer, DumpedService, DumpedTraffic
+from modes.held import DumpedFrontend, DumpedReal, DumpedServer, DumpedService, DumpedTraffic
 from modes.ipvs.adopt import Found
 from modes.ipvs.draining import entry
 from modes.ipvs.ipsets import FOREIGN, NODE_PORTS, Element, Extra, Kind, SetName, at

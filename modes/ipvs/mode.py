@@ -19,7 +19,6 @@ from modes.base import (
     ApplyReport,
     Delta,
     Drift,
-    DumpedService,
     EnvironmentFault,
     ForeignWatch,
     Glance,
@@ -28,6 +27,7 @@ from modes.base import (
     Plans,
     Tell,
 )
+from modes.held import DumpedService
 from modes.ipvs.adopt import Found, Ownership, adopt
 from modes.ipvs.cleanup import clean_up
 from modes.ipvs.draining import Draining

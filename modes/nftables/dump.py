@@ -9,7 +9,7 @@ from ipaddress import ip_address, summarize_address_range
 from endpoints.addresses import unpack
 from endpoints.names import Family, Protocol
 from endpoints.plan import TrafficPolicy
-from modes.base import DumpedFrontend, DumpedService
+from modes.held import DumpedFrontend, DumpedService
 from modes.nftables.codec import spec_of
 from modes.nftables.elements import Value, Verdict, key_prefix, set_of
 from modes.nftables.sets import S

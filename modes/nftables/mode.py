@@ -18,7 +18,6 @@ from modes.base import (
     ApplyReport,
     Delta,
     Drift,
-    DumpedService,
     ForeignWatch,
     Glance,
     KernelFault,
@@ -26,6 +25,7 @@ from modes.base import (
     Tell,
     silence,
 )
+from modes.held import DumpedService
 from modes.nftables import adopt, affinity, codec, delta
 from modes.nftables import netlink as nl
 from modes.nftables.adopt import Observed

@@ -23,17 +23,8 @@ from endpoints.names import ObjectName
 from endpoints.node import NodeView
 from endpoints.plan import ServicePlan
 from endpoints.state import ClusterState
-from modes.base import (
-    Adopted,
-    ApplyReport,
-    Delta,
-    Drift,
-    DumpedService,
-    ForeignWatch,
-    Glance,
-    Mode,
-    Plans,
-)
+from modes.base import Adopted, ApplyReport, Delta, Drift, ForeignWatch, Glance, Mode, Plans
+from modes.held import DumpedService
 from modes.ipvs.machine import Machine
 from modes.ipvs.mode import IpvsMode
 from modes.nftables.kernel import Kernel

@@ -12,13 +12,13 @@ from modes.base import (
     ApplyReport,
     Delta,
     Drift,
-    DumpedService,
     EnvironmentFault,
     ForeignWatch,
     Glance,
     KernelFault,
     Plans,
 )
+from modes.held import DumpedService
 from proxy.sources.base import Message
 
 PAY = ObjectName("shop", "pay")

@@ -10,7 +10,7 @@ import pytest
 from endpoints.names import Family, Protocol, ServicePortName
 from endpoints.node import DetectLocalMode, LocalTraffic, NodePortAddresses, NodeView
 from endpoints.plan import ServicePlan
-from modes.base import DumpedFrontend, DumpedService
+from modes.held import DumpedFrontend, DumpedService
 from modes.iptables.dump import services_in
 from modes.iptables.fragment import render
 from modes.iptables.rendering import Rendering

@@ -10,7 +10,7 @@ import pytest
 from endpoints.names import Family, Protocol, ServicePortName
 from endpoints.node import DetectLocalMode, LocalTraffic, NodePortAddresses, NodeView
 from endpoints.plan import ServicePlan
-from modes.base import DumpedFrontend, DumpedReal, DumpedServer, DumpedService, DumpedTraffic
+from modes.held import DumpedFrontend, DumpedReal, DumpedServer, DumpedService, DumpedTraffic
 from modes.ipvs import ipsets
 from modes.ipvs.adopt import Found
 from modes.ipvs.draining import entry

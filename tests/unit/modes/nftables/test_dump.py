@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from endpoints.names import Protocol, ServicePortName
-from modes.base import DumpedFrontend, DumpedService
+from modes.held import DumpedFrontend, DumpedService
 from modes.nftables.dump import services_in
 from modes.nftables.elements import Elements, Verdict, render
 from tests.unit.modes.nftables.build import (

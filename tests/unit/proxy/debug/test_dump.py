@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from modes.base import DumpedFrontend, DumpedReal, DumpedServer, DumpedService, DumpedTraffic
+from modes.held import DumpedFrontend, DumpedReal, DumpedServer, DumpedService, DumpedTraffic
 from proxy.cli import main
 from proxy.debug.dump import text
 from tests.lab import sandbox

@@ -1,0 +1,1 @@
+"""What should this node's kernel hold? From a running headgate, an API server, files, a snapshot."""
