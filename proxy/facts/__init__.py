@@ -1,0 +1,1 @@
+"""What does this machine do to a packet besides our rules?"""
