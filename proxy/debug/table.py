@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from proxy.settings.refusal import ConfigError
 
 GAP = "   "
+STYLE = re.compile(r"\x1b\[[0-9;]*m")
+"""A colour: SGR of ECMA-48."""
 
 
 def aligned(
@@ -16,17 +19,24 @@ def aligned(
 ) -> list[str]:
     """One line a row; columns are as wide as their widest cell, those in `right` end flush."""
     count = max(map(len, rows), default=0)
-    widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(count)]
+    widths = [columns([row[i] for row in rows if i < len(row)]) for i in range(count)]
     return [
         (
             indent
-            + GAP.join(
-                cell.rjust(widths[i]) if i in right else cell.ljust(widths[i])
-                for i, cell in enumerate(row)
-            )
+            + GAP.join(_filled(cell, widths[i], flush=i in right) for i, cell in enumerate(row))
         ).rstrip()
         for row in rows
     ]
+
+
+def columns(cells: Iterable[str]) -> int:
+    """How many columns of a screen the widest of these texts takes; colours take none."""
+    return max((len(STYLE.sub("", cell)) for cell in cells), default=0)
+
+
+def _filled(cell: str, width: int, *, flush: bool) -> str:
+    space = " " * (width - columns([cell]))
+    return space + cell if flush else cell + space
 
 
 def percent(count: int) -> str:

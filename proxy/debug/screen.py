@@ -1,0 +1,137 @@
+"""How wide is the place that a command answers to, and does it show colours?
+
+A word is never broken: an address or a rule that is cut in two can be neither read nor copied. A
+line whose longest word does not fit is longer than the screen.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+
+import msgspec
+
+from proxy.debug.table import GAP, STYLE, aligned, columns
+
+_PLAIN_AGAIN = "\x1b[0m"
+
+
+class Style(StrEnum):
+    """What a colour says; the values are parameters of SGR (ECMA-48, section 8.3.117)."""
+
+    GOOD = "32"
+    BAD = "31"
+    DOUBT = "33"
+    FAINT = "2"
+
+
+class Screen(msgspec.Struct, frozen=True):
+    """Where text goes."""
+
+    width: int | None = None
+    """Columns; None: lines may be as long as they like."""
+    colour: bool = False
+
+    def painted(self, text: str, style: Style) -> str:
+        """The text in its colour, where there are colours."""
+        return f"\x1b[{style}m{text}{_PLAIN_AGAIN}" if self.colour and text else text
+
+    def table(
+        self,
+        rows: Sequence[Sequence[str]],
+        indent: str = "",
+        right: frozenset[int] = frozenset(),
+        give: int = -1,
+    ) -> list[str]:
+        """Rows as aligned lines; the columns in `right` end flush.
+
+        Where a line would be wider than the screen, the text of column `give` goes on below
+        itself. A negative one counts from the last column of the longest row.
+        """
+        widths = [columns(column) for column in _columns(rows)]
+        if self.width is None or not widths:
+            return aligned(rows, indent, right)
+        given = give % len(widths)
+        others = len(indent) + len(GAP) * (len(widths) - 1) + sum(widths) - widths[given]
+        if others + widths[given] <= self.width:
+            return aligned(rows, indent, right)
+        room = self.width - others
+        return aligned([part for row in rows for part in _parts(row, given, room)], indent, right)
+
+    def prose(self, text: str, indent: str = "", hang: str = "") -> list[str]:
+        """Lines of a text; all begin with `indent`, all but the first with `hang` after that."""
+        if self.width is None:
+            return [indent + text]
+        first = self.width - len(indent)
+        lines = wrapped(text, first, first - len(hang))
+        return [indent + (hang if number else "") + line for number, line in enumerate(lines)]
+
+
+PLAIN = Screen()
+
+
+def screen() -> Screen:
+    """The standard output of this process.
+
+    Colours are for a terminal that knows them, unless NO_COLOR says otherwise
+    (https://no-color.org). COLUMNS beats the width of the terminal; without either lines are as
+    long as they like.
+    """
+    is_terminal = sys.stdout.isatty()
+    colour = is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return Screen(_width(is_terminal=is_terminal), colour)
+
+
+def _width(*, is_terminal: bool) -> int | None:
+    said = os.environ.get("COLUMNS", "")
+    if said.isascii() and said.isdecimal() and int(said):
+        return int(said)
+    # A terminal may not know its size, which it tells as 0: a serial line, for one.
+    return (os.get_terminal_size(sys.stdout.fileno()).columns or None) if is_terminal else None
+
+
+def wrapped(text: str, first: int, room: int) -> list[str]:
+    """A text in lines: the first one of at most so many columns, the others of `room`.
+
+    A colour that a line ends in ends with it, and begins again on the next one.
+    """
+    lines: list[str] = []
+    line: list[str] = []
+    used = 0
+    for word in text.split():
+        width = columns([word])
+        if line and used + 1 + width > (room if lines else first):
+            lines.append(" ".join(line))
+            line, used = [], 0
+        used += width + (1 if line else 0)
+        line.append(word)
+    lines.append(" ".join(line))
+    return _each_painted(lines)
+
+
+def _each_painted(lines: Sequence[str]) -> list[str]:
+    painted = []
+    style = ""
+    for line in lines:
+        begun = style
+        for found in STYLE.findall(line):
+            style = "" if found == _PLAIN_AGAIN else found
+        painted.append(begun + line + (_PLAIN_AGAIN if style else ""))
+    return painted
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    count = max(map(len, rows), default=0)
+    return [[row[i] for row in rows if i < len(row)] for i in range(count)]
+
+
+def _parts(row: Sequence[str], give: int, room: int) -> list[list[str]]:
+    """A row as several, of which all but the first have one cell with text."""
+    if give >= len(row):
+        return [list(row)]
+    first, *others = wrapped(row[give], room, room)
+    cells = list(row)
+    cells[give] = first
+    return [cells, *([*[""] * give, other] for other in others)]

@@ -1,0 +1,145 @@
+"""Is text as wide as the screen, with colours only where they are seen?"""
+
+from __future__ import annotations
+
+import os
+import pty
+import sys
+import termios
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.debug.screen import PLAIN, Screen, Style, screen
+from proxy.debug.table import STYLE, aligned, columns
+
+ROWS = [
+    ("FEATURE", "STATE", "NEEDED FOR"),
+    ("ip_vs", "no", "ipvs mode: its virtual servers, and nothing else here"),
+    ("fib", "yes", "all"),
+]
+
+
+def seen(monkeypatch: pytest.MonkeyPatch, columns_of_terminal: int, **environment: str) -> Screen:
+    """What `screen` says in a real terminal of this width."""
+    for name in ("NO_COLOR", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in ({"TERM": "xterm"} | environment).items():
+        monkeypatch.setenv(name, value)
+    ours, theirs = pty.openpty()
+    try:
+        termios.tcsetwinsize(theirs, (24, columns_of_terminal))
+        with open(theirs, "w", closefd=False) as stdout:
+            monkeypatch.setattr(sys, "stdout", stdout)
+            return screen()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+def test_a_terminal_has_colours_and_a_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert seen(monkeypatch, 91) == Screen(91, colour=True)
+    assert seen(monkeypatch, 91, COLUMNS="60") == Screen(60, colour=True)
+    assert seen(monkeypatch, 91, COLUMNS="wide") == Screen(91, colour=True)
+    assert seen(monkeypatch, 0) == Screen(None, colour=True)
+
+
+def test_colours_can_be_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert seen(monkeypatch, 91, NO_COLOR="1") == Screen(91)
+    assert seen(monkeypatch, 91, NO_COLOR="") == Screen(91, colour=True)
+    assert seen(monkeypatch, 91, TERM="dumb") == Screen(91)
+
+
+def test_what_is_piped_is_plain(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert screen() == PLAIN
+    monkeypatch.setenv("COLUMNS", "80")
+    assert screen() == Screen(80)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_table_that_fits_is_left_alone() -> None:
+    assert Screen(73).table(ROWS) == PLAIN.table(ROWS) == aligned(ROWS)
+
+
+def test_the_last_column_goes_on_below_itself() -> None:
+    assert Screen(40).table(ROWS, "  ") == [
+        "  FEATURE   STATE   NEEDED FOR",
+        "  ip_vs     no      ipvs mode: its",
+        "                    virtual servers, and",
+        "                    nothing else here",
+        "  fib       yes     all",
+    ]
+
+
+def test_another_column_may_give() -> None:
+    rows = [("a b c d e f", "x"), ("a", "1000")]
+    assert Screen(12).table(rows, give=0, right=frozenset({1})) == [
+        "a b c      x",
+        "d e f",
+        "a       1000",
+    ]
+
+
+def test_a_word_is_not_broken() -> None:
+    assert Screen(8).table([("address", "2001:db8::1 it is")]) == [
+        "address   2001:db8::1",
+        "          it",
+        "          is",
+    ]
+
+
+def test_short_rows_and_none() -> None:
+    assert Screen(10).table([]) == []
+    assert Screen(10).table([("title",), ("a", "b c d e f g")]) == [
+        "title",
+        "a       b",
+        "        c",
+        "        d",
+        "        e",
+        "        f",
+        "        g",
+    ]
+
+
+def test_prose() -> None:
+    assert Screen(12).prose("one two three", "  ", "- ") == ["  one two", "  - three"]
+    assert PLAIN.prose("one two three", "  ", "- ") == ["  one two three"]
+
+
+def test_a_colour_takes_no_room_and_ends_with_its_line() -> None:
+    shown = Screen(20, colour=True)
+    bad = shown.painted("no, not at all", Style.BAD)
+    assert bad == "\x1b[31mno, not at all\x1b[0m"
+    assert shown.table([("a", bad), ("b", "yes")]) == [f"a   {bad}", "b   yes"]
+    assert Screen(11, colour=True).table([("a", bad)]) == [
+        "a   \x1b[31mno, not\x1b[0m",
+        "    \x1b[31mat all\x1b[0m",
+    ]
+    assert PLAIN.painted("no", Style.BAD) == "no"
+    assert shown.painted("", Style.BAD) == ""
+
+
+WORDS = st.lists(st.text("abc", min_size=1, max_size=6), min_size=1, max_size=8).map(" ".join)
+
+
+@given(
+    st.lists(st.tuples(WORDS, WORDS, WORDS), min_size=1, max_size=4),
+    st.integers(1, 60),
+    st.integers(-1, 2),
+    st.sampled_from(Style),
+)
+def test_nothing_is_lost(rows: list[tuple[str, ...]], width: int, give: int, style: Style) -> None:
+    shown = Screen(width, colour=True)
+    painted = [[shown.painted(cell, style) for cell in row] for row in rows]
+    lines = [STYLE.sub("", line) for line in shown.table(painted, give=give)]
+    assert lines == Screen(width).table(rows, give=give)
+    assert sorted(" ".join(lines).split()) == sorted(" ".join(map(" ".join, rows)).split())
+    others = sum(
+        columns(column) + 3 for i, column in enumerate(zip(*rows, strict=True)) if i != give % 3
+    )
+    longest = columns(word for row in rows for word in row[give].split())
+    assert columns(lines) <= max(width, others + longest)
