@@ -48,6 +48,7 @@ class Feature(msgspec.Struct, frozen=True):
     state: str
     """`yes`, `no`, or `unknown` where we may not ask."""
     needed_for: str
+    """`iptables mode`, or what of it: `iptables mode: names in rules`."""
     hint: str = ""
     """What would bring it, if it is missing."""
     optional: bool = False

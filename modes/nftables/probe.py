@@ -17,6 +17,7 @@ from modes.nftables.sets import set_specs
 from modes.nftables.skeleton import Chain, Layout, Shape
 
 _TABLE = "headgate-probe"
+_MODE = "nftables mode"
 
 
 class _Question(NamedTuple):
@@ -40,17 +41,16 @@ _QUESTIONS = (
 
 def probe() -> tuple[Feature, ...]:
     """The features, in the order of their weight; all `unknown` where we may not ask."""
-    mode = "nftables mode"
     kernel = None
     try:
         kernel = Kernel()
         kernel.check()
-        features = [Feature("nf_tables", "yes", mode)]
+        features = [Feature("nf_tables", "yes", _MODE)]
         features += [_maps(kernel, family) for family in Family]
         features += [_ask(kernel, question) for question in _QUESTIONS]
     except EnvironmentFault as fault:
         state = "unknown" if "CAP_NET_ADMIN" in str(fault) else "no"
-        return (Feature("nf_tables", state, mode, str(fault)),)
+        return (Feature("nf_tables", state, _MODE, str(fault)),)
     finally:
         if kernel is not None:
             kernel.close()
@@ -60,7 +60,7 @@ def probe() -> tuple[Feature, ...]:
 def _maps(kernel: Kernel, family: Family) -> Feature:
     hint = "kernel 5.6 (concatenated intervals)"
     works = _works(kernel, _sets(family))
-    return _feature(f"{family} maps and sets", f"nftables mode, {family}", hint, works=works)
+    return _feature(f"{family} maps and sets", family, hint, works=works)
 
 
 def _ask(kernel: Kernel, question: _Question) -> Feature:
@@ -79,7 +79,8 @@ def _ask(kernel: Kernel, question: _Question) -> Feature:
 
 
 def _feature(name: str, needed_for: str, hint: str, *, works: bool) -> Feature:
-    return Feature(name, "yes" if works else "no", needed_for, "" if works else hint)
+    state = "yes" if works else "no"
+    return Feature(name, state, f"{_MODE}: {needed_for}", "" if works else hint)
 
 
 def _sets(family: Family) -> list[nl.Message]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from modes import registry
 from modes.base import EnvironmentFault, Feature
-from proxy.debug.table import aligned, as_json, wants_json
+from proxy.debug.screen import PLAIN, Screen, Style, screen
+from proxy.debug.table import as_json, wants_json
 
 
 class Probed(msgspec.Struct, frozen=True):
@@ -31,20 +32,38 @@ def main(flags: argparse.Namespace) -> int:
             raise EnvironmentFault(feature.hint)
     working = tuple(mode for mode, of in found.items() if not registry.lacking(of))
     probed = Probed(features, working, working[0] if working else None)
-    print(as_json(probed) if json else "\n".join(text(probed)))
+    print(as_json(probed) if json else "\n".join(text(probed, screen())))
     return int(not working)
 
 
-def text(probed: Probed) -> Sequence[str]:
-    """The table, and the conclusion below it."""
-    rows = [("FEATURE", "STATE", "NEEDED FOR")]
+def text(probed: Probed, shown: Screen = PLAIN) -> Sequence[str]:
+    """The table, a row for each feature that is as it is for all modes, and the conclusion."""
+    alike: dict[tuple[str, str, str], list[Feature]] = {}
     for feature in probed.features:
-        hint = f" ({feature.hint})" if feature.hint else ""
-        rows.append((feature.name, feature.state, f"{feature.needed_for}{hint}"))
+        alike.setdefault((feature.name, feature.state, feature.hint), []).append(feature)
+    rows = [("FEATURE", "STATE", "NEEDED FOR")]
+    for (name, state, hint), features in alike.items():
+        purposes = _purposes(features)
+        painted = shown.painted(state, _style(features))
+        rows.append((name, painted, f"{purposes}; {hint}" if hint else purposes))
     if probed.auto is None:
-        conclusion = "no mode that is built works here"
+        conclusion = shown.painted("no mode that is built works here", Style.BAD)
     else:
-        conclusion = (
-            f"modes that work here: {', '.join(probed.working)}.  auto chooses: {probed.auto}"
-        )
-    return [*aligned(rows), conclusion]
+        working = ", ".join(probed.working)
+        conclusion = f"modes that work here: {working}; auto chooses {probed.auto}"
+    return [*shown.table(rows), *shown.prose(conclusion)]
+
+
+def _style(features: Iterable[Feature]) -> Style:
+    if all(feature.state == "yes" for feature in features):
+        return Style.GOOD
+    return Style.DOUBT if all(feature.optional for feature in features) else Style.BAD
+
+
+def _purposes(features: Iterable[Feature]) -> str:
+    """`iptables, ipvs mode: names in rules`: each purpose once, with the modes that have it."""
+    modes: dict[str, list[str]] = {}
+    for feature in features:
+        mode, colon, purpose = feature.needed_for.partition(": ")
+        modes.setdefault(f" mode{colon}{purpose}", []).append(mode.removesuffix(" mode"))
+    return "; ".join(f"{', '.join(of)}{purpose}" for purpose, of in modes.items())

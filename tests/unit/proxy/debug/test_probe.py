@@ -3,28 +3,60 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
 from modes.base import Feature
 from proxy.cli import main
 from proxy.debug.probe import Probed, text
+from proxy.debug.screen import Screen
+
+FEATURES = (
+    Feature("nf_tables", "yes", "nftables mode"),
+    Feature(
+        "fib address type", "no", "nftables mode: externalTrafficPolicy", "module nft_fib_ipv4"
+    ),
+    Feature("xt_comment", "yes", "iptables mode: names in rules", optional=True),
+    Feature("xt_comment", "yes", "ipvs mode: names in rules", optional=True),
+    Feature("xt_set", "yes", "iptables mode"),
+    Feature("xt_set", "yes", "ipvs mode: match set"),
+    Feature("xt_nfacct", "no", "iptables mode: two metrics", "", optional=True),
+)
 
 
 def test_the_table() -> None:
-    features = (
-        Feature("nf_tables", "yes", "nftables mode"),
-        Feature("fib address type", "no", "externalTrafficPolicy", "module nft_fib_ipv4"),
-    )
     assert (
-        "\n".join(text(Probed(features, ("nftables",), "nftables")))
+        "\n".join(text(Probed(FEATURES, ("nftables",), "nftables")))
         == """\
 FEATURE            STATE   NEEDED FOR
 nf_tables          yes     nftables mode
-fib address type   no      externalTrafficPolicy (module nft_fib_ipv4)
-modes that work here: nftables.  auto chooses: nftables"""
+fib address type   no      nftables mode: externalTrafficPolicy; module nft_fib_ipv4
+xt_comment         yes     iptables, ipvs mode: names in rules
+xt_set             yes     iptables mode; ipvs mode: match set
+xt_nfacct          no      iptables mode: two metrics
+modes that work here: nftables; auto chooses nftables"""
     )
-    assert text(Probed(features, (), None))[-1] == "no mode that is built works here"
+    assert text(Probed(FEATURES, (), None))[-1] == "no mode that is built works here"
+
+
+def test_what_is_not_the_same_in_all_modes_keeps_its_rows() -> None:
+    features = (
+        Feature("iptables", "yes", "iptables mode"),
+        Feature("iptables", "no", "ipvs mode", "other"),
+    )
+    assert text(Probed(features, (), None))[1:-1] == [
+        "iptables   yes     iptables mode",
+        "iptables   no      ipvs mode; other",
+    ]
+
+
+def test_colours_say_what_is_missing_and_how_badly() -> None:
+    lines = text(Probed(FEATURES, (), None), Screen(colour=True))
+    states = [re.findall(r"\x1b\[(\d+)m(\w+)", line) for line in lines[1:-1]]
+    yes, no, less = ("32", "yes"), ("31", "no"), ("33", "no")
+    assert states == [[yes], [no], [yes], [yes], [less]]
+    assert lines[-1].startswith("\x1b[31m")
 
 
 def test_this_kernel(capsys: pytest.CaptureFixture[str]) -> None:
