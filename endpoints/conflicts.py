@@ -52,6 +52,13 @@ class Claims:
         """Sorted: the first has it."""
         self._lost: dict[ObjectName, set[Claim]] = {}
 
+    def copy(self) -> Claims:
+        """The same claims, which further changes of these leave alone."""
+        other = Claims()
+        other._claimants = dict(self._claimants)
+        other._lost = {service: set(claims) for service, claims in self._lost.items()}
+        return other
+
     def lost(self, service: ObjectName) -> AbstractSet[Claim]:
         """What the Service claims and another one has."""
         return self._lost.get(service, frozenset())

@@ -28,6 +28,7 @@ from endpoints.objects import (
 )
 from endpoints.plan import FrontendKind, ServicePlan
 from endpoints.planning import plan
+from endpoints.recorded import service_of, slice_of
 from endpoints.slices import Contribution, contribution, triggered
 
 
@@ -51,6 +52,27 @@ class ClusterState:
         self._claims = Claims()
         self._node = view(settings, None, local_addresses)
 
+    def copy(self) -> ClusterState:
+        """What is known now, in a state that is folded on its own; the objects are shared."""
+        other = ClusterState(self._settings, self._local_addresses)
+        other._own_node, other._last_node = self._own_node, self._last_node
+        other._exposures = dict(self._exposures)
+        other._slices = dict(self._slices)
+        other._slices_of = dict(self._slices_of)
+        other._claims = self._claims.copy()
+        other._node = self._node
+        return other
+
+    @property
+    def settings(self) -> NodeSettings:
+        """The operator's."""
+        return self._settings
+
+    @property
+    def local_addresses(self) -> frozenset[str]:
+        """Those that the kernel calls local; empty where no kernel was asked."""
+        return self._local_addresses
+
     @property
     def own_node(self) -> Node | None:
         """The Node object of this node; None if there is none, or it is not known yet."""
@@ -60,6 +82,14 @@ class ClusterState:
     def node(self) -> NodeView:
         """This node, resolved."""
         return self._node
+
+    def recorded_services(self) -> tuple[Service, ...]:
+        """Services that mean what those mean that are ours to serve."""
+        return tuple(map(service_of, self._exposures.values()))
+
+    def recorded_slices(self) -> tuple[EndpointSlice, ...]:
+        """EndpointSlices that mean what the cluster's do."""
+        return tuple(map(slice_of, self._slices.values()))
 
     def services(self) -> Collection[ObjectName]:
         """The Services that are ours to serve."""

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
 from proxy import log
-from proxy.schedule import Schedule
-from proxy.sources.base import ConfigChanged, Died, Message, Stop
+from proxy.schedule import Due, Schedule
+from proxy.sources.base import Between, ConfigChanged, Died, Message, Stop
 from proxy.sync import Outcome, Sync
 
 _SUSPICION = "suspicion"
@@ -89,7 +89,7 @@ def follow(
             return status
         for name in sorted(due.chores):
             schedule.call(name, chores[name].run())
-        outcome = sync.run(taken(due.batch), retry=due.retry)
+        outcome = _synced(sync, due)
         if outcome is not None:
             for name, chore in chores.items():
                 if chore.after_sync:
@@ -103,6 +103,15 @@ def follow(
             schedule.retry()
         else:
             schedule.settle()
+
+
+def _synced(sync: Sync, due: Due) -> Outcome | None:
+    """Sync, and let those look who want to see what came of it."""
+    acts = [message.act for message in due.batch if isinstance(message, Between)]
+    outcome = sync.run(taken(due.batch), retry=due.retry)
+    for act in acts:
+        act()
+    return outcome
 
 
 def _end(batch: Iterable[Message], configured: Configured | None) -> int | None:

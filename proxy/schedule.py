@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
-from proxy.sources.base import ConfigChanged, Died, ForeignChange, Message, Stop
+from proxy.sources.base import Between, ConfigChanged, Died, ForeignChange, Message, Stop
 
 FIRST_DELAY_SECONDS = 0.2
 LONGEST_DELAY_SECONDS = 30.0
@@ -113,6 +113,10 @@ class Schedule:
         if self._held and (urgent or self._pace.wait_seconds(now) == 0):
             batch, self._held = self._held, []
             self._pace.take(now)
+        else:
+            # What only looks need not wait for the next sync, and is no reason for one.
+            batch = [message for message in self._held if isinstance(message, Between)]
+            self._held = [message for message in self._held if not isinstance(message, Between)]
         retry = self._retry_at is not None and now >= self._retry_at
         if retry:
             self._retry_at = None

@@ -6,6 +6,7 @@ The only place where the steps meet: fold the events, plan what they made dirty,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 import msgspec
 
@@ -34,6 +35,15 @@ class Outcome(msgspec.Struct, frozen=True):
     """Services that are not as they should be, with the kernel's reasons; all others are."""
     problems: int = 0
     """How many refusals of input were reported so far."""
+
+
+class Known(NamedTuple):
+    """What a Sync knew between two runs; nobody changes it any more."""
+
+    state: ClusterState
+    is_synced: bool
+    """Whether all of it is in the kernel, but for what was refused."""
+    refused: Mapping[ObjectName, str]
 
 
 class AllPlans(Mapping[ObjectName, Plans]):
@@ -137,6 +147,11 @@ class Sync:
     def is_served(self) -> bool:
         """Whether the kernel has taken what it was told last."""
         return not self._unknown
+
+    def known(self) -> Known:
+        """What it knows now; the cost is that of copying a few dictionaries."""
+        is_synced = self._started and not (self._unknown or self._dirty - self._refused.keys())
+        return Known(self._state.copy(), is_synced, dict(self._refused))
 
     def tend(self) -> float | None:
         """Do what only the passing of time asks for; the seconds until that is wanted again.

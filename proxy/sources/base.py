@@ -5,6 +5,7 @@ There is one queue, one thread that reads it (`proxy.app`), and any number of th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -55,7 +56,24 @@ class Together(msgspec.Struct, frozen=True):
     events: tuple[Event, ...]
 
 
-Message = Event | Together | Problem | LocalAddresses | ForeignChange | ConfigChanged | Stop | Died
+class Between(msgspec.Struct, frozen=True):
+    """Something that wants to see the main loop's own values, between two syncs."""
+
+    act: Callable[[], None]
+    """Returns at once."""
+
+
+Message = (
+    Event
+    | Together
+    | Problem
+    | LocalAddresses
+    | ForeignChange
+    | ConfigChanged
+    | Between
+    | Stop
+    | Died
+)
 
 
 class Sink(Protocol):
