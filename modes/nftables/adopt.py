@@ -19,6 +19,7 @@ from endpoints.names import Family
 from modes.nftables import codec
 from modes.nftables import netlink as nl
 from modes.nftables.elements import Elements, set_of
+from modes.nftables.expressions import rule_holds
 from modes.nftables.sets import SetSpec, set_specs
 from modes.nftables.skeleton import Chain, Layout
 from modes.nftables.strangers import Stranger, flag_words
@@ -120,7 +121,7 @@ def chain_fits(wanted: Chain, found: Chain) -> bool:
     return (
         wanted.base == found.base
         and len(wanted.rules) == len(found.rules)
-        and all(map(codec.rule_holds, wanted.rules, found.rules))
+        and all(map(rule_holds, wanted.rules, found.rules))
     )
 
 

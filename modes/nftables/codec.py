@@ -23,6 +23,7 @@ _MESSAGE_PAYLOAD = 60_000
 """Bytes of elements in one message; the length of an attribute has 16 bits."""
 _SET_INTERVAL, _SET_MAP, _SET_TIMEOUT, _SET_EVAL, _SET_CONCAT = 0x4, 0x8, 0x10, 0x20, 0x80
 _HOOK_NUMBER, _HOOK_PRIORITY = 1, 2
+_ELEM_CATCH_ALL = 0x2
 _DESC_SIZE, _DESC_CONCAT, _FIELD_LEN = 1, 2, 1
 _UDATA_COMMENT = 0
 _VERDICT_WORDS = {NFT_GOTO: "goto", NFT_JUMP: "jump", 0: "drop", 1: "accept", -5: "return"}
@@ -195,13 +196,26 @@ def _data(value: Value) -> bytes:
 
 
 def _key_encoder(family: Family, set_id: S) -> Callable[[bytes], bytes]:
-    """How an element is named for deletion: by its key, an interval by both ends."""
-    if spec_of(family, set_id).interval:
-        encode = _encoder(family, set_id)
-        return lambda key: encode(key, b"")
-    return lambda key: nl.nested(
-        nl.NFTA_LIST_ELEM, nl.nested(nl.NFTA_ELEM_KEY, nl.attr(nl.NFTA_DATA_VALUE, key[1:]))
-    )
+    """How an element is named: by its key, an interval by both ends, `*` by a flag."""
+    interval = _encoder(family, set_id) if spec_of(family, set_id).interval else None
+
+    def named(key: bytes) -> bytes:
+        if is_catch_all(key):
+            return nl.nested(nl.NFTA_LIST_ELEM, nl.be32(nl.NFTA_ELEM_FLAGS, _ELEM_CATCH_ALL))
+        if interval:
+            return interval(key, b"")
+        key = nl.nested(nl.NFTA_ELEM_KEY, nl.attr(nl.NFTA_DATA_VALUE, key[1:]))
+        return nl.nested(nl.NFTA_LIST_ELEM, key)
+
+    return named
+
+
+def is_catch_all(key: bytes) -> bool:
+    """Whether a key is that of `*`, which stands for all others (kernel 5.13): it has no bytes.
+
+    We never make such an element.
+    """
+    return len(key) == 1
 
 
 def additions(elements: Mapping[bytes, Value]) -> Iterator[nl.Message]:
@@ -217,6 +231,18 @@ def deletions(keys: Iterable[bytes]) -> Iterator[nl.Message]:
     for (family, set_id), listed in _by_set(keys):
         encoded = map(_key_encoder(family, set_id), listed)
         yield from _messages(nl.DELSETELEM, 0, family, set_id, listed, encoded)
+
+
+def questions(keys: Iterable[bytes]) -> Iterator[nl.Message]:
+    """Messages that ask for the elements with these keys, one each.
+
+    Of several in one message the kernel tells nothing after the first that is not there.
+    """
+    for (family, set_id), listed in _by_set(keys):
+        named = _key_encoder(family, set_id)
+        for key in listed:
+            body = nl.element_list(TABLE, set_id.set_name, [named(key)])
+            yield nl.Message(nl.GETSETELEM, nl.NLM_F_ACK, family, body, [key])
 
 
 def _by_set(keys: Iterable[bytes]) -> Iterator[tuple[tuple[Family, S], list[bytes]]]:
@@ -370,31 +396,3 @@ def _name(payload: bytes | None) -> str:
 
 def _number(payload: bytes | None) -> int:
     return int.from_bytes(payload or b"", "big")
-
-
-def rule_holds(wanted: Rule, found: Rule) -> bool:
-    """Whether the kernel's rule says all that ours says.
-
-    Attributes are compared without their order: newer kernels may add some of their own.
-    """
-    return len(wanted) == len(found) and all(
-        expression_parts(ours).items() <= expression_parts(theirs).items()
-        for ours, theirs in zip(wanted, found, strict=True)
-    )
-
-
-def expression_parts(encoded: bytes) -> dict[int | str, bytes]:
-    """The name of an expression, and its attributes by number."""
-    body = dict(nl.attributes(encoded[4:]))
-    parts: dict[int | str, bytes] = {"name": body.get(nl.NFTA_EXPR_NAME, b"").rstrip(b"\0")}
-    for kind, payload in nl.attributes(body.get(nl.NFTA_EXPR_DATA, b"")):
-        parts[kind] = _without_flags(payload)
-    return parts
-
-
-def _without_flags(payload: bytes) -> bytes:
-    """Nested data alike whether or not a kernel marks it as nested."""
-    parts = list(nl.attributes(payload))
-    if len(payload) > 4 and sum(4 + len(nl.pad(p)) for _, p in parts) == len(payload):  # noqa: PLR2004 (a header)
-        return b"".join(nl.attr(kind, _without_flags(part)) for kind, part in parts)
-    return payload

@@ -10,10 +10,10 @@ from endpoints.addresses import unpack
 from endpoints.names import Family, Protocol
 from endpoints.plan import TrafficPolicy
 from modes.held import DumpedFrontend, DumpedService
-from modes.nftables.codec import spec_of
+from modes.nftables.codec import is_catch_all, spec_of
 from modes.nftables.elements import Value, Verdict, key_prefix, set_of
 from modes.nftables.sets import S
-from modes.nftables.skeleton import LOCAL_OFFSET
+from modes.nftables.skeleton import LOCAL_OFFSET, TABLE_FAMILY
 
 _PROTOCOLS = {protocol.number: protocol for protocol in Protocol}
 _UNKNOWN = "?"
@@ -23,6 +23,8 @@ def describe(key: bytes) -> str:
     """An element in nft's notation: `ip services 10.96.7.7 . tcp . 80`."""
     family, set_id = set_of(key)
     spec = spec_of(family, set_id)
+    if is_catch_all(key):
+        return f"{TABLE_FAMILY[family]} {set_id.set_name} *"
     words: list[str] = []
     position = 1
     for field, size in zip(spec.fields, spec.field_sizes, strict=True):
@@ -30,8 +32,7 @@ def describe(key: bytes) -> str:
         position += size
     if spec.interval:
         words[-1] = ", ".join(_networks(key[position - spec.field_sizes[-1] : position], key))
-    table = "ip" if family is Family.IPV4 else "ip6"
-    return f"{table} {set_id.set_name} {' . '.join(words)}"
+    return f"{TABLE_FAMILY[family]} {set_id.set_name} {' . '.join(words)}"
 
 
 def _field(kind: str, raw: bytes) -> str:
@@ -53,6 +54,8 @@ def services_in(elements: Mapping[bytes, Value]) -> tuple[DumpedService, ...]:
     for key, value in elements.items():
         family, set_id = set_of(key)
         if set_id not in (S.SERVICES, S.NODEPORTS) or not isinstance(value, Verdict):
+            continue
+        if is_catch_all(key):
             continue
         protocol = _field("inet_proto", key[-8:-4]).upper()
         name = (value.comment or _UNKNOWN, protocol, family.value)

@@ -1,4 +1,4 @@
-"""How are the matches and statements of a rule spelled as nf_tables expressions? Pure.
+"""How are the matches and statements of a rule spelled as nf_tables expressions, and read? Pure.
 
 Each function gives the bytes of one expression. Registers are counted in words of four bytes
 (0 to 15), since concatenated keys are laid out word by word. Attributes stand in the order in
@@ -8,6 +8,7 @@ which the kernel dumps them, so that a rule that was read back compares equal.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from functools import lru_cache
 
 from modes.nftables.netlink import (
@@ -19,9 +20,11 @@ from modes.nftables.netlink import (
     NFTA_VERDICT_CHAIN,
     NFTA_VERDICT_CODE,
     attr,
+    attributes,
     be32,
     be64,
     nested,
+    pad,
     text,
 )
 
@@ -181,3 +184,31 @@ def update(set_name: str, key: int, data: int, timeout_seconds: int) -> bytes:
         text(1, set_name),
         be32(9, 0),
     )
+
+
+def rule_holds(wanted: Sequence[bytes], found: Sequence[bytes]) -> bool:
+    """Whether the kernel's rule says all that ours says.
+
+    Attributes are compared without their order: newer kernels may add some of their own.
+    """
+    return len(wanted) == len(found) and all(
+        expression_parts(ours).items() <= expression_parts(theirs).items()
+        for ours, theirs in zip(wanted, found, strict=True)
+    )
+
+
+def expression_parts(encoded: bytes) -> dict[int | str, bytes]:
+    """The name of an expression, and its attributes by number."""
+    body = dict(attributes(encoded[4:]))
+    parts: dict[int | str, bytes] = {"name": body.get(NFTA_EXPR_NAME, b"").rstrip(b"\0")}
+    for kind, payload in attributes(body.get(NFTA_EXPR_DATA, b"")):
+        parts[kind] = _without_flags(payload)
+    return parts
+
+
+def _without_flags(payload: bytes) -> bytes:
+    """Nested data alike whether or not a kernel marks it as nested."""
+    parts = list(attributes(payload))
+    if len(payload) > 4 and sum(4 + len(pad(p)) for _, p in parts) == len(payload):  # noqa: PLR2004 (a header)
+        return b"".join(attr(kind, _without_flags(part)) for kind, part in parts)
+    return payload

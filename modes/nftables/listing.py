@@ -22,10 +22,9 @@ from modes.nftables.delta import Changes, missing_chains
 from modes.nftables.dump import describe
 from modes.nftables.elements import Elements, Value, Verdict, render, render_node, set_of
 from modes.nftables.sets import S, SetSpec, set_specs
-from modes.nftables.skeleton import TABLE, Chain, Layout, Rule, shape_of
+from modes.nftables.skeleton import TABLE, TABLE_FAMILY, Chain, Layout, Rule, shape_of
 
 _HOOKS = {0: "prerouting", 1: "input", 3: "output", 4: "postrouting"}
-_TABLE_FAMILY = {Family.IPV4: "ip", Family.IPV6: "ip6"}
 _SETS = {set_id.set_name: set_id for set_id in S}
 _PROTOCOLS = {protocol.number: protocol.lower() for protocol in Protocol}
 _META = {
@@ -86,7 +85,7 @@ def _table(layout: Layout, elements: Elements, numbered: Iterable[str]) -> Liste
     made = [layout.numbered_chain(name) for name in numbered]
     chains = [*layout.base_chains(), *(chain for chain in made if chain)]
     return ListedTable(
-        family=_TABLE_FAMILY[layout.family],
+        family=TABLE_FAMILY[layout.family],
         name=TABLE,
         sets=tuple(_set(layout.family, spec, elements) for spec in set_specs(layout.family)),
         chains=tuple(_chain(layout.family, chain) for chain in chains),
@@ -150,7 +149,7 @@ def rule_text(family: Family, rule: Rule) -> str:
     """One rule in nft's notation."""
     reader = _Reader(family)
     for expression in rule:
-        parts = codec.expression_parts(expression)
+        parts = x.expression_parts(expression)
         reader.read(parts.pop("name").decode(), parts)
     return " ".join(reader.words)
 
@@ -161,7 +160,7 @@ class _Reader:
     def __init__(self, family: Family) -> None:
         self.words: list[str] = []
         self._family = family
-        self._ip = _TABLE_FAMILY[family]
+        self._ip = TABLE_FAMILY[family]
         self._loaded: dict[int, tuple[str, int]] = {}
         """By first word: the text of what is there, and its size in words."""
         self._masks: dict[int, bytes] = {}

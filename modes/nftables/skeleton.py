@@ -25,6 +25,8 @@ from modes.nftables.netlink import NFPROTO
 from modes.nftables.sets import S
 
 TABLE = "headgate"
+TABLE_FAMILY = {Family.IPV4: "ip", Family.IPV6: "ip6"}
+"""What nft calls a family of tables."""
 LOCAL_OFFSET = 1 << 20
 """Slots of local lists start here, in the same map as the slots of cluster lists."""
 

@@ -12,11 +12,10 @@ from typing import NamedTuple
 from endpoints.names import Family
 from modes.nftables import netlink as nl
 from modes.nftables.codec import FoundSet
-from modes.nftables.skeleton import TABLE
+from modes.nftables.skeleton import TABLE, TABLE_FAMILY
 
 _SET_ANONYMOUS, _CHAIN_BINDING = 0x1, 0x4
 _TABLE_FLAGS = {0x1: "dormant", 0x2: "owner", 0x4: "persist"}
-_TABLE_FAMILY = {Family.IPV4: "ip", Family.IPV6: "ip6"}
 _OBJECT_TYPES = {
     1: "counter",
     2: "quota",
@@ -96,7 +95,7 @@ def ownership(family: Family, table: bytes) -> tuple[str, str]:
     if not port:
         return name, ""
     return name, (
-        f"table {_TABLE_FAMILY[family]} {name} belongs to another program (flags owner, netlink "
+        f"table {TABLE_FAMILY[family]} {name} belongs to another program (flags owner, netlink "
         f"port {int.from_bytes(port, 'big')}, mostly its process ID): nobody else "
         "may change or delete the table before that program ends"
     )

@@ -60,6 +60,18 @@ def test_an_extra_element_is_told(running: NftablesMode, kernel: Kernel) -> None
     assert running.verify() == Drift(extra=("ip cluster-ips 10.96.0.77",))
 
 
+@pytest.mark.parametrize("map_name", ["services", "endpoints", "cluster-ips", "affinity"])
+def test_an_element_for_all_others_is_told_and_goes(running: NftablesMode, map_name: str) -> None:
+    """`*`, which the kernel takes since 5.13, in any set without intervals: it has no key."""
+    data = {"services": " : drop", "cluster-ips": ""}.get(map_name, " : 6.6.6.6 . 80")
+    nft(f"add element ip headgate {map_name} {{ *{data} }}")
+    assert running.verify() == Drift(extra=(f"ip {map_name} *",))
+    assert len(running.dump()) == 6
+    running.replace(services(1, 2, 3))
+    assert not running.verify()
+    assert "*" not in nft("list", "map" if data else "set", "ip", "headgate", map_name)
+
+
 @pytest.mark.parametrize(
     ("key", "value", "told"),
     [

@@ -20,6 +20,7 @@ from modes import commits, wire
 from modes.base import KernelFault
 from modes.ipvs import ipset_messages, links, netlink
 from modes.nftables import codec, strangers
+from modes.nftables.expressions import expression_parts
 from modes.nftables.sets import S, set_specs
 from proxy import node
 from tests.laws.effort import effort
@@ -64,7 +65,7 @@ PARSERS: dict[str, Parse] = {
         (node._link(body), node._index(body)) for _, _, body in node._messages(data)
     ],
     "ipvs addresses": links.decode,
-    "nftables expression": codec.expression_parts,
+    "nftables expression": expression_parts,
 }
 
 

@@ -22,11 +22,11 @@ from modes.nftables.codec import (
     new_chain,
     new_rules,
     new_set,
-    rule_holds,
     set_flags,
     spec_of,
 )
 from modes.nftables.elements import Elements, Value, Verdict, key_prefix, set_of
+from modes.nftables.expressions import rule_holds
 from modes.nftables.sets import S, SetSpec, set_specs
 from modes.nftables.skeleton import TABLE, Layout, Shape
 
