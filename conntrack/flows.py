@@ -27,7 +27,7 @@ _NUMBER, _SOURCE_PORT, _DESTINATION_PORT = 1, 2, 3
 _FILTER_ORIGINAL = 1
 # CTA_FILTER_F_*, in a 32-bit integer in host order; the kernel knows their numbers, its headers
 # for programs do not.
-_BY_DESTINATION, _BY_PROTOCOL, _BY_DESTINATION_PORT = 1 << 1, 1 << 3, 1 << 5
+_BY_SOURCE, _BY_DESTINATION, _BY_PROTOCOL, _BY_DESTINATION_PORT = 1 << 0, 1 << 1, 1 << 3, 1 << 5
 _ADDRESSES = {Family.IPV4: (1, 2), Family.IPV6: (3, 4)}
 """The kinds of source and destination."""
 
@@ -74,6 +74,8 @@ class Filter(msgspec.Struct, frozen=True, order=True):
     """The destination, IPv4 only: IPv6 addresses the kernel compares the wrong way round."""
     port: int | None = None
     """The destination's. The kernel looks at it for TCP and UDP, not for SCTP."""
+    source: str | None = None
+    """The source, IPv4 only for the same reason."""
 
 
 class Destination(NamedTuple):
@@ -85,7 +87,10 @@ class Destination(NamedTuple):
 
 
 def admits(of: Filter, to: Destination) -> bool:
-    """Whether the filter lets a flow through that was sent there, as the kernel applies it."""
+    """Whether the filter lets a flow through that was sent there, as the kernel applies it.
+
+    Of a filter with a source: whether it lets one through at all.
+    """
     if of.protocol is None:
         return True
     is_there = of.address is None or pack(of.address) == to.address
@@ -100,10 +105,15 @@ def listing(of: Filter) -> bytes:
     flags = _BY_PROTOCOL
     protocol = attr(_NUMBER, bytes((of.protocol.number,)))
     parts = []
-    if of.address is not None:
-        flags |= _BY_DESTINATION
-        to = attr(_ADDRESSES[of.family][1], pack(of.address))
-        parts.append(nested(_TUPLE_IP, to))
+    addresses = []
+    for flag, kind, address in zip(
+        (_BY_SOURCE, _BY_DESTINATION), _ADDRESSES[of.family], (of.source, of.address), strict=True
+    ):
+        if address is not None:
+            flags |= flag
+            addresses.append(attr(kind, pack(address)))
+    if addresses:
+        parts.append(nested(_TUPLE_IP, *addresses))
     if of.port is not None:
         flags |= _BY_DESTINATION_PORT
         protocol += attr(_DESTINATION_PORT, _WORD.pack(of.port))

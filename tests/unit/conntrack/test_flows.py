@@ -90,6 +90,7 @@ def test_a_deletion_says_which_entry_and_no_other(one: Flow) -> None:
         (Filter(Family.IPV4, UDP), 0b001000),
         (Filter(Family.IPV4, UDP, None, 53), 0b101000),
         (Filter(Family.IPV4, UDP, "10.96.7.7", 53), 0b101010),
+        (Filter(Family.IPV4, UDP, "10.96.7.7", 53, "192.0.2.1"), 0b101011),
         (Filter(Family.IPV6, SCTP, None, 53), 0b101000),
     ],
 )
@@ -97,7 +98,10 @@ def test_a_filter_says_what_it_compares(asked: Filter, flags: int) -> None:
     said = dict(attributes(listing(asked), 4))
     assert host_order(dict(attributes(said[25]))[1]) == flags
     compared = dict(attributes(said[1]))
-    assert (1 in compared) == (asked.address is not None)
+    addresses = dict(attributes(compared.get(1, b"")))
+    assert addresses == {
+        kind: pack(address) for kind, address in ((1, asked.source), (2, asked.address)) if address
+    }
 
 
 def test_a_family_alone_is_asked_for_without_a_filter() -> None:
