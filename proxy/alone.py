@@ -9,20 +9,18 @@ our own user: nobody else shall keep a node from being served.
 from __future__ import annotations
 
 import errno
-import os
 import socket
-import struct
 import time
 from contextlib import AbstractContextManager, nullcontext, suppress
 
 from modes.base import EnvironmentFault
 from proxy import log
+from proxy.peer import peer
 
 PAUSE_SECONDS = 0.2
 _TRIES = 10
 """A headgate listens as soon as it has the name: who is still silent after so many is none."""
 _NAME = "\0headgate-run"
-_PEER = struct.Struct("iII")  # struct ucred: process, user, group
 
 
 def alone(*, patient: bool) -> AbstractContextManager[object]:
@@ -43,9 +41,10 @@ def alone(*, patient: bool) -> AbstractContextManager[object]:
                     return _without("somebody holds the name and does not answer")
             else:
                 silent = 0
-                process, user = _peer(other)
-                if user not in (0, os.geteuid()):
-                    return _without(f"process {process} of user {user} holds the name")
+                holder = peer(other)
+                process = holder.process
+                if not holder.is_trusted:
+                    return _without(f"process {process} of user {holder.user} holds the name")
                 if not patient:
                     reason = f"a headgate runs in this network namespace already (pid {process})"
                     raise EnvironmentFault(f"{reason}: end it first")
@@ -79,16 +78,6 @@ def _reached(other: socket.socket) -> bool:
     except (ConnectionError, BlockingIOError):
         return False
     return True
-
-
-def _peer(of: socket.socket) -> tuple[int, int]:
-    """The process and the user that listen.
-
-    Process 0 is one in a PID namespace that we do not see, as other containers are.
-    """
-    credentials = of.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
-    process, user, _ = _PEER.unpack(credentials)
-    return process, user
 
 
 def _await_end(other: socket.socket) -> None:

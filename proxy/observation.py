@@ -20,6 +20,7 @@ from proxy.config import Config
 from proxy.events.recorder import Nobody, Recorder
 from proxy.events.reporting import Reporting
 from proxy.observer import Observer, Observers
+from proxy.serving.debugging import Debugging
 from proxy.serving.health import Health
 from proxy.serving.health_ports import HealthPorts
 from proxy.serving.server import health_pages, metrics_pages, serve, uncounted
@@ -53,6 +54,8 @@ class Observation:
         stack.callback(ports.stop)
         self.metrics = self._metrics(config, mode, queue_depth)
         everybody: list[Observer] = [self.health, ports, self.reporting]
+        self.debugging = Debugging(mode, config.of_modes)
+        everybody.append(self.debugging)
         self.observer = Observers([*everybody, *([self.metrics] if self.metrics else [])])
         self._serve(config, mode, stack)
 

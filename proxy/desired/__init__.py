@@ -1,1 +1,1 @@
-"""What should this node's kernel hold? From a running headgate, an API server, files, a snapshot."""
+"""What should this node's kernel hold? Says a running headgate, an API server, a file."""

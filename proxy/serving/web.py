@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from typing import NamedTuple
 
 from proxy import log, open_files
 from proxy.serving.http_messages import (
@@ -38,6 +39,13 @@ _WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 (to tell them from others)
 _NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 Act = Callable[[], None]
+Admits = Callable[[socket.socket], bool]
+"""Whether who has connected is answered."""
+
+
+def anybody(_: socket.socket) -> bool:
+    """Everybody who connects is answered."""
+    return True
 
 
 def listening(address: str, port: int, *, both_families: bool = True) -> socket.socket:
@@ -68,6 +76,14 @@ def _bound(family: int, address: str, port: int, *, only_ipv6: bool = True) -> s
         listener.close()
         raise
     return listener
+
+
+class _Door(NamedTuple):
+    """Where clients come in, and who answers them."""
+
+    listener: socket.socket
+    respond: Respond
+    admits: Admits
 
 
 class _Client:
@@ -125,11 +141,11 @@ class Web:
         """Have this done when so much time has passed."""
         self._alarms.append((time.monotonic() + seconds, what))
 
-    def open(self, listener: socket.socket, respond: Respond) -> None:
-        """Answer those who connect to this socket."""
+    def open(self, listener: socket.socket, respond: Respond, admits: Admits = anybody) -> None:
+        """Answer those who connect to this socket, as far as they are admitted."""
 
         def accept(_: int) -> None:
-            self._accept(listener, respond)
+            self._accept(_Door(listener, respond, admits))
 
         self._selector.register(listener, selectors.EVENT_READ, accept)
 
@@ -170,35 +186,38 @@ class Web:
     def _stop(self) -> None:
         self._stopping = True
 
-    def _accept(self, listener: socket.socket, respond: Respond) -> None:
+    def _accept(self, door: _Door) -> None:
         for _ in range(_AT_ONCE):
             try:
-                connection, _address = listener.accept()
+                connection, _address = door.listener.accept()
             except BlockingIOError:
                 return
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                    self._pause(listener, respond, error)
+                    self._pause(door, error)
                     return
                 continue  # the client is gone already (accept(2), "Error handling")
+            if not door.admits(connection):
+                connection.close()
+                continue
             if len(self._clients) >= self._most_clients:
                 self._drop(next(iter(self._clients)), "there are too many")
             connection.setblocking(False)  # noqa: FBT003 (the socket's own signature)
-            client = _Client(connection, respond, time.monotonic() + self._patience_seconds)
+            client = _Client(connection, door.respond, time.monotonic() + self._patience_seconds)
             self._clients[client] = None
             self._watch(client, selectors.EVENT_READ)
 
-    def _pause(self, listener: socket.socket, respond: Respond, error: OSError) -> None:
+    def _pause(self, door: _Door, error: OSError) -> None:
         """Clients that nobody can accept would keep the thread awake."""
         now = time.monotonic()
         if now >= self._silent_until:
             self._silent_until = now + _SILENT_SECONDS
             log.warning("No client of HTTP is accepted for a while", reason=error.strerror)
-        self._selector.unregister(listener)
+        self._selector.unregister(door.listener)
 
         def resume() -> None:
-            if listener.fileno() >= 0:
-                self.open(listener, respond)
+            if door.listener.fileno() >= 0:
+                self.open(*door)
 
         self.later(_PAUSE_SECONDS, resume)
 
