@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
 from modes.base import EnvironmentFault, KernelFault
+from proxy.debug.screen import screen
 from proxy.flags import COMMANDS, Flags, summary
 from proxy.settings.refusal import ConfigError
 
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _dispatch(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(summary(), file=sys.stdout if arguments else sys.stderr)
+        print(summary(screen()), file=sys.stdout if arguments else sys.stderr)
         return EXIT_FINE if arguments else EXIT_USAGE
     if arguments[0].startswith("-"):
         arguments = ["run", *arguments]  # the command line of kube-proxy
@@ -63,7 +64,7 @@ def _dispatch(arguments: list[str]) -> int:
     command = COMMANDS.get(name)
     if command is None:
         raise UsageError(f"{name}: unknown command{_suggestion(name, COMMANDS)}")
-    parser = Parser(name, command.summary)
+    parser = Parser(name, command.summary, screen())
     command.add_flags(parser)
     flags, unknown = parser.parse_known_args([_dashed(argument) for argument in rest])
     if unknown:

@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
+from proxy.debug.screen import PLAIN, Screen
+from proxy.examples import EXAMPLES
 from proxy.settings.option import Kind, Option
 from proxy.settings.settings import Settings, spelling
 from proxy.settings.table import OF_FLAG, SECTIONS
+
+_WIDTH = 80
+"""Columns of help that is not read on a terminal."""
 
 
 class _Spelled(argparse.Action):
@@ -34,9 +40,25 @@ class _Spelled(argparse.Action):
 class Flags(argparse.ArgumentParser):
     """The flags of one command; remembers their names to suggest the right one."""
 
-    def __init__(self, name: str, description: str) -> None:
+    def __init__(self, name: str, description: str, shown: Screen = PLAIN) -> None:
+        """`shown`: where its help is read."""
         self.known: list[str] = []
-        super().__init__(prog=f"headgate {name}", description=description, allow_abbrev=False)
+        self._examples = EXAMPLES.get(name, ())
+        self._screen = Screen(shown.width or _WIDTH, shown.colour)
+        super().__init__(
+            prog=f"headgate {name}",
+            description=description,
+            allow_abbrev=False,
+            formatter_class=partial(argparse.HelpFormatter, width=self._screen.width),
+        )
+
+    def format_help(self) -> str:
+        """As argparse's, and examples, whose lines are left whole: they are there to be copied."""
+        lines = ["", "examples:"]
+        for example in self._examples:
+            lines += self._screen.prose(f"# {example.shows}", "  ", "# ")
+            lines.append(f"  {example.line}")
+        return super().format_help() + "\n".join([*lines, ""])
 
     def add_argument(self, *names: str, **options: Any) -> argparse.Action:
         """As argparse's."""
@@ -80,20 +102,24 @@ class Command(NamedTuple):
     """Which module's `main(flags)` answers."""
 
 
-def summary() -> str:
+def summary(shown: Screen = PLAIN) -> str:
     """What `headgate --help` says."""
-    width = max(map(len, COMMANDS))
-    rows = [f"  {name:{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    shown = Screen(shown.width or _WIDTH, shown.colour)
+    rows = [(name, command.summary) for name, command in COMMANDS.items()]
     return "\n".join(
         [
             "usage: headgate COMMAND [flags]",
             "",
-            "A kube-proxy: Services of Kubernetes become a program of this node's kernel.",
+            *shown.prose(
+                "A kube-proxy: Services of Kubernetes become a program of this node's kernel."
+            ),
             "",
-            *rows,
+            *shown.table(rows, "  "),
             "",
-            "Without a command, flags are those of run: kube-proxy's command line works.",
-            "headgate COMMAND --help lists the flags of a command.",
+            *shown.prose(
+                "Without a command, flags are those of run: kube-proxy's command line works."
+            ),
+            *shown.prose("headgate COMMAND --help lists the flags of a command, and has examples."),
         ]
     )
 
@@ -150,7 +176,7 @@ def _ipvs(flags: Flags) -> None:
 
 
 def _output(flags: Flags) -> None:
-    flags.text("-o", "--output", metavar="FORMAT", text="text or json [text]", default="text")
+    flags.text("-o", "--output", metavar="text|json", text="how to answer [text]", default="text")
 
 
 def _render(flags: Flags) -> None:

@@ -45,8 +45,8 @@ def percent(count: int) -> str:
 
 
 def wants_json(output: str) -> bool:
-    """Whether `-o` asks for JSON. Raises ConfigError."""
-    if output not in ("text", "json"):
+    """Whether `-o` asks for JSON; a table is text. Raises ConfigError."""
+    if output not in ("text", "table", "json"):
         raise ConfigError("-o", output, "must be text or json")
     return output == "json"
 

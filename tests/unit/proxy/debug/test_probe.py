@@ -62,6 +62,8 @@ def test_colours_say_what_is_missing_and_how_badly() -> None:
 def test_this_kernel(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["probe"]) == 0
     assert capsys.readouterr().out.startswith("FEATURE ")
+    assert main(["probe", "-o", "table"]) == 0
+    assert capsys.readouterr().out.startswith("FEATURE ")
     assert main(["probe", "-o", "json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["auto"] == "nftables"

@@ -1,0 +1,80 @@
+"""What does one type, for example? Pure.
+
+`headgate COMMAND --help` shows these lines, and tests/test_help.py runs each of them in
+docs/examples, beside a headgate that runs there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class Example(NamedTuple):
+    """A line for a shell."""
+
+    line: str
+    shows: str
+    """What one learns from it, or gets by it."""
+    status: int = 0
+    """Exit status where docs/examples/shop.yaml is all there is."""
+    stays: bool = False
+    """It does not end by itself."""
+
+
+_SEEN = "--manifests shop.yaml --node worker-2"
+
+EXAMPLES: Mapping[str, tuple[Example, ...]] = {
+    "run": (
+        Example(
+            "headgate run --mode nftables --manifests shop.yaml --hostname-override worker-2"
+            " --cluster-cidr 10.244.0.0/16",
+            "follow files instead of a cluster: what is saved is in the kernel at once",
+            stays=True,
+        ),
+        Example(
+            "headgate run --once --manifests shop.yaml --hostname-override worker-2",
+            "bring the kernel to what the files say, and end",
+        ),
+        Example(
+            "headgate run --config kube-proxy.conf --mode iptables --write-config-to /dev/stdout",
+            "what would be in force with kube-proxy's file, defaults included",
+        ),
+    ),
+    "render": (
+        Example(f"headgate render --mode nftables {_SEEN}", "the tables, as nft prints them"),
+        Example(
+            f"headgate render --mode ipvs --ipvs-scheduler lc {_SEEN}",
+            "virtual servers, sets and addresses, as ipvsadm, ipset and ip take them",
+        ),
+    ),
+    "dump": (
+        Example("headgate dump", "everything that this node's kernel holds"),
+        Example("headgate dump shop/pay", "one Service, all of its ports"),
+        Example("headgate dump shop/pay:http --mode nftables -o json", "one port, for a script"),
+    ),
+    "explain": (
+        Example(
+            f"headgate explain 10.96.7.7:80 --from 10.244.1.9 {_SEEN}",
+            "from a pod to a cluster IP: who may answer, and why not the others",
+        ),
+        Example(
+            f"headgate explain 198.51.100.20:80 --from 192.0.2.8 {_SEEN}",
+            "from a client outside to a load balancer's address",
+        ),
+        Example(
+            f"headgate explain 192.168.0.12:30080 --via output {_SEEN} -o json",
+            "from a process of the node itself to a NodePort, for a script",
+        ),
+    ),
+    "cleanup": (
+        Example("headgate cleanup", "nothing of any mode is left; connections go on"),
+        Example("headgate cleanup --mode iptables", "the rules of one mode go"),
+    ),
+    "probe": (
+        Example("headgate probe", "what this kernel lacks, and which mode --mode auto takes"),
+        Example("headgate probe -o json", "the same, for a script"),
+    ),
+    "version": (Example("headgate version", "which headgate this is"),),
+}
+"""By command; each has one at least."""

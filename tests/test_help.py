@@ -1,0 +1,130 @@
+"""Is the help true? Every example in it is run, and it fits the screen."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from proxy.examples import EXAMPLES, Example
+from proxy.flags import COMMANDS
+from tests.lab import namespaces, sandbox
+from tests.lab.daemons import Daemon, Line
+
+FOLDER = Path(__file__).parent.parent / "docs" / "examples"
+HEADGATE = Path(sys.executable).with_name("headgate")
+ALONE = ("run", "cleanup")
+"""Commands that change the kernel: each of their examples has a network for itself."""
+
+
+def in_folder(of: Example, network: int) -> Daemon:
+    """What an example starts that stays."""
+    program, command, *arguments = shlex.split(of.line)
+    assert (program, command) == ("headgate", "run")
+    with contextlib.chdir(FOLDER):
+        return Daemon("worker-2", network, arguments)
+
+
+@contextlib.contextmanager
+def this_network() -> Iterator[int]:
+    """The network namespace of the calling thread."""
+    descriptor = os.open(namespaces.THREAD_NETWORK, os.O_RDONLY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[Daemon]:
+    """The headgate that runs on the node: the first example of `run`."""
+    with sandbox.own_network(), this_network() as network:
+        running = in_folder(EXAMPLES["run"][0], network)
+        running.wait_for(lambda line: line.is_synced)
+        yield running
+        running.stop()
+
+
+def answer(of: Example) -> subprocess.CompletedProcess[str]:
+    """What an example prints, run as a user does: by name."""
+    sandbox.require_sandbox()
+    path = f"{HEADGATE.parent}:{os.environ['PATH']}"
+    return subprocess.run(
+        ["/bin/bash", "--norc", "-c", of.line],
+        cwd=FOLDER,
+        env=os.environ | {"PATH": path},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def of_each(commands: frozenset[str]) -> list[object]:
+    """Examples of these commands, as parameters."""
+    return [
+        pytest.param(example, id=example.line)
+        for command in COMMANDS
+        if command in commands
+        for example in EXAMPLES[command]
+    ]
+
+
+def has_answered(of: Example, done: subprocess.CompletedProcess[str]) -> bool:
+    """Whether it ended as it should, and said something; `run` talks to the log."""
+    told = done.stderr if shlex.split(of.line)[1] == "run" and not done.stdout else done.stdout
+    return done.returncode == of.status and bool(told) and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("example", of_each(frozenset(COMMANDS) - frozenset(ALONE)))
+@pytest.mark.usefixtures("daemon")
+def test_an_example_answers_beside_a_headgate(example: Example) -> None:
+    done = answer(example)
+    assert has_answered(example, done), done
+
+
+@pytest.mark.parametrize("example", of_each(frozenset(ALONE)))
+def test_an_example_does_what_it_says(example: Example) -> None:
+    with sandbox.own_network(), this_network() as network:
+        if example.stays:
+            running = in_folder(example, network)
+            line: Line = running.wait_for(lambda line: line.is_synced)
+            assert "services=1" in line.text
+            assert running.stop() == 0
+        else:
+            done = answer(example)
+            assert has_answered(example, done), done
+
+
+def test_every_command_has_examples_and_no_other_has() -> None:
+    assert EXAMPLES.keys() == COMMANDS.keys()
+    for command, examples in EXAMPLES.items():
+        assert examples
+        assert all(example.line.startswith(f"headgate {command}") for example in examples)
+
+
+def help_of(command: str, width: int) -> str:
+    """`headgate COMMAND --help` where lines are this long."""
+    return subprocess.run(
+        [HEADGATE, *command.split(), "--help"],
+        env=os.environ | {"COLUMNS": str(width)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_is_as_wide_as_the_screen(command: str) -> None:
+    narrow, wide = (help_of(command, width).splitlines() for width in (72, 200))
+    whole = {f"  {example.line}" for example in EXAMPLES.get(command, ())}
+    assert whole <= set(narrow)
+    assert all(len(line) <= 72 for line in narrow if line not in whole)
+    assert len(wide) <= len(narrow)
+    assert command != "run" or max(map(len, wide)) > 150
