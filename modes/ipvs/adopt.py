@@ -18,8 +18,8 @@ from endpoints.names import Family, Protocol, ServicePortName
 from modes.ipvs.draining import Draining, entry
 from modes.ipvs.ipsets import FOREIGN, Element, Entry, Extra, FoundSet, Kind, SetName
 from modes.ipvs.marks import Layout, Owner
-from modes.ipvs.program import Held, HeldServer, bound, registered
-from modes.ipvs.servers import FoundServer, ServerKey
+from modes.ipvs.program import Goal, Held, HeldServer, bound, registered
+from modes.ipvs.servers import FoundServer, ServerKey, Wanted
 
 _SERVED = (
     Kind.CLUSTER_IP,
@@ -105,6 +105,19 @@ def adopt(
         _marks(entries, layout),
         _draining(ours, found, deadlines),
     )
+
+
+def give_way(foreign: Collection[ServerKey], held: Held, goal: Goal) -> dict[ServerKey, Wanted]:
+    """Leave virtual servers of others alone; returns what Services want in their place."""
+    lost: dict[ServerKey, Wanted] = {}
+    for key in sorted(foreign):
+        held.servers.pop(key, None)
+        wanted = goal.servers.pop(key, None)
+        if wanted is not None:
+            lost[key] = wanted
+        if wanted is not None or key.address in goal.addresses:
+            goal.entries[registered(key)] = FOREIGN
+    return lost
 
 
 def _is_ours(

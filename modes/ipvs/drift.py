@@ -8,7 +8,7 @@ from modes.base import Drift
 from modes.ipvs.draining import Draining
 from modes.ipvs.fragment import Fragment
 from modes.ipvs.ipsets import Entry, SetName
-from modes.ipvs.program import Goal, Held, HeldServer, bound, registered, steps
+from modes.ipvs.program import Goal, Held, HeldServer, Steps, bound, registered, steps
 from modes.ipvs.servers import ServerKey, Verb
 
 
@@ -18,7 +18,7 @@ def drift(held: Held, goal: Goal, draining: Draining, lacking: Iterable[SetName]
     What drains is no drift, nor is a weight other than 0 that somebody has chosen.
     """
     missing, extra, different = [f"set {name}" for name in lacking], [], []
-    todo = steps(_without_draining(held, goal, draining), goal, Draining(), drain_seconds=0)
+    todo = remaining(held, goal, draining)
     for _, command in todo.commands:
         what = f"{command.key} -> {command.real}" if command.real else str(command.key)
         match command.verb:
@@ -35,6 +35,11 @@ def drift(held: Held, goal: Goal, draining: Draining, lacking: Iterable[SetName]
     missing += [f"address {address}" for address in todo.bind]
     extra += [f"address {address}" for address in todo.unbind]
     return Drift(tuple(sorted(missing)), tuple(sorted(extra)), tuple(sorted(different)))
+
+
+def remaining(held: Held, goal: Goal, draining: Draining) -> Steps:
+    """What turns the one into the other, if all that drains were gone already."""
+    return steps(_without_draining(held, goal, draining), goal, Draining(), drain_seconds=0)
 
 
 def without(refused: Iterable[Fragment], held: Held, goal: Goal) -> tuple[Held, Goal]:

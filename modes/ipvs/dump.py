@@ -7,17 +7,27 @@ kind it is. What is not ours, or kube-proxy's where our sets are not there, is p
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
 from endpoints.names import Family, Protocol
 from endpoints.plan import TrafficPolicy
-from modes.held import DumpedFrontend, DumpedReal, DumpedServer, DumpedService, DumpedTraffic
+from modes.held import (
+    EVERYTHING,
+    DumpedClient,
+    DumpedFrontend,
+    DumpedReal,
+    DumpedServer,
+    DumpedService,
+    DumpedTraffic,
+    Only,
+)
 from modes.ipvs.adopt import Found
 from modes.ipvs.draining import entry
 from modes.ipvs.ipsets import FOREIGN, NODE_PORTS, Element, Extra, Kind, SetName, at
 from modes.ipvs.marks import Layout
+from modes.ipvs.persistence import Kept
 from modes.ipvs.schedulers import named
 from modes.ipvs.servers import (
     PERSISTENT,
@@ -27,7 +37,8 @@ from modes.ipvs.servers import (
 )
 
 _NODE = "node"
-_UNKNOWN = "?"
+_NOBODYS = "(not ours)"
+"""No set names their Service port: all of one protocol and family are shown as one."""
 _BOTH = f"{TrafficPolicy.LOCAL} (pods: {TrafficPolicy.CLUSTER})"
 _EITHER = f"{TrafficPolicy.CLUSTER} or {TrafficPolicy.LOCAL}"
 _AT_AN_ADDRESS = {
@@ -40,21 +51,33 @@ _AT_AN_ADDRESS = {
 _REFUSING = {Kind.NO_ENDPOINTS: "KUBE-REFUSE", Kind.NO_LOCAL_ENDPOINTS: "DROP"}
 
 
-def services_in(found: Found, layout: Layout) -> tuple[DumpedService, ...]:
-    """All Services, sorted by name, protocol and family.
+def services_in(
+    found: Found, layout: Layout, only: Only = EVERYTHING, kept: Iterable[Kept] = ()
+) -> tuple[DumpedService, ...]:
+    """The Services that are meant, sorted by name, protocol and family.
 
-    A virtual server of a mark that is only there for connections that drain belongs to no frontend
-    any more, and is left out.
+    `kept`: whom affinity keeps where. A virtual server of a mark that is only there for connections
+    that drain belongs to no frontend any more, and is left out.
     """
     services: dict[tuple[str, str, str], list[_Reached]] = defaultdict(list)
     for family in Family:
         reader = _Reader(found, layout, family)
-        for key, name in reader.named().items():
+        for key, name in reader.meant(only).items():
             services[name, key.protocol.value, family.value].append(reader.reached(key))
-    return tuple(
-        DumpedService(*service, tuple(_frontends(reached)), _affinity(reached))
+    clients: dict[ServerKey, list[Kept]] = defaultdict(list)
+    for one in kept:
+        clients[one.key].append(one)
+    told = (
+        DumpedService(
+            *service,
+            tuple(_frontends(reached)),
+            _affinity(reached),
+            _clients(reached, clients),
+            _flows(reached),
+        )
         for service, reached in sorted(services.items())
     )
+    return tuple(of for of in told if only.holds(of))
 
 
 class _Reached(msgspec.Struct):
@@ -107,7 +130,14 @@ class _Reached(msgspec.Struct):
             self.local,
             self.ranges,
             servers,
+            self._new_flows(servers),
         )
+
+    def _new_flows(self, servers: Sequence[DumpedServer]) -> int | None:
+        """A virtual server with a mark counts for all frontends of its Service together."""
+        marked = str(self.bypass[0]) if self.bypass else ""
+        own = [of.traffic.connections for of in servers if of.name != marked]
+        return sum(own) if own else None
 
     def _way(self, others: int) -> str:
         more = f" and {others} more" if others else ""
@@ -141,6 +171,25 @@ class _Reader:
     def _name(self, kind: Kind) -> SetName:
         return SetName(kind, self._family)
 
+    def meant(self, only: Only) -> dict[ServerKey, str]:
+        """As `named`, of those Services that may be meant."""
+        named = self.named()
+        if only.all:
+            return named
+        if only.service:
+            return {key: name for key, name in named.items() if only.names(name)}
+        names = {
+            name
+            for key, name in named.items()
+            if (key.port, key.protocol) == (only.port, only.protocol)
+            and (key.address == only.address or self._kind(key)[0] in NODE_PORTS[key.protocol])
+        }
+        return {
+            key: name
+            for key, name in named.items()
+            if name in names and key.protocol is only.protocol
+        }
+
     def named(self) -> dict[ServerKey, str]:
         """Every address and port where a Service is reached, with the name of its port."""
         registry = self._elements(Kind.VIRTUAL_SERVERS)
@@ -151,8 +200,8 @@ class _Reader:
                     key = ServerKey(self._family, element.protocol, element.address, element.port)
                     named[key] = named.get(key) or extra.comment
         if self._name(Kind.VIRTUAL_SERVERS) not in self._found.sets:
-            named |= dict.fromkeys(self._left_by_kube_proxy(), _UNKNOWN)
-        return {key: name or _UNKNOWN for key, name in named.items()}
+            named |= dict.fromkeys(self._left_by_kube_proxy(), _NOBODYS)
+        return {key: name or _NOBODYS for key, name in named.items()}
 
     def _left_by_kube_proxy(self) -> Iterator[ServerKey]:
         for key in self._found.servers:
@@ -280,6 +329,29 @@ def _affinity(reached: Collection[_Reached]) -> int | None:
         ),
         None,
     )
+
+
+def _clients(
+    reached: Collection[_Reached], kept: Mapping[ServerKey, Sequence[Kept]]
+) -> tuple[DumpedClient, ...]:
+    """Each client once, however many frontends it knows; who drains keeps nobody."""
+    latest: dict[tuple[str, str], int] = {}
+    for of in reached:
+        for one in kept.get(of.key, ()):
+            if of.found and one.real in of.found.reals and of.found.reals[one.real].weight:
+                pair = one.client, str(one.real)
+                latest[pair] = max(latest.get(pair, 0), one.seconds_left)
+    return tuple(DumpedClient(*pair, left) for pair, left in sorted(latest.items()))
+
+
+def _flows(reached: Collection[_Reached]) -> dict[str, int]:
+    """New connections by endpoint, of all its virtual servers."""
+    servers = {server.name: server for of in reached for server in of.servers}
+    flows: dict[str, int] = {}
+    for server in servers.values():
+        for real in server.reals:
+            flows[real.endpoint] = flows.get(real.endpoint, 0) + real.traffic.connections
+    return flows
 
 
 def _chosen(server: FoundServer | None) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from endpoints.names import Family
 from modes.base import EnvironmentFault, KernelFault, Missing, NotPermitted
@@ -79,10 +79,13 @@ class Ipvs:
             raise NotPermitted(_NO_PRIVILEGE)
         return refusals
 
-    def servers(self, *, counted: bool = True) -> dict[ServerKey, FoundServer]:
-        """All virtual servers with their real ones, whoever made them.
+    def servers(
+        self, *, counted: bool = True, wanted: Callable[[ServerKey], bool] = lambda _: True
+    ) -> dict[ServerKey, FoundServer]:
+        """The virtual servers that are wanted, with their real ones, whoever made them.
 
-        Only if `counted`, with what went through them: that costs several times as much.
+        Only if `counted`, with what went through them: that is a question for each, and costs
+        several times as much.
         """
         found, end = self._channel.dump(self._request(nl.opening(nl.GET_SERVICE)))
         self._check(end)
@@ -91,6 +94,7 @@ class Ipvs:
         return {
             key: FoundServer(server, reals[key] if key in reals else self.reals(key), traffic)
             for key, server, traffic in filter(None, decoded)
+            if wanted(key)
         }
 
     def server(self, key: ServerKey) -> FoundServer | None:

@@ -20,8 +20,11 @@ from pathlib import Path
 from endpoints.addresses import pack, unpack
 from endpoints.names import Family
 from modes.base import EnvironmentFault, KernelFault, NotPermitted
+from modes.ipvs import sysctls
 from modes.ipvs.channel import Channel, Request
+from modes.ipvs.persistence import Kept, kept
 from modes.ipvs.servers import LINK
+from modes.ipvs.sysctls import Sysctl
 from modes.ipvs.table import Table, table
 from modes.wire import (
     ADDRESS_FAMILY,
@@ -52,7 +55,7 @@ _LIFETIMES = struct.Struct("=IIII")  # preferred, valid, and two that only the k
 _FOR_EVER = 0xFFFFFFFF
 _SETTINGS = Path("/proc/sys/net")
 _SERVERS = Path("/proc/thread-self/net/ip_vs")
-_REUSE_SINCE, _REUSE_UNTIL = (4, 1), (5, 9)
+_CONNECTIONS = Path("/proc/thread-self/net/ip_vs_conn")
 
 
 class Link:
@@ -237,31 +240,33 @@ def _faults(refusals: Sequence[Refusal], expected: int) -> list[Refusal]:
 
 
 def set_sysctls(*, strict_arp: bool, kernel_version: tuple[int, int]) -> list[str]:
-    """Set what IPVS needs, in the network namespace of the calling thread (REFERENCE D).
-
-    Args:
-        strict_arp: answer ARP for an address only on the link that has it; false leaves that as it
-            is.
-        kernel_version: major and minor; before 5.9 the mode of reuse of connections cost a second.
+    """Set what IPVS needs, in the network namespace of the calling thread; as `sysctls.needed`.
 
     Returns why one could not be set, a sentence each.
     """
-    wanted = {
-        "ipv4/vs/conntrack": ("1", "masquerade and its replies"),
-        "ipv4/vs/expire_nodest_conn": ("1", "connections to endpoints that are gone"),
-        "ipv4/vs/expire_quiescent_template": ("1", "clients of endpoints that drain"),
-        "ipv4/ip_forward": ("1", "packets to pods"),
-    }
-    if _REUSE_SINCE <= kernel_version < _REUSE_UNTIL:
-        wanted["ipv4/vs/conn_reuse_mode"] = ("0", "clients that use a port again")
-    if strict_arp:
-        wanted["ipv4/conf/all/arp_ignore"] = ("1", "strictARP")
-        wanted["ipv4/conf/all/arp_announce"] = ("2", "strictARP")
-    return [
-        complaint
-        for name, (value, reason) in wanted.items()
-        if (complaint := _set(_SETTINGS / name, value, reason))
-    ]
+    wanted = sysctls.needed(strict_arp=strict_arp, kernel_version=kernel_version)
+    return [complaint for of in wanted if (complaint := _set(of))]
+
+
+def read_sysctls() -> dict[str, str]:
+    """What is set now of all that IPVS may need, by path; what the kernel lacks is left out.
+
+    Raises OSError for what may not be read.
+    """
+    there = ((path, _SETTINGS / path) for path in sysctls.PATHS)
+    return {path: file.read_text().strip() for path, file in there if file.exists()}
+
+
+def persistent_clients() -> tuple[Kept, ...]:
+    """Whom affinity keeps where, by what the kernel lists of connections as a text.
+
+    Nothing where it does not list them, or not to us.
+    """
+    try:
+        with _CONNECTIONS.open("rb") as lines:
+            return tuple(kept(lines))
+    except OSError:
+        return ()
 
 
 def is_loaded() -> bool:
@@ -286,10 +291,11 @@ def keeps_conntrack() -> bool:
     return (_SETTINGS / "ipv4/vs/conntrack").exists()
 
 
-def _set(setting: Path, value: str, reason: str) -> str:
+def _set(of: Sysctl) -> str:
+    setting = _SETTINGS / of.path
     try:
-        if setting.read_text().strip() != value:
-            setting.write_text(value)
+        if setting.read_text().strip() != of.value:
+            setting.write_text(of.value)
     except OSError as fault:
-        return f"{setting} cannot be set to {value}, for {reason}: {fault.strerror}"
+        return f"{setting} cannot be set to {of.value}, for {of.reason}: {fault.strerror}"
     return ""

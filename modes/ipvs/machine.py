@@ -16,7 +16,7 @@ from modes.base import IpvsSettings, KernelFault
 from modes.ipvs import ipsets, links
 from modes.ipvs.adopt import Found
 from modes.ipvs.census import Census
-from modes.ipvs.ipsets import Element, Entry, Extra, Kind, SetChange, SetName
+from modes.ipvs.ipsets import Element, Entry, Extra, FoundSet, Kind, SetChange, SetName
 from modes.ipvs.kernel import Ipset, Ipvs
 from modes.ipvs.links import Link
 from modes.ipvs.program import Owned, Steps, bound
@@ -76,14 +76,15 @@ class Machine:
 
     def observe(self, *, counted: bool = False) -> Found:
         """Everything: of others too. What went through virtual servers only if `counted`."""
+        servers = self.ipvs.servers(counted=counted)
+        return Found(servers, self.sets(), self.link.addresses() or frozenset())
+
+    def sets(self) -> dict[SetName, FoundSet]:
+        """The sets that are there, with all that is in them."""
         there = self.ipset.names()
         wanted = [SetName(kind, family) for family in Family for kind in Kind]
-        found = {name: self.ipset.find(name) for name in wanted if str(name) in there}
-        return Found(
-            self.ipvs.servers(counted=counted),
-            {name: of for name, of in found.items() if of is not None},
-            self.link.addresses() or frozenset(),
-        )
+        found = ((name, self.ipset.find(name)) for name in wanted if str(name) in there)
+        return {name: of for name, of in found if of is not None}
 
     def prepare(self, settings: IpvsSettings) -> list[str]:
         """What must be there before the first virtual server: the reply path, and the link.
@@ -197,10 +198,10 @@ def _fills(command: Command, made: Collection[ServerKey]) -> bool:
 
 def set_sysctls(settings: IpvsSettings) -> list[str]:
     """Set what IPVS needs of the network namespace; as `modes.ipvs.links.set_sysctls`."""
-    return links.set_sysctls(strict_arp=settings.strict_arp, kernel_version=_kernel_version())
+    return links.set_sysctls(strict_arp=settings.strict_arp, kernel_version=kernel_version())
 
 
-def _kernel_version() -> tuple[int, int]:
+def kernel_version() -> tuple[int, int]:
     """Major and minor, of releases like `6.1.0-28-amd64` and `6.12-rc1`."""
     found = re.match(r"(\d+)\.(\d+)", os.uname().release)
     return (int(found[1]), int(found[2])) if found else (0, 0)

@@ -28,7 +28,7 @@ from modes.base import (
     Tell,
 )
 from modes.held import DumpedService
-from modes.ipvs.adopt import Found, Ownership, adopt
+from modes.ipvs.adopt import Found, Ownership, adopt, give_way
 from modes.ipvs.cleanup import clean_up
 from modes.ipvs.draining import Draining
 from modes.ipvs.drift import drift, without
@@ -296,14 +296,9 @@ class IpvsMode:
     def _give_way(self, held: Held, goal: Goal) -> dict[ObjectName, str]:
         """Leave virtual servers of others alone, also where a Service wants the same."""
         failed: dict[ObjectName, str] = {}
-        for key in sorted(self._foreign):
-            held.servers.pop(key, None)
-            wanted = goal.servers.pop(key, None)
-            if wanted is not None:
-                name, reason = wanted.name.service, f"{key} is a virtual server of somebody else"
-                failed[name] = "; ".join(filter(None, (failed.get(name), reason)))
-            if wanted is not None or key.address in goal.addresses:
-                goal.entries[registered(key)] = FOREIGN
+        for key, wanted in give_way(self._foreign, held, goal).items():
+            name, reason = wanted.name.service, f"{key} is a virtual server of somebody else"
+            failed[name] = "; ".join(filter(None, (failed.get(name), reason)))
         return failed
 
     def _look_again(self, updates: Updates, held: Held, goal: Goal) -> bool:

@@ -17,7 +17,8 @@ from modes.ipvs.servers import FoundReal, RealServer, ServerKey
 
 Table = dict[ServerKey, dict[RealServer, FoundReal]]
 
-_PROTOCOLS = {protocol.value.encode(): protocol for protocol in Protocol}
+PROTOCOLS = {protocol.value.encode(): protocol for protocol in Protocol}
+"""By the words of the kernel's lists."""
 _METHODS = {b"Masq": 0, b"Local": 1, b"Tunnel": 2, b"Route": 3, b"Bypass": 4}
 _REAL = b"  -> "
 _SERVER_FIELDS = 3
@@ -37,9 +38,9 @@ def table(lines: Iterable[bytes]) -> Table:
                 found[key] = {}
         elif key is not None:
             try:
-                _, place, method, weight, active, inactive = line.split()
+                _, where, method, weight, active, inactive = line.split()
                 at = FoundReal(int(weight), int(active), int(inactive), _METHODS[method])
-                found[key][RealServer(*_place(place))] = at
+                found[key][RealServer(*place(where))] = at
             except (ValueError, KeyError):
                 del found[key]
                 key = None
@@ -48,17 +49,17 @@ def table(lines: Iterable[bytes]) -> Table:
 
 def _key(line: bytes) -> ServerKey | None:
     fields = line.split(None, _SERVER_FIELDS - 1)
-    protocol = _PROTOCOLS.get(fields[0]) if len(fields) == _SERVER_FIELDS else None
+    protocol = PROTOCOLS.get(fields[0]) if len(fields) == _SERVER_FIELDS else None
     if protocol is None:
         return None
     try:
-        address, port = _place(fields[1])
+        address, port = place(fields[1])
     except ValueError:
         return None
     return ServerKey(Family.IPV6 if ":" in address else Family.IPV4, protocol, address, port)
 
 
-def _place(text: bytes) -> tuple[str, int]:
+def place(text: bytes) -> tuple[str, int]:
     """Of `0A600707:0050`, or `[fd00:0010:0096:0000:0000:0000:0000:0007]:0050`."""
     address, _, port = text.decode("ascii").rpartition(":")
     return unpack(bytes.fromhex(address.strip("[]").replace(":", ""))), int(port, 16)

@@ -10,7 +10,13 @@ import pytest
 from endpoints.names import Family, Protocol, ServicePortName
 from endpoints.node import DetectLocalMode, LocalTraffic, NodePortAddresses, NodeView
 from endpoints.plan import ServicePlan
-from modes.held import DumpedFrontend, DumpedReal, DumpedServer, DumpedService, DumpedTraffic
+from modes.held import (
+    DumpedFrontend,
+    DumpedReal,
+    DumpedServer,
+    DumpedService,
+    DumpedTraffic,
+)
 from modes.ipvs import ipsets
 from modes.ipvs.adopt import Found
 from modes.ipvs.draining import entry
@@ -129,6 +135,7 @@ def test_a_service_with_all_frontends() -> None:
                 "KUBE-CLUSTER-IP -> TCP 10.96.7.7:80 rr",
                 SHOWN,
                 servers=(virtual("TCP 10.96.7.7:80", HERE, THERE),),
+                new_flows=3,
             ),
             DumpedFrontend(
                 "198.51.100.4",
@@ -139,6 +146,7 @@ def test_a_service_with_all_frontends() -> None:
                 SHOWN[:1],
                 ("198.18.0.0/25", "198.51.100.4/32"),
                 (virtual("TCP 198.51.100.4:80", HERE), marked),
+                new_flows=3,
             ),
             DumpedFrontend(
                 "198.51.100.9",
@@ -148,6 +156,7 @@ def test_a_service_with_all_frontends() -> None:
                 SHOWN,
                 SHOWN[:1],
                 servers=(virtual("TCP 198.51.100.9:80", HERE), marked),
+                new_flows=3,
             ),
             DumpedFrontend(
                 "node",
@@ -157,9 +166,12 @@ def test_a_service_with_all_frontends() -> None:
                 SHOWN,
                 SHOWN[:1],
                 servers=(*ports, marked),
+                new_flows=6,
             ),
         ),
         affinity_seconds=90,
+        # Of all virtual servers; the other one is in those of ClusterIP and mark alone.
+        endpoint_flows={SHOWN[0]: 18, SHOWN[1]: 6},
     )
 
 
@@ -211,6 +223,8 @@ def test_who_drops() -> None:
     assert outside.rule == f"KUBE-LOAD-BALANCER -> {drop} (pods: {MARK} rr)"
     assert (outside.endpoints, outside.local_endpoints) == (SHOWN[1:], ())
     assert [server.name for server in outside.servers] == [f"{MARK} (IPv4)"]
+    assert (inside.new_flows, outside.new_flows) == (None, None)
+    assert told.endpoint_flows == {SHOWN[1]: 3}
 
 
 def test_who_drains_takes_nothing_new_and_has_a_deadline() -> None:
@@ -302,7 +316,7 @@ def test_what_kube_proxy_left_has_no_names() -> None:
     ]
     left.servers = {**left.servers, **dict.fromkeys(others, FoundServer(VirtualServer(), {}))}
     (told,) = services_in(left, LAYOUT)
-    assert told.name == "?"
+    assert told.name == "(not ours)"
     assert [(f.address, f.policy, f.rule) for f in told.frontends] == [
         ("10.96.7.7", "Cluster", "KUBE-CLUSTER-IP -> TCP 10.96.7.7:80 rr"),
         ("198.51.100.9", "Local", "KUBE-EXTERNAL-IP-LOCAL -> TCP 198.51.100.9:80 rr"),
