@@ -1,0 +1,321 @@
+"""Which rules of others does this machine hold, in nf_tables and in either kind of iptables?
+
+The only file of foreign rules that touches the machine; all of it concerns the network namespace
+of the calling thread. Nothing is written, and nothing is made by looking: a table of
+iptables-legacy is read only if it is there. Elements of named sets are never read, for there may
+be any number of them; of an anonymous one only a few.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from errno import EINTR, ENOENT, EPERM
+from typing import NamedTuple
+
+from endpoints.names import Family
+from modes.base import EnvironmentFault, KernelFault, NotPermitted
+from modes.nftables import netlink as nl
+from modes.nftables.skeleton import TABLE
+from modes.wire import (
+    NLM_F_DUMP,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    OPENING_SIZE,
+    Reply,
+    attributes,
+    replies,
+    words,
+)
+from modes.xtables.kernel import installed
+from modes.xtables.names import REFUSE
+from modes.xtables.variant import Variant
+from modes.xtables.witness import legacy_tables
+from proxy.facts import foreign_iptables, foreign_nft
+from proxy.facts.foreign import (
+    KUBE_PROXY,
+    OF_KUBERNETES,
+    PRIORITIES,
+    ForeignChain,
+    ForeignChains,
+    ForeignRule,
+    Kind,
+)
+from proxy.facts.foreign_nft import Named
+from proxy.facts.foreign_values import Element
+
+_NETLINK_NETFILTER = 12
+_DATAGRAM = 1 << 16
+_ATTEMPTS = 20
+_FEW = 256
+"""Elements of one set that are still read."""
+_FAMILIES = {1: "inet", 2: "ip", 5: "netdev", 10: "ip6"}
+"""NFPROTO_*; a packet to a Service does not meet arp and bridge."""
+_IP = {Family.IPV4: "ip", Family.IPV6: "ip6"}
+_HOOKS = {0: "prerouting", 1: "input", 2: "forward", 3: "output", 4: "postrouting", 5: "ingress"}
+_TABLE_HANDLE, _CHAIN_HANDLE = 4, 2
+_HOOK_NUMBER, _HOOK_PRIORITY = 1, 2
+_ANONYMOUS = "__"
+"""How the names of anonymous sets and maps begin: `__set0`, `__map1`."""
+_BUILT_IN = frozenset(("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"))
+
+
+class _Table(NamedTuple):
+    """A table of nf_tables."""
+
+    protocol: int
+    name: str
+    age: int
+
+    @property
+    def family(self) -> str:
+        """`ip`, `inet`…"""
+        return _FAMILIES[self.protocol]
+
+
+def foreign_rules() -> ForeignChains:
+    """Chains of others with the rules that decide something, and of ours what leads to Services.
+
+    Raises NotPermitted without CAP_NET_ADMIN, EnvironmentFault and KernelFault as the modes do.
+    """
+    return (*_of_nf_tables(), *_of_legacy())
+
+
+def _of_legacy() -> Iterator[ForeignChain]:
+    for family in Family:
+        tables = legacy_tables(family)
+        if not tables:
+            continue
+        saved = "".join(_save(family, Variant.LEGACY, table) for table in tables)
+        is_ours = f"\n:{REFUSE} " in saved
+        prefix = OF_KUBERNETES if is_ours else ""
+        tool = f"iptables-{Variant.LEGACY}"
+        for chain in foreign_iptables.read(tool, _IP[family], saved, prefix):
+            yield foreign_iptables.of_ours(chain, prefix) if is_ours else chain
+
+
+def _save(family: Family, variant: Variant, table: str) -> str:
+    """What iptables-save prints of a table that exists; empty where it is not installed."""
+    programs = installed(family, variant)
+    if programs is None:
+        return ""
+    done = subprocess.run(
+        [programs.save, "-t", table],
+        capture_output=True,
+        check=False,
+        encoding="utf-8",
+        errors="replace",
+        env={**os.environ, "LC_ALL": "C"},
+    )
+    if done.returncode:
+        raise EnvironmentFault(f"{programs.save} fails: {done.stderr.strip()}")
+    return done.stdout
+
+
+def _of_nf_tables() -> Iterator[ForeignChain]:
+    try:
+        netfilter = _Netfilter()
+    except OSError:  # a kernel without nfnetlink has no rules there
+        return
+    with netfilter.socket:
+        tables = netfilter.tables()
+        chains = {table: netfilter.chains(table) for table in tables}
+        for table in tables:
+            if table.name == TABLE and table.family in _IP.values():
+                yield from _ours(table, chains[table])
+            elif _is_of_iptables(table, chains[table]):
+                filtering = table._replace(name="filter")
+                others = next((t for t in tables if t[:2] == filtering[:2]), None)
+                is_ours = others is not None and REFUSE in chains[others]
+                yield from _of_iptables(netfilter, table, chains[table], is_ours=is_ours)
+            else:
+                sets = _Sets(netfilter, table)
+                for name, rules in netfilter.rules(table, chains[table]).items():
+                    made = [one for r in rules for one in foreign_nft.rules(table.family, r, sets)]
+                    if table.name == KUBE_PROXY:
+                        made = [foreign_nft.of_kube_proxy(one) for one in made]
+                    yield _chain("nft", table, name, chains[table][name], made)
+
+
+def _ours(table: _Table, chains: Mapping[str, bytes]) -> Iterator[ForeignChain]:
+    """Where our own table translates."""
+    for name, chain in chains.items():
+        told = _chain("nft", table, name, chain, [])
+        if told.type == "nat" and told.hook in ("prerouting", "output"):
+            serves = ForeignRule(Kind.OURS, "headgate serves Services")
+            yield _chain("nft", table, name, chain, [serves])
+
+
+def _is_of_iptables(table: _Table, chains: Mapping[str, bytes]) -> bool:
+    return (
+        table.family in _IP.values()
+        and table.name in PRIORITIES
+        and any(name in _BUILT_IN for name in chains)
+    )
+
+
+def _of_iptables(
+    netfilter: _Netfilter, table: _Table, chains: Mapping[str, bytes], *, is_ours: bool
+) -> Iterator[ForeignChain]:
+    """A table of iptables-nft: its extensions are read as iptables-save prints them."""
+    prefix = OF_KUBERNETES if is_ours else ""
+    wanted = {n: c for n, c in chains.items() if not prefix or not n.startswith(prefix)}
+    by_chain = netfilter.rules(table, wanted)
+    extended = any(
+        foreign_nft.is_of_iptables(r.expressions) for of in by_chain.values() for r in of
+    )
+    printed: dict[tuple[str, str], list[str]] = {}
+    if extended:
+        family = Family.IPV4 if table.family == "ip" else Family.IPV6
+        printed = foreign_iptables.specs(_save(family, Variant.NFT, table.name))
+    sets = _Sets(netfilter, table)
+    for name, rules in by_chain.items():
+        lines = printed.get((table.name, name), [])
+        made = _rules_of_iptables(table, rules, lines, sets)
+        chain = _chain(f"iptables-{Variant.NFT}", table, name, wanted[name], made)
+        yield foreign_iptables.of_ours(chain, prefix) if is_ours else chain
+
+
+def _rules_of_iptables(
+    table: _Table, rules: Sequence[Named], lines: Sequence[str], sets: _Sets
+) -> Iterator[ForeignRule]:
+    """`lines`: those of iptables-save, one for each rule; or fewer, where it could not say all."""
+    is_said = len(lines) == len(rules)
+    for number, rule in enumerate(rules, 1):
+        if is_said and foreign_nft.is_of_iptables(rule.expressions):
+            if found := foreign_iptables.rule(lines[number - 1], number):
+                yield found
+        else:
+            yield from (
+                ForeignRule(one.kind, one.text, number, one.conditions, one.opaque, one.to)
+                for one in foreign_nft.rules(table.family, rule, sets)
+            )
+
+
+def _chain(
+    tool: str,
+    table: _Table,
+    name: str,
+    told: bytes,
+    rules: Iterator[ForeignRule] | list[ForeignRule],
+) -> ForeignChain:
+    parts = dict(attributes(told))
+    hook = parts.get(nl.NFTA_CHAIN_HOOK)
+    chain = ForeignChain(tool, table.family, table.name, name, tuple(rules))
+    if hook is None:
+        return chain
+    of = dict(attributes(hook))
+    number = int.from_bytes(of.get(_HOOK_NUMBER, b""), "big")
+    return ForeignChain(
+        tool,
+        table.family,
+        table.name,
+        name,
+        chain.rules,
+        type=words(parts.get(nl.NFTA_CHAIN_TYPE, b"")),
+        hook="ingress" if table.family == "netdev" else _HOOKS.get(number, ""),
+        priority=int.from_bytes(of.get(_HOOK_PRIORITY, b""), "big", signed=True),
+        drops=parts.get(nl.NFTA_CHAIN_POLICY) == bytes(4),
+        age=table.age,
+        device=foreign_nft.device(hook),
+    )
+
+
+class _Sets:
+    """Elements of a table's anonymous sets, read when they are asked for."""
+
+    def __init__(self, netfilter: _Netfilter, table: _Table) -> None:
+        self._netfilter = netfilter
+        self._table = table
+
+    def __call__(self, name: str) -> tuple[Element, ...] | None:
+        return self._netfilter.few(self._table, name) if name.startswith(_ANONYMOUS) else None
+
+
+class _Netfilter:
+    """Asks nf_tables. Raises OSError where there is no nfnetlink."""
+
+    def __init__(self) -> None:
+        self.socket = _open()
+        self._sequence = 0
+
+    def tables(self) -> list[_Table]:
+        found = []
+        for protocol, answer in self._dump(nl.GETTABLE, 0):
+            told = dict(attributes(answer))
+            age = int.from_bytes(told.get(_TABLE_HANDLE, b""), "big")
+            if protocol in _FAMILIES:
+                found.append(_Table(protocol, words(told.get(nl.NFTA_TABLE_NAME, b"")), age))
+        return found
+
+    def chains(self, table: _Table) -> dict[str, bytes]:
+        """The attributes of its chains."""
+        found = {}
+        for _, answer in self._dump(nl.GETCHAIN, table.protocol):
+            told = dict(attributes(answer))
+            if words(told.get(nl.NFTA_CHAIN_TABLE, b"")) == table.name:
+                found[words(told.get(nl.NFTA_CHAIN_NAME, b""))] = answer
+        return found
+
+    def rules(self, table: _Table, chains: Mapping[str, bytes]) -> dict[str, list[Named]]:
+        """The rules of these chains of a table."""
+        found: dict[str, list[Named]] = {name: [] for name in chains}
+        wanted = nl.text(nl.NFTA_RULE_TABLE, table.name)
+        for chain in chains:
+            body = wanted + nl.text(nl.NFTA_RULE_CHAIN, chain)
+            for _, answer in self._dump(nl.GETRULE, table.protocol, body):
+                found[chain].append(foreign_nft.named(answer))
+        return found
+
+    def few(self, table: _Table, name: str) -> tuple[Element, ...] | None:
+        """The elements of a set, unless they are many; then the rest stays unread in its socket."""
+        body = nl.element_list(table.name, name, ())
+        found: list[Element] = []
+        with _open() as asking:
+            asking.sendall(nl.nft_message(nl.GETSETELEM, NLM_F_DUMP, table.protocol, 1, body))
+            while len(found) <= _FEW:
+                for answer in replies(asking.recv(_DATAGRAM)):
+                    if answer.kind in (NLMSG_DONE, NLMSG_ERROR):
+                        return tuple(found)
+                    listed = dict(attributes(answer.payload)).get(nl.NFTA_ELEM_LIST_ELEMENTS, b"")
+                    found += [foreign_nft.decode_element(one) for _, one in attributes(listed)]
+        return None
+
+    def _dump(self, kind: int, protocol: int, body: bytes = b"") -> list[tuple[int, bytes]]:
+        """The protocol and the attributes of each; none of what does not exist."""
+        for _ in range(_ATTEMPTS):
+            answers = self._request(kind, protocol, body)
+            if any(answer.error == EPERM for answer in answers):
+                raise NotPermitted("nf_tables does not answer us: CAP_NET_ADMIN is missing")
+            if not any(answer.interrupted or answer.error == EINTR for answer in answers):
+                break
+        else:
+            raise KernelFault("the ruleset changes too fast to be read")
+        refused = next((a.error for a in answers if a.error not in (0, ENOENT)), 0)
+        if refused and kind != nl.GETTABLE:
+            raise KernelFault(f"the ruleset cannot be read: {os.strerror(refused)}")
+        return [
+            (answer.payload[0], answer.payload[OPENING_SIZE:])
+            for answer in answers
+            if answer.kind not in (NLMSG_DONE, NLMSG_ERROR)
+        ]
+
+    def _request(self, kind: int, protocol: int, body: bytes) -> list[Reply]:
+        self._sequence += 1
+        self.socket.sendall(nl.nft_message(kind, NLM_F_DUMP, protocol, self._sequence, body))
+        answers: list[Reply] = []
+        while True:
+            for answer in replies(self.socket.recv(_DATAGRAM), opening=0):
+                if answer.sequence != self._sequence:
+                    continue
+                answers.append(answer)
+                if answer.kind in (NLMSG_ERROR, NLMSG_DONE):
+                    return answers
+
+
+def _open() -> socket.socket:
+    made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
+    made.bind((0, 0))
+    return made

@@ -1,0 +1,205 @@
+"""What does a value in a register of nf_tables say, and how does nft write it? Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from endpoints.addresses import unpack
+from modes.wire import host_order
+from proxy.facts.foreign import Condition, Field, Kind
+
+_EQ, _NEQ, _LT, _LTE, _GT, _GTE = range(6)
+STATES = {1: "INVALID", 2: "ESTABLISHED", 4: "RELATED", 8: "NEW", 64: "UNTRACKED"}
+_STATUSES = {16: "SNAT", 32: "DNAT"}
+_PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "ipv6-icmp", 132: "sctp", 136: "udplite"}
+_FAMILIES = {2: "ip", 10: "ip6"}
+_TYPES = {1: "UNICAST", 2: "LOCAL", 3: "BROADCAST", 4: "ANYCAST", 5: "MULTICAST", 7: "UNREACHABLE"}
+_NAMES = {
+    Field.FAMILY: _FAMILIES,
+    Field.SOURCE_TYPE: _TYPES,
+    Field.DESTINATION_TYPE: _TYPES,
+    Field.STATE: STATES,
+}
+_PORTS = (Field.SOURCE_PORT, Field.DESTINATION_PORT)
+_ADDRESSES = (Field.SOURCE, Field.DESTINATION)
+_LAST_PORT = 65535
+_MANY = 8
+"""More values than these are not written out."""
+
+
+class Loaded(NamedTuple):
+    """What is in a register."""
+
+    field: Field | None
+    """None: something that is not read."""
+    name: str
+    size: int
+    """In bytes; of a whole address, even if only the begin of it is loaded."""
+    bits: dict[int, str] | None = None
+    """It is a set of flags."""
+    mask: bytes = b""
+    """Which bits were kept."""
+
+
+class Element(NamedTuple):
+    """An element of a set; of an interval there are two, the second with the first value behind."""
+
+    key: bytes
+    is_end: bool = False
+    verdict: bytes = b""
+
+
+def text_of(loaded: Loaded, operator: int, value: bytes) -> Condition | None:
+    """What a comparison asks; None: it cannot be said."""
+    if loaded.field is None:
+        return None
+    if loaded.name in ("ct state", "ct status"):
+        return _flags(loaded, operator, value)
+    if operator in (_EQ, _NEQ):
+        found = _one(loaded, value)
+        return Condition(loaded.field, (found,), operator == _NEQ) if found else None
+    return _bound(loaded.field, operator, int.from_bytes(value, "big"))
+
+
+def _flags(loaded: Loaded, operator: int, value: bytes) -> Condition | None:
+    """`state & mask != 0`, `status & mask == 0`, or `== mask` with one bit."""
+    names = STATES if loaded.name == "ct state" else _STATUSES
+    kept, compared = host_order(loaded.mask), host_order(value)
+    if not loaded.mask:
+        kept, operator = compared, _NEQ if operator == _EQ else _EQ
+    elif compared and compared == kept and kept.bit_count() == 1:
+        operator = _NEQ if operator == _EQ else _EQ
+    elif compared:
+        return None
+    found = tuple(name for bit, name in names.items() if kept & bit)
+    if kept & ~sum(names) or not found or loaded.field is None:
+        return None
+    return Condition(loaded.field, found, operator == _EQ)
+
+
+def _one(loaded: Loaded, value: bytes) -> str | None:
+    if loaded.field in _ADDRESSES:
+        return _network(loaded, value)
+    if loaded.field in _PORTS:
+        return None if loaded.mask else str(int.from_bytes(value, "big"))
+    if loaded.field in (Field.IN_INTERFACE, Field.OUT_INTERFACE):
+        known = value.rstrip(b"\0").decode(errors="replace")
+        return known if len(value) == loaded.size else f"{known}*"
+    if loaded.field is Field.PROTOCOL:
+        return _PROTOCOLS.get(value[0], str(value[0]))
+    names = _NAMES.get(loaded.field) if loaded.field else None
+    return names.get(host_order(value)) if names else None
+
+
+def _network(loaded: Loaded, value: bytes) -> str | None:
+    length = int.from_bytes(loaded.mask, "big").bit_count()
+    bits = loaded.size * 8
+    whole = (1 << bits) - (1 << (bits - length))
+    if int.from_bytes(loaded.mask, "big") != whole:
+        return None
+    address = unpack(value[: loaded.size].ljust(loaded.size, b"\0"))
+    return address if length == bits else f"{address}/{length}"
+
+
+def _bound(field: Field, operator: int, value: int) -> Condition | None:
+    if field not in _PORTS:
+        return None
+    low, high = 0, _LAST_PORT
+    if operator in (_GT, _GTE):
+        low = value + (operator == _GT)
+    else:
+        high = value - (operator == _LT)
+    return Condition(field, (f"{low}-{high}",))
+
+
+def between(loaded: Loaded, low: bytes, high: bytes) -> str | None:
+    """A range of addresses or ports."""
+    if loaded.field in _PORTS:
+        return f"{int.from_bytes(low, 'big')}-{int.from_bytes(high, 'big')}"
+    if loaded.field in _ADDRESSES and len(low) == len(high) == loaded.size:
+        return f"{unpack(low)}-{unpack(high)}"
+    return None
+
+
+def chosen(loaded: Loaded, elements: Iterable[Element], *, negated: bool) -> Condition | None:
+    """That a field is one of these elements; None: it cannot be said."""
+    found = values(loaded, elements)
+    if not found or loaded.field is None:
+        return None
+    return Condition(loaded.field, tuple(value for value, _ in found), negated)
+
+
+def values(loaded: Loaded, elements: Iterable[Element]) -> list[tuple[str, Element]]:
+    """What each element stands for, an interval by its first one; empty: it cannot be said."""
+    ordered = sorted(elements, key=lambda one: (one.key, not one.is_end))
+    if loaded.field is None or any(len(one.key) != loaded.size for one in ordered):
+        return []
+    is_interval = any(one.is_end for one in ordered)
+    found: list[tuple[str, Element]] = []
+    for at, one in enumerate(ordered):
+        if one.is_end:
+            continue
+        behind = ordered[at + 1].key if at + 1 < len(ordered) else b""
+        value = _interval(loaded, one.key, behind) if is_interval else _one(loaded, one.key)
+        if value is None:
+            return []
+        found.append((value, one))
+    return found
+
+
+def _interval(loaded: Loaded, low: bytes, behind: bytes) -> str | None:
+    last = int.from_bytes(behind, "big") if behind else 1 << loaded.size * 8
+    high = (last - 1).to_bytes(loaded.size, "big")
+    return _one(loaded, low) if high == low else between(loaded, low, high)
+
+
+def said(conditions: Sequence[Condition], unread: Sequence[str], kind: Kind, to: str) -> str:
+    """A rule as nft would write it; what is not read stands in brackets."""
+    protocol = next((c for c in conditions if c.field is Field.PROTOCOL), None)
+    named = protocol.values[0] if protocol and len(protocol.values) == 1 else ""
+    has_port = any(c.field in _PORTS for c in conditions)
+    parts = [
+        _words(c, named)
+        for c in conditions
+        if c.field is not Field.FAMILY and not (c is protocol and has_port and named)
+    ]
+    parts += [f"[{name}]" for name in unread]
+    parts.append(_ending(kind, to))
+    return " ".join(parts)
+
+
+def _words(condition: Condition, protocol: str) -> str:
+    values = condition.values
+    shown = values[0] if len(values) == 1 else f"{{ {', '.join(values[:_MANY])} }}"
+    if len(values) > _MANY:
+        shown = f"{{ {', '.join(values[:_MANY])}, … }}"
+    negation = "!= " if condition.negated else ""
+    ip = "ip6" if ":" in values[0] else "ip"
+    match condition.field:
+        case Field.SOURCE | Field.DESTINATION:
+            name = f"{ip} {'saddr' if condition.field is Field.SOURCE else 'daddr'}"
+        case Field.SOURCE_PORT | Field.DESTINATION_PORT:
+            which = "sport" if condition.field is Field.SOURCE_PORT else "dport"
+            name = f"{protocol or 'th'} {which}"
+        case Field.IN_INTERFACE | Field.OUT_INTERFACE:
+            name = "iifname" if condition.field is Field.IN_INTERFACE else "oifname"
+            shown = shown if len(values) > 1 else f'"{shown}"'
+        case Field.STATE:
+            is_status = set(values) <= set(_STATUSES.values())
+            name = "ct status" if is_status else "ct state"
+            shown = ",".join(values).lower()
+        case Field.SOURCE_TYPE | Field.DESTINATION_TYPE:
+            name = f"fib {'s' if condition.field is Field.SOURCE_TYPE else 'd'}addr type"
+            shown = shown.lower()
+        case _:
+            name = "meta l4proto"
+    return f"{name} {negation}{shown}"
+
+
+def _ending(kind: Kind, to: str) -> str:
+    if kind in (Kind.DNAT, Kind.SNAT, Kind.REDIRECT, Kind.TPROXY):
+        return f"{kind} to {to}" if to else str(kind)
+    if kind is Kind.UNKNOWN:
+        return to
+    return f"{kind} {to}".strip()
