@@ -1,4 +1,4 @@
-"""How are the kernel's tracked flows listed and forgotten?
+"""How are the kernel's tracked flows listed and forgotten, and how is it heard what they do?
 
 A netlink socket works while sendmsg runs: when that returns, every message of it was executed, and
 what there is to say waits in our receive buffer. Taking a part of a dump makes the next part.
@@ -14,6 +14,7 @@ from contextlib import suppress
 
 from conntrack import flows
 from conntrack.flows import Filter, Flow
+from conntrack.traffic import DESTROY_GROUP, NEW_GROUP
 from modes.base import KernelFault, Missing, NotPermitted
 from modes.wire import (
     NLM_F_ACK,
@@ -28,11 +29,15 @@ from modes.wire import (
 AT_ONCE = 256
 """Messages of one sendmsg: should every one of them fail, the answers fit into any buffer."""
 _NETLINK_NETFILTER = 12
-_SOL_NETLINK, _NETLINK_CAP_ACK, _NETLINK_EXT_ACK = 270, 10, 11
+_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, _NETLINK_CAP_ACK, _NETLINK_EXT_ACK = 270, 1, 10, 11
 _SO_RCVBUFFORCE = 33
 _RECEIVE_BUFFER = 1 << 20
 _DATAGRAM = 1 << 16
 """Room for an answer: the kernel makes the datagrams of a dump 32 KB at most (since 4.9)."""
+_EVENTS_BUFFER = 1 << 25
+"""What comes in a second while somebody lists flows: each event takes about 1 KB of it."""
+_EVENT = 1 << 12
+_UNFINISHED = "conntrack did not list its flows to the end"
 _ABSENT = (errors.EINVAL, errors.EOPNOTSUPP, errors.ENOTSUP)
 
 
@@ -73,9 +78,7 @@ class Kernel:
 
         Raises KernelFault, and EnvironmentFault without conntrack or privilege.
         """
-        self._sequence += 1
-        self.dumps += 1
-        self._transmit(message(flows.GET, NLM_F_DUMP, self._sequence, flows.listing(of)), 1)
+        self._ask(of)
         for answer in self._waiting():
             if answer.sequence != self._sequence:
                 continue
@@ -84,7 +87,28 @@ class Kernel:
                     raise _fault(answer, "list flows")
                 return
             yield answer.payload
-        raise KernelFault("conntrack did not list its flows to the end")
+        raise KernelFault(_UNFINISHED)
+
+    def datagrams(self, of: Filter) -> Iterator[bytes]:
+        """The same entries in the datagrams in which they come: `traffic.sightings` reads these.
+
+        All must be taken. Raises as `dump`.
+        """
+        self._ask(of)
+        datagram = b""
+        for datagram in self._received():
+            yield datagram
+        for answer in replies(datagram):  # the end is in the last one
+            if answer.error:
+                raise _fault(answer, "list flows")
+            if answer.kind == NLMSG_DONE:
+                return
+        raise KernelFault(_UNFINISHED)
+
+    def _ask(self, of: Filter) -> None:
+        self._sequence += 1
+        self.dumps += 1
+        self._transmit(message(flows.GET, NLM_F_DUMP, self._sequence, flows.listing(of)), 1)
 
     def delete(self, lies: Sequence[Flow]) -> int:
         """Forget these entries, unless they are gone already. Returns how many there were.
@@ -129,6 +153,11 @@ class Kernel:
 
     def _waiting(self) -> Iterator[Reply]:
         """The answers that are in the buffer."""
+        for datagram in self._received():
+            yield from replies(datagram)
+
+    def _received(self) -> Iterator[bytes]:
+        """What is in the buffer."""
         while True:
             try:
                 datagram = self._socket.recv(_DATAGRAM, socket.MSG_DONTWAIT)
@@ -137,7 +166,62 @@ class Kernel:
             except OSError as fault:
                 raise KernelFault(f"answers of conntrack are lost: {fault.strerror}") from fault
             self.bytes_received += len(datagram)
-            yield from replies(datagram)
+            yield datagram
+
+
+class Events:
+    """Hears of flows that begin and end, in the network namespace of the thread that makes it.
+
+    Flows that began before are heard of when they end only if `nf_conntrack_events` is 1: by
+    default (2, since Linux 6.0) the kernel notes at the beginning whether anybody listens.
+    """
+
+    def __init__(self) -> None:
+        """Listen from now on. Raises NotPermitted, and Missing without nfnetlink or conntrack."""
+        try:
+            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
+        except OSError as fault:
+            raise Missing(f"this kernel has no nfnetlink: {fault.strerror}") from fault
+        try:
+            self._socket.bind((0, 0))
+            self._enlarge()
+            for group in (NEW_GROUP, DESTROY_GROUP):
+                self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
+        except PermissionError as fault:
+            self._socket.close()
+            raise NotPermitted("conntrack tells no events: CAP_NET_ADMIN is missing") from fault
+        except OSError as fault:
+            self._socket.close()
+            raise Missing(f"this kernel's conntrack tells no events: {fault.strerror}") from fault
+
+    def _enlarge(self) -> None:
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _EVENTS_BUFFER)
+        except PermissionError:  # no privilege in the first user namespace: the system's limit
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _EVENTS_BUFFER)
+
+    def close(self) -> None:
+        """Give the socket back."""
+        self._socket.close()
+
+    def fileno(self) -> int:
+        """To be waited for."""
+        return self._socket.fileno()
+
+    def take(self) -> Iterator[bytes | None]:
+        """The datagrams that have come, for `traffic.sightings`; None: here some were lost.
+
+        Raises KernelFault.
+        """
+        while True:
+            try:
+                yield self._socket.recv(_EVENT, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            except OSError as fault:
+                if fault.errno != errors.ENOBUFS:
+                    raise KernelFault(f"events of conntrack: {fault.strerror}") from fault
+                yield None
 
 
 def _fault(answer: Reply, what: str) -> Exception:

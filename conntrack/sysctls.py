@@ -15,6 +15,8 @@ from conntrack.limits import MAX, Wish, buckets, wishes
 from conntrack.settings import ConntrackSettings
 
 HASH_SIZE = Path("/sys/module/nf_conntrack/parameters/hashsize")
+ACCOUNTING = "net.netfilter.nf_conntrack_acct"
+EVENTS = "net.netfilter.nf_conntrack_events"
 
 
 class Settled(msgspec.Struct, frozen=True):
@@ -26,6 +28,14 @@ class Settled(msgspec.Struct, frozen=True):
     """What the kernel has more of than a default of ours, which nobody asked to lower."""
     warnings: tuple[str, ...] = ()
     """One sentence at the most: it names everything that stays as it is."""
+
+
+def is_on(sysctl: str, root: Path = Path("/proc/sys")) -> bool:
+    """Whether it is there and not 0, in the network namespace of the calling thread."""
+    try:
+        return int((root / sysctl.replace(".", "/")).read_text()) != 0
+    except FileNotFoundError:
+        return False
 
 
 def settle(

@@ -67,6 +67,13 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
             "from a process of the node itself to a NodePort, for a script",
         ),
     ),
+    "top": (
+        Example("headgate top", "the busiest Services, refreshed in place; q ends", stays=True),
+        Example(
+            "headgate top --sort bytes --interval 1s --count 2", "two looks, a second each, as text"
+        ),
+        Example("headgate top shop/pay --count 1 -o json", "one Service, for a script"),
+    ),
     "cleanup": (
         Example("headgate cleanup", "nothing of any mode is left; connections go on"),
         Example("headgate cleanup --mode iptables", "the rules of one mode go"),

@@ -233,6 +233,20 @@ def _dump(flags: Flags) -> None:
     _output(flags)
 
 
+def _top(flags: Flags) -> None:
+    flags.add_argument(
+        "service", metavar="SERVICE", nargs="?", default="", help="namespace/name[:port] [all]"
+    )
+    flags.text("--interval", metavar="DURATION", text="between figures [2s]", default="2s")
+    flags.text("--count", metavar="N", text="how many intervals; 0: till Ctrl-C [0]", default="0")
+    flags.text("--sort", metavar="BY", text="new, bytes or flows [new]", default="new")
+    flags.text(
+        "-n", "--rows", metavar="N", default="0", text="how many Services; 0: all that fit [0]"
+    )
+    flags.text("--mode", "--proxy-mode", metavar="MODE", text="whose rules [auto]")
+    _output(flags)
+
+
 def _cleanup(flags: Flags) -> None:
     flags.add_argument(
         "--mode",
@@ -266,6 +280,9 @@ COMMANDS: Mapping[str, Command] = {
         "say where a packet goes, and why; needs no root and no kernel",
         _explain,
         _of("proxy.debug.explain"),
+    ),
+    "top": Command(
+        "watch which Services have new connections, bytes and flows", _top, _of("proxy.debug.top")
     ),
     "cleanup": Command("remove every rule of ours from this node", _cleanup, _of("proxy.cleanup")),
     "probe": Command(
