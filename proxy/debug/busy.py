@@ -98,7 +98,7 @@ def busiest(services: Iterable[Busy], sort: Sort) -> tuple[Busy, ...]:
 def text(of: Interval, screen: Screen, height: int | None = None) -> list[str]:
     """A headline, a table, and notes; as many Services as fit into so many lines, if it is told."""
     clock = of.time.partition("T")[2]
-    words = f"{clock}  {of.seconds:.1f} s  {of.in_use:,} of {of.known:,} Service ports in use"
+    words = f"{clock}, {of.seconds:.1f} s: {of.in_use:,} of {of.known:,} Service ports in use"
     head = screen.prose(f"{words}, by {_SORTED[of.sort]}")
     notes = [screen.painted(line, Style.DOUBT) for note in of.notes for line in screen.prose(note)]
     listed = of.services

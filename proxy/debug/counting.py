@@ -1,9 +1,9 @@
 """How many connections began, and how much went through them, since the last look? Pure.
 
 What conntrack lists and what it tells as events is folded together. Both may tell of the same flow,
-in any order, and events may be lost: each beginning counts once and each byte once, as far as they
-are told of at all. A flow that took the place of another in all respects, with its ports and in the
-same memory, is told from that one by the end of the first, or by counters that fell.
+whichever first, and events may be lost: each beginning counts once and each byte once, as far as
+they are told of at all. A flow that took the place of another in all respects, with its ports and
+in the same memory, is told from that one by the end of the first, or by counters that fell.
 """
 
 from __future__ import annotations
@@ -49,19 +49,14 @@ class Counting:
             self._there[one.flow] = one.bytes_in or 0, one.bytes_out or 0
 
     def happened(self, service: str, seen: Sighting) -> None:
-        """An event. Those of one flow come in their order; one that is in a list already began."""
-        known = self._there.pop(seen.flow, None)
-        if known is None and not seen.has_ended:
-            # The end of one that was there before it, with the same name, was lost.
-            self._gone.pop(seen.flow, None)
-        elif known is None:
-            known = self._gone.pop(seen.flow, None)
+        """An event; those of one flow come in their order. What was in a list began before."""
+        known = self._there.pop(seen.flow, None) or self._gone.pop(seen.flow, None)
         counted = _count(self._of(service), known, seen)
         if not seen.has_ended:
             self._there[seen.flow] = counted
 
     def listed(self, seen: Iterable[tuple[str, Sighting]]) -> None:
-        """All flows that are there. A list that was being made while some went has these or not."""
+        """All flows that are there. Events older than this list are told before the next one."""
         for tally in self._tallies.values():
             tally.flows = tally.uncounted = 0
         there: dict[bytes, _Bytes] = {}
