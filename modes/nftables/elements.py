@@ -7,7 +7,7 @@ difference of dictionaries.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -92,18 +92,22 @@ def render_node(node: NodeView) -> Elements:
     }
 
 
-def place(previous: Sequence[bytes], wanted: Sequence[bytes]) -> list[bytes]:
+def place(previous: Sequence[bytes | None], wanted: Sequence[bytes]) -> list[bytes]:
     """An order of `wanted` that differs from `previous` in as few slots as possible.
 
     What stays in reach keeps its slot; newcomers, and those whose slot is cut off, fill the gaps.
+    None is a slot that somebody else emptied.
     """
     if not previous:
         return list(wanted)
     missing = set(wanted)
     slots: list[bytes | None] = []
     for item in previous[: len(wanted)]:
-        slots.append(item if item in missing else None)
-        missing.discard(item)
+        if item is None or item not in missing:
+            slots.append(None)
+        else:
+            slots.append(item)
+            missing.discard(item)
     slots += [None] * (len(wanted) - len(slots))
     newcomers = iter([item for item in wanted if item in missing])
     return [next(newcomers) if item is None else item for item in slots]
@@ -202,9 +206,16 @@ class _ServicePort:
 
     def _slots(self, target: _Target, key: bytes, wanted: Sequence[bytes], offset: int) -> None:
         prefix = bytes((self.base + target.endpoints,)) + key
-        previous = list(_slots_of(self.previous, prefix, offset))
+        previous = self._found(prefix, range(offset, offset + len(wanted)))
         for slot, endpoint in enumerate(place(previous, wanted), start=offset):
             self.out[prefix + native32(slot)] = endpoint
+
+    def _found(self, prefix: bytes, slots: range) -> list[bytes | None]:
+        """What was in these slots: all of them are empty in a Service that is new."""
+        if not self.previous:
+            return []
+        found = (self.previous.get(prefix + native32(slot)) for slot in slots)
+        return [endpoint if isinstance(endpoint, bytes) else None for endpoint in found]
 
     def _affinity(
         self, learn: S, valid: S, key: bytes, endpoints: Iterable[bytes], chain: str
@@ -234,13 +245,3 @@ class _ServicePort:
 
 def _may_be_here(endpoint: Endpoint) -> bool:
     return endpoint.is_local or endpoint.node is None
-
-
-def _slots_of(elements: Mapping[bytes, Value], prefix: bytes, slot: int) -> Iterator[bytes]:
-    """The endpoints under a prefix, from this slot on."""
-    while True:
-        endpoint = elements.get(prefix + native32(slot))
-        if not isinstance(endpoint, bytes):
-            return
-        yield endpoint
-        slot += 1

@@ -199,6 +199,17 @@ def test_place_does_not_move_what_is_placed(previous: list[bytes], wanted: list[
     assert place(placed, list(reversed(wanted))) == placed
 
 
+def test_a_slot_that_somebody_emptied_is_filled_and_no_other_moves() -> None:
+    addresses = [f"10.244.2.{n}" for n in range(1, 6)]
+    wanted = [plan_of(cluster_ip("10.96.7.7"), cluster=pods(*addresses))]
+    found = render([plan_of(cluster_ip("10.96.7.7"), cluster=pods(*reversed(addresses)))], {})
+    slots = [key for key in found if set_of(key)[1] is S.ENDPOINTS]
+    damaged = {key: value for key, value in found.items() if key not in (slots[0], slots[2])}
+    again = render(wanted, damaged)
+    assert again.keys() == found.keys()
+    assert {key for key in found if again[key] != found[key]} <= {slots[0], slots[2]}
+
+
 @given(items, items)
 def test_rendering_anew_moves_as_little_as_place(old: list[bytes], new: list[bytes]) -> None:
     before, after = (
