@@ -10,17 +10,18 @@ old ones, had nothing to say yet.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 import msgspec
 
 from endpoints.names import Family
+from modes.held import DifferenceKind
 from modes.nftables import codec
 from modes.nftables import netlink as nl
 from modes.nftables.elements import Elements, set_of
 from modes.nftables.expressions import rule_holds
-from modes.nftables.sets import SetSpec, set_specs
+from modes.nftables.sets import S, SetSpec, set_specs
 from modes.nftables.skeleton import Chain, Layout
 from modes.nftables.strangers import Stranger, flag_words
 
@@ -76,38 +77,72 @@ class Observed(msgspec.Struct, frozen=True):
         )
 
 
+class Misfit(NamedTuple):
+    """What of a table's structure is not as this program would make it."""
+
+    kind: DifferenceKind
+    what: str
+    """`chain prerouting`; empty: the table itself."""
+    how: str = ""
+    """What is wrong with it, if it is different: `is of another layout`."""
+
+    def __str__(self) -> str:
+        """A sentence: `set hairpin is missing`, `there is a counter cc`."""
+        if self.kind is DifferenceKind.EXTRA:
+            return f"there is a {self.what}"
+        if self.kind is DifferenceKind.MISSING:
+            return f"{self.what} is missing" if self.what else "no table yet"
+        return f"{self.what or 'the table'} {self.how}"
+
+
+_OTHER = "is of another layout"
+
+
 def misfit(table: TableFound | None, layout: Layout) -> str:
     """Why a table cannot be kept; empty if it can."""
+    return str(next(misfits(table, layout), ""))
+
+
+def misfits(table: TableFound | None, layout: Layout) -> Iterator[Misfit]:
+    """All that keeps a table from being kept."""
     if table is None:
-        return "no table yet"
+        yield Misfit(DifferenceKind.MISSING, "")
+        return
     if table.flags:
-        return f"the table has flags: {flag_words(table.flags)}"
-    reason = _set_misfit(table, layout)
-    if reason:
-        return reason
+        yield Misfit(DifferenceKind.DIFFERENT, "", f"has flags: {flag_words(table.flags)}")
+    fitting = fitting_sets(table, layout.family)
+    specs = set_specs(layout.family)
+    for name in (spec.id.set_name for spec in specs if spec.id not in fitting):
+        yield _differs(f"set {name}", found=name in table.sets)
+    for name in sorted(table.sets.keys() - {spec.id.set_name for spec in specs}):
+        yield Misfit(DifferenceKind.EXTRA, f"set {name}")
     constant = {chain.name: chain for chain in layout.base_chains()}
     for name in sorted(constant.keys() | table.chains.keys()):
         wanted = constant.get(name) or layout.numbered_chain(name)
         have = table.chains.get(name)
-        if wanted is None or have is None or not chain_fits(wanted, have):
-            return f"chain {name} is of another layout"
-    return f"there is a {table.strangers[0]}" if table.strangers else ""
+        if wanted is None:
+            yield Misfit(DifferenceKind.EXTRA, f"chain {name}")
+        elif have is None or not chain_fits(wanted, have):
+            yield _differs(f"chain {name}", found=have is not None)
+    for stranger in table.strangers:
+        yield Misfit(DifferenceKind.EXTRA, str(stranger))
 
 
-def _set_misfit(table: TableFound, layout: Layout) -> str:
-    for spec in set_specs(layout.family):
-        found = table.sets.get(spec.id.set_name)
-        if found is None or not _set_fits(spec, found):
-            return f"set {spec.id.set_name} is of another layout"
-    if len(table.sets) != len(set_specs(layout.family)):
-        return "there are sets of another layout"
-    return ""
+def _differs(what: str, *, found: bool) -> Misfit:
+    if found:
+        return Misfit(DifferenceKind.DIFFERENT, what, _OTHER)
+    return Misfit(DifferenceKind.MISSING, what)
 
 
 def sets_fit(table: TableFound, layout: Layout) -> bool:
     """Whether all our sets are there, each as this program would make it."""
-    found = ((spec, table.sets.get(spec.id.set_name)) for spec in set_specs(layout.family))
-    return all(have is not None and _set_fits(spec, have) for spec, have in found)
+    return len(fitting_sets(table, layout.family)) == len(set_specs(layout.family))
+
+
+def fitting_sets(table: TableFound, family: Family) -> frozenset[S]:
+    """Which of our sets are as this program would make them: whose elements it can read."""
+    found = ((spec, table.sets.get(spec.id.set_name)) for spec in set_specs(family))
+    return frozenset(spec.id for spec, have in found if have is not None and _set_fits(spec, have))
 
 
 def _set_fits(spec: SetSpec, found: codec.FoundSet) -> bool:

@@ -302,7 +302,7 @@ def test_a_layout_that_never_had_these_sets_is_no_hindrance(
     table = codec.new_table(V6)
     commit(kernel, [table, codec.new_chain(V6, Chain("old", ()))])
     adopted = mode.start(NODE_A)
-    assert adopted.reason == "IPv4: no table yet, IPv6: set cluster-ips is of another layout"
+    assert adopted.reason == "IPv4: no table yet, IPv6: set cluster-ips is missing"
     mode.replace(services(1))
     assert not mode.verify()
 
