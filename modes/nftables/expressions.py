@@ -38,7 +38,9 @@ CMP_EQ, CMP_NEQ = 0, 1
 IFNAMSIZ = 16
 RTN_LOCAL = 2
 FIB_SADDR, FIB_DADDR = 1, 2
+FIB_RESULT_TYPE = 3
 RANDOM_FULLY = 1 << 4
+NUMGEN_RANDOM, NAT_DESTINATION, REJECT_TCP_RESET = 1, 1, 1
 _VERDICT_REGISTER = 0
 _CODES = {"drop": NF_DROP, "accept": NF_ACCEPT, "return": NFT_RETURN}
 
@@ -134,7 +136,7 @@ def vmap(set_name: str, word: int) -> bytes:
 def numgen_random(modulus: int, offset: int, word: int) -> bytes:
     """Load a random number from `offset` to `offset + modulus - 1`, in host order."""
     return expression(
-        "numgen", be32(1, register(word)), be32(2, modulus), be32(3, 1), be32(4, offset)
+        "numgen", be32(1, register(word)), be32(2, modulus), be32(3, NUMGEN_RANDOM), be32(4, offset)
     )
 
 
@@ -143,7 +145,7 @@ def dnat(nfproto: int, address: int, port: int) -> bytes:
     low, high = register(address), register(port)
     return expression(
         "nat",
-        be32(1, 1),
+        be32(1, NAT_DESTINATION),
         be32(2, nfproto),
         be32(3, low),
         be32(4, low),
@@ -160,7 +162,7 @@ def masquerade() -> bytes:
 
 def reject_tcp_reset() -> bytes:
     """Answer with a TCP reset."""
-    return expression("reject", be32(1, 1))
+    return expression("reject", be32(1, REJECT_TCP_RESET))
 
 
 def reject_port_unreachable(code: int) -> bytes:
@@ -170,7 +172,7 @@ def reject_port_unreachable(code: int) -> bytes:
 
 def fib_type(flag: int, word: int) -> bytes:
     """Load the routing type (RTN_*) of the packet's source or destination address."""
-    return expression("fib", be32(1, register(word)), be32(2, 3), be32(3, flag))
+    return expression("fib", be32(1, register(word)), be32(2, FIB_RESULT_TYPE), be32(3, flag))
 
 
 def update(set_name: str, key: int, data: int, timeout_seconds: int) -> bytes:
