@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from ipaddress import ip_address, summarize_address_range
 
-from endpoints.addresses import unpack
+from endpoints.addresses import bracketed, unpack
 from endpoints.names import Family, Protocol
 from endpoints.plan import TrafficPolicy
-from modes.held import DumpedFrontend, DumpedService
-from modes.nftables.codec import is_catch_all, spec_of
+from modes.held import DumpedClient, DumpedFrontend, DumpedService
+from modes.nftables.codec import Found, is_catch_all, spec_of
 from modes.nftables.elements import Value, Verdict, key_prefix, set_of
+from modes.nftables.expressions import native32
+from modes.nftables.frontends import (
+    Owner,
+    address_of,
+    counts,
+    frontend_of,
+    owners,
+    port_of,
+)
 from modes.nftables.sets import S
 from modes.nftables.skeleton import LOCAL_OFFSET, TABLE_FAMILY
 
 _PROTOCOLS = {protocol.number: protocol for protocol in Protocol}
-_UNKNOWN = "?"
+_LEARNING = re.compile(r"jump (?:np-)?learn-(\d+)")
 
 
 def describe(key: bytes) -> str:
@@ -46,27 +57,64 @@ def _field(kind: str, raw: bytes) -> str:
     return unpack(raw)
 
 
-def services_in(elements: Mapping[bytes, Value]) -> tuple[DumpedService, ...]:
-    """All Services, sorted by name, protocol and family; frontends as in the kernel's maps."""
+def services_in(
+    elements: Mapping[bytes, Value],
+    clients: Iterable[Found] = (),
+    frontends: AbstractSet[bytes] | None = None,
+) -> tuple[DumpedService, ...]:
+    """Services, sorted by name, protocol and family; frontends as in the kernel's maps.
+
+    `clients` are entries of affinity maps; `frontends` those that are asked for, or None for all.
+    """
     reader = _Reader(elements)
-    frontends: dict[tuple[str, str, str], list[DumpedFrontend]] = {}
-    affinity: dict[tuple[str, str, str], int] = {}
-    for key, value in elements.items():
-        family, set_id = set_of(key)
-        if set_id not in (S.SERVICES, S.NODEPORTS) or not isinstance(value, Verdict):
-            continue
-        if is_catch_all(key):
-            continue
-        protocol = _field("inet_proto", key[-8:-4]).upper()
-        name = (value.comment or _UNKNOWN, protocol, family.value)
-        frontends.setdefault(name, []).append(reader.frontend(key, value))
-        seconds = reader.affinity_seconds(key)
-        if seconds:
-            affinity[name] = seconds
+    found: dict[Owner, list[DumpedFrontend]] = {}
+    affinity: dict[Owner, int] = {}
+    held = owners(elements)
+    for key, owner in held.items():
+        if frontends is None or key in frontends:
+            found.setdefault(owner, []).append(reader.frontend(key))
+            seconds = reader.affinity_seconds(key)
+            if seconds:
+                affinity[owner] = seconds
+    kept: dict[Owner, set[DumpedClient]] = {}
+    for entry in clients:
+        known = held.get(frontend_of(entry.key))
+        if known in found:
+            kept.setdefault(known, set()).add(client(entry))
     return tuple(
-        DumpedService(*name, tuple(sorted(listed, key=_order)), affinity.get(name))
-        for name, listed in sorted(frontends.items())
+        DumpedService(
+            *owner,
+            tuple(sorted(listed, key=_order)),
+            affinity.get(owner),
+            tuple(sorted(kept.get(owner, ()), key=_by_address)),
+        )
+        for owner, listed in sorted(found.items())
     )
+
+
+def client(entry: Found) -> DumpedClient:
+    """An entry of an affinity map, in which a packet or somebody else put it."""
+    family, set_id = set_of(entry.key)
+    size = spec_of(family, set_id).field_sizes[0]
+    to = endpoint(entry.value) if isinstance(entry.value, bytes) else ""
+    seconds_left = entry.expiration_ms // 1000 if entry.timeout_ms else None
+    return DumpedClient(unpack(entry.key[1 : 1 + size]), to, seconds_left)
+
+
+def endpoint(data: bytes) -> str:
+    """The endpoint that a slot or a client has: `10.244.1.2:8080`, `[fd00::2]:8080`."""
+    return f"{bracketed(unpack(data[:-4]))}:{int.from_bytes(data[-4:-2], 'big')}"
+
+
+def source_ranges(key: bytes) -> list[str]:
+    """The networks of an element of `lb-sources`."""
+    spec = spec_of(*set_of(key))
+    end = 1 + spec.key_size
+    return _networks(key[end - spec.field_sizes[-1] : end], key)
+
+
+def _by_address(of: DumpedClient) -> tuple[str, str, int]:
+    return of.address, of.endpoint, of.seconds_left or 0
 
 
 def _order(frontend: DumpedFrontend) -> tuple[bool, str, int]:
@@ -79,15 +127,15 @@ class _Reader:
     def __init__(self, elements: Mapping[bytes, Value]) -> None:
         self._elements = elements
         self._ranges: dict[bytes, list[str]] = {}
+        leads = {key_prefix(family, S.LB_SOURCES)[0] for family in Family}
         for key in elements:
-            family, set_id = set_of(key)
-            if set_id is S.LB_SOURCES:
-                frontend, cidrs = _source_range(family, key)
-                self._ranges.setdefault(frontend, []).extend(cidrs)
+            if key[0] in leads:
+                self._ranges.setdefault(frontend_of(key), []).extend(source_ranges(key))
 
-    def frontend(self, key: bytes, value: Verdict) -> DumpedFrontend:
+    def frontend(self, key: bytes) -> DumpedFrontend:
         """One element of `services` or `nodeports` with all that belongs to it."""
         family, set_id = set_of(key)
+        value = self._verdict(key)
         by_address = set_id is S.SERVICES
         slots = S.ENDPOINTS if by_address else S.NODEPORT_ENDPOINTS
         outside = self._local_verdict(key)
@@ -99,14 +147,16 @@ class _Reader:
             local_set = S.EXTERNAL_LOCAL if by_address else S.NODEPORT_LOCAL
             rule = f"{local_set.set_name} -> {_target(outside)}; {rule}"
             policy = f"{TrafficPolicy.LOCAL} (pods: {TrafficPolicy.CLUSTER})"
-        cluster = () if internal_local else tuple(self._slots(family, slots, key[1:], 0))
+        first = key_prefix(family, slots) + key[1:]
+        named = counts(self._elements, key)
+        cluster = () if internal_local else tuple(self._slots(first, 0, named[0]))
         return DumpedFrontend(
-            address=unpack(key[1:-8]) if by_address else "node",
-            port=int.from_bytes(key[-4:-2], "big"),
+            address=address_of(key),
+            port=port_of(key),
             policy=policy,
             rule=rule,
             endpoints=cluster,
-            local_endpoints=tuple(self._slots(family, slots, key[1:], LOCAL_OFFSET)),
+            local_endpoints=tuple(self._slots(first, LOCAL_OFFSET, named[LOCAL_OFFSET])),
             source_ranges=tuple(sorted(self._ranges.get(key, ()))),
         )
 
@@ -115,7 +165,14 @@ class _Reader:
         family, set_id = set_of(key)
         learn = S.LEARN if set_id is S.SERVICES else S.LEARN_NODEPORTS
         found = self._elements.get(key_prefix(family, learn) + key[1:])
-        return int(found.verdict.rpartition("-")[2]) if isinstance(found, Verdict) else None
+        learning = _LEARNING.fullmatch(found.verdict) if isinstance(found, Verdict) else None
+        return int(learning[1]) if learning else None
+
+    def _verdict(self, key: bytes) -> Verdict:
+        found = self._elements[key]
+        if not isinstance(found, Verdict):
+            raise TypeError(f"{found!r} in a verdict map")
+        return found
 
     def _local_verdict(self, key: bytes) -> Verdict | None:
         family, set_id = set_of(key)
@@ -123,14 +180,15 @@ class _Reader:
         found = self._elements.get(key_prefix(family, local) + key[1:])
         return found if isinstance(found, Verdict) else None
 
-    def _slots(self, family: Family, set_id: S, key: bytes, slot: int) -> Iterator[str]:
-        prefix = key_prefix(family, set_id) + key
+    def _slots(self, prefix: bytes, slot: int, count: int) -> Iterator[str]:
+        """The endpoints of a list of so many; there are none where somebody emptied a slot."""
+        end = slot + min(count, len(self._elements))
         while True:
-            found = self._elements.get(prefix + slot.to_bytes(4, sys.byteorder))
-            if not isinstance(found, bytes):
+            found = self._elements.get(prefix + native32(slot))
+            if isinstance(found, bytes):
+                yield endpoint(found)
+            elif slot >= end:
                 return
-            address, port = unpack(found[:-4]), int.from_bytes(found[-4:-2], "big")
-            yield f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
             slot += 1
 
 
@@ -141,14 +199,6 @@ def _is_local(value: Verdict) -> bool:
 
 def _target(value: Verdict) -> str:
     return value.verdict.rpartition(" ")[2]
-
-
-def _source_range(family: Family, key: bytes) -> tuple[bytes, list[str]]:
-    """The frontend that a source range belongs to, as a key of `services`, and the range."""
-    size = (len(key) - 1) // 2
-    address = 4 if family is Family.IPV4 else 16
-    frontend = key_prefix(family, S.SERVICES) + key[1 : 1 + size - address]
-    return frontend, _networks(key[1 + size - address : 1 + size], key)
 
 
 def _networks(first: bytes, key: bytes) -> list[str]:

@@ -10,8 +10,9 @@ import errno
 import os
 import re
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ from modes.listening import CommitWatch
 from modes.nftables import codec, notices, strangers
 from modes.nftables import netlink as nl
 from modes.nftables.adopt import TableFound
-from modes.nftables.elements import Elements
+from modes.nftables.elements import Elements, set_of
 from modes.nftables.sets import S, set_specs
 from modes.nftables.skeleton import TABLE, BaseChain, Chain, Rule
 
@@ -32,6 +33,8 @@ _SEND_BUFFER, _RECEIVE_BUFFER = 1 << 28, 1 << 23
 _DATAGRAM = 1 << 16
 """Room for an answer: the kernel makes the datagrams of a dump 32 KB at most (since 4.9)."""
 _DUMP_ATTEMPTS = 20
+_QUESTIONS = 64
+"""At once: without privilege a socket has room for about a hundred answers."""
 _ROUTE_LOCALNET = Path("/proc/sys/net/ipv4/conf/all/route_localnet")
 
 
@@ -216,6 +219,39 @@ class Kernel:
         body = nl.element_list(TABLE, set_id.set_name, ())
         for answer in self.dump(nl.GETSETELEM, nl.NFPROTO[family], body):
             yield from codec.decode_elements(family, set_id, answer.payload)
+
+    def these(self, keys: Iterable[bytes]) -> Elements:
+        """The elements with these keys, of those that are there; one system call for many.
+
+        Raises EnvironmentFault and KernelFault.
+        """
+        found: Elements = {}
+        rest = codec.questions(keys)
+        while asked := list(islice(rest, _QUESTIONS)):
+            for question, answer in self._answers(asked):
+                _raise_unless_absent([answer])
+                family, set_id = set_of(question.keys[0])
+                for element in codec.decode_elements(family, set_id, answer.payload):
+                    found[element.key] = element.value
+        return found
+
+    def _answers(self, asked: Sequence[nl.Message]) -> Iterator[tuple[nl.Message, nl.Reply]]:
+        """What the kernel says to each of several messages, their acknowledgements included."""
+        first = self._sequence + 1
+        self._sequence += len(asked)
+        self._socket.sendall(
+            b"".join(
+                nl.nft_message(of.kind, of.flags, nl.NFPROTO[of.family], sequence, of.body)
+                for sequence, of in enumerate(asked, first)
+            )
+        )
+        while True:
+            for answer in nl.replies(self._socket.recv(_DATAGRAM)):
+                if answer.sequence < first:
+                    continue
+                yield asked[answer.sequence - first], answer
+                if answer.kind == nl.NLMSG_ERROR and answer.sequence == self._sequence:
+                    return
 
     def all_elements(self, family: Family) -> Elements:
         """What our table of this family holds, except what packets put there."""

@@ -1,0 +1,92 @@
+"""What was held of nftables mode, and what does it mean? Pure: no kernel is asked again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from endpoints.addresses import pack
+from endpoints.names import ObjectName
+from endpoints.node import NodeView
+from modes.base import Plans
+from modes.held import EVERYTHING, Difference, DumpedService, Only
+from modes.nftables.differences import Seen, differences
+from modes.nftables.dump import services_in
+from modes.nftables.elements import Elements, key_prefix, set_of
+from modes.nftables.frontends import SLOTTED, address_of, frontend_of, is_node_port
+from modes.nftables.listing import held_elements, held_tables, text
+from modes.nftables.sets import S
+
+VERSION = 1
+"""Of the form of documents."""
+_PORT_SIZE = 4
+
+
+class HeldTables(msgspec.Struct, frozen=True):
+    """Our tables of both families, or what was asked for of them; see `modes.held.Held`."""
+
+    seen: Seen
+    only: Only = EVERYTHING
+    version: int = VERSION
+
+    @property
+    def services(self) -> tuple[DumpedService, ...]:
+        """The Service ports that are held; the kernel does not count their flows."""
+        found = services_in(self.seen.elements, self.seen.clients, self.seen.frontends)
+        return tuple(of for of in found if self.only.holds(of))
+
+    def differences(
+        self, node: NodeView, services: Mapping[ObjectName, Plans]
+    ) -> tuple[Difference, ...]:
+        """What should be otherwise: elements by Service; rules and sets belong to none.
+
+        Endpoints may be in any order. If a whole table or set is missing, it is told once, and
+        once for each Service that it served.
+        """
+        plans = (plan for plans in services.values() for plan in plans)
+        return differences(self.seen, self.only, node, plans)
+
+    def native(self) -> tuple[str, ...]:
+        """What `nft list ruleset` would print of it; of one Service, its elements and chains."""
+        seen = self.seen
+        if seen.frontends is None:
+            return tuple(text(held_tables(seen.tables, seen.elements, seen.clients)))
+        elements = _of(seen.elements, seen.frontends)
+        return tuple(text(held_elements(seen.tables, elements, seen.clients)))
+
+    def document(self) -> object:
+        """The same as values of JSON, bytes in base64."""
+        return msgspec.to_builtins(self, str_keys=True)
+
+
+def recalled(document: object) -> HeldTables:
+    """What `HeldTables.document` made. Raises ValueError if this program cannot read it."""
+    version = document.get("version") if isinstance(document, dict) else None
+    if version != VERSION:
+        raise ValueError(
+            f"tables of nftables in form {version}: this program reads form {VERSION} only"
+        )
+    try:
+        return msgspec.convert(document, HeldTables)
+    except msgspec.ValidationError as fault:
+        raise ValueError(f"tables of nftables that make no sense: {fault}") from fault
+
+
+def _of(elements: Elements, frontends: frozenset[bytes]) -> Elements:
+    """The elements of these frontends, their addresses, and the pods that may meet themselves."""
+    shared = {
+        key_prefix(set_of(frontend)[0], S.CLUSTER_IPS) + pack(address_of(frontend))
+        for frontend in frontends
+        if not is_node_port(frontend)
+    }
+    for key, value in elements.items():
+        family, set_id = set_of(key)
+        if set_id in SLOTTED and isinstance(value, bytes):
+            address = value[:-_PORT_SIZE]
+            shared.add(key_prefix(family, S.HAIRPIN) + address + address)
+    return {
+        key: value
+        for key, value in elements.items()
+        if key in shared or frontend_of(key) in frontends
+    }
