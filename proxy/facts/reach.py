@@ -97,7 +97,7 @@ def _before(scene: _Scene, way: Way) -> _Fault | None:
     if not way.error:
         return None
     if is_loopback(scene.packet.source) and not way.route_error:
-        return _localhost(scene, way)
+        return _localhost(scene)
     why = _NOTHING.get(way.route_error, f"from {scene.packet.source}: {way.error}")
     default = "default" if family(way.destination) is Family.IPV4 else "-6 default"
     return _Fault(
@@ -118,7 +118,7 @@ def _there(scene: _Scene, way: Way) -> _Fault | None:
         return fault
     if way.error:
         if scene.packet.hook is Hook.OUTPUT and is_loopback(scene.packet.source):
-            return _localhost(scene, way)
+            return _localhost(scene)
         return _reverse_path(scene, way) or _refused(way)
     return _no_carrier(scene, way) or _strange_route(scene, way)
 
@@ -220,8 +220,8 @@ def _reverse_path(scene: _Scene, way: Way) -> _Fault | None:
     if scene.facts.is_own(way.source):
         return _Fault(
             Cause.REVERSE_PATH,
-            f"{way.source} is an address of this node: what arrives on {link.name} as if from there "
-            "is dropped, also if it goes to ",
+            f"{way.source} is an address of this node: what arrives on {link.name} as if from "
+            "there is dropped, also if it goes to ",
             "",
             f"ip address show to {way.source}; no two machines may have the same address",
         )
@@ -258,7 +258,7 @@ def _suspected(scene: _Scene, ways: Sequence[Way]) -> Finding:
     return Finding(Cause.REVERSE_PATH, breaks=False, text=text, remedy=remedy)
 
 
-def _localhost(scene: _Scene, way: Way) -> _Fault:
+def _localhost(scene: _Scene) -> _Fault:
     source = scene.packet.source
     return _Fault(
         Cause.LOCALHOST,
