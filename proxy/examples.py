@@ -74,6 +74,23 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
         ),
         Example("headgate top shop/pay --count 1 -o json", "one Service, for a script"),
     ),
+    "trace": (
+        Example(
+            "headgate trace 10.96.7.7:80 --timeout 1s",
+            "the next connection to a cluster IP, hop by hop; here nobody connects",
+            status=1,
+        ),
+        Example(
+            "headgate trace 10.96.0.10:53/udp --from 10.244.1.9 --timeout 1s",
+            "only what one pod sends",
+            status=1,
+        ),
+        Example(
+            "headgate trace 192.168.0.12:30080 --count 5 --timeout 1s -o json",
+            "five connections to a NodePort, for a script",
+            status=1,
+        ),
+    ),
     "cleanup": (
         Example("headgate cleanup", "nothing of any mode is left; connections go on"),
         Example("headgate cleanup --mode iptables", "the rules of one mode go"),

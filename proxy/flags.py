@@ -247,6 +247,18 @@ def _top(flags: Flags) -> None:
     _output(flags)
 
 
+def _trace(flags: Flags) -> None:
+    flags.add_argument(
+        "target", metavar="ADDR:PORT[/PROTO]", help="10.96.0.10:53/udp, [fd00::1]:80; TCP if unsaid"
+    )
+    flags.text("--from", metavar="ADDR", text="only packets of this client [anybody]")
+    flags.text(
+        "--timeout", metavar="DURATION", text="wait so long for packets [30s]", default="30s"
+    )
+    flags.text("--count", metavar="N", text="trace so many connections [1]", default="1")
+    _output(flags)
+
+
 def _cleanup(flags: Flags) -> None:
     flags.add_argument(
         "--mode",
@@ -283,6 +295,11 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "top": Command(
         "watch which Services have new connections, bytes and flows", _top, _of("proxy.debug.top")
+    ),
+    "trace": Command(
+        "watch a real connection on its way through this node's kernel",
+        _trace,
+        _of("proxy.debug.trace"),
     ),
     "cleanup": Command("remove every rule of ours from this node", _cleanup, _of("proxy.cleanup")),
     "probe": Command(

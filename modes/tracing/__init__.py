@@ -1,0 +1,1 @@
+"""The way of single packets through the kernel, whoever translates them; decision 0019."""
