@@ -102,7 +102,7 @@ def adopt(
     return Ownership(
         held,
         frozenset(found.servers.keys() - ours.keys()),
-        _marks(entries, layout),
+        marks(entries, layout),
         _draining(ours, found, deadlines),
     )
 
@@ -157,17 +157,17 @@ def _elements(found: Found, kind: Kind, family: Family) -> Mapping[Element, Extr
     return of.elements if of is not None else {}
 
 
-def _marks(entries: Mapping[Entry, Extra], layout: Layout) -> dict[Owner, int]:
+def marks(entries: Mapping[Entry, Extra], layout: Layout) -> dict[Owner, int]:
     """The marks in use, by what their elements say of themselves."""
-    marks: dict[Owner, int] = {}
+    found: dict[Owner, int] = {}
     used: set[tuple[Family, int]] = set()
     for (name, element), extra in entries.items():
         if name.kind is Kind.LOCAL_BYPASS and layout.is_ours(extra.mark) and element.protocol:
             owner = (name.family, named(extra.comment, element.protocol))
-            if (name.family, extra.mark) not in used and owner not in marks:
+            if (name.family, extra.mark) not in used and owner not in found:
                 used.add((name.family, extra.mark))
-                marks[owner] = extra.mark
-    return marks
+                found[owner] = extra.mark
+    return found
 
 
 def named(comment: str, protocol: Protocol) -> ServicePortName:

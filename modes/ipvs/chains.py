@@ -7,14 +7,16 @@ INPUT after it: what drops stands in mangle, which comes first on both ways.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from endpoints.names import Family, Protocol
 from endpoints.node import NodeView
+from modes.ipvs.adopt import KUBE_PROXY, OURS
 from modes.ipvs.ipsets import NODE_PORTS, Kind, SetName
 from modes.ipvs.marks import Layout
 from modes.xtables import names
 from modes.xtables.abilities import Abilities
+from modes.xtables.adopt import Found, is_ours, target
 from modes.xtables.chains import (
     FORWARD,
     IPVS_FILTER,
@@ -48,8 +50,31 @@ from modes.xtables.rules import (
     SetMatch,
 )
 
+ASKED = "-VIRTUAL-SERVERS "
+"""Rules of ours ask this set; kube-proxy has no such one."""
 _ALL_BITS = 0xFFFFFFFF
 _PING = {Family.IPV4: "icmp", Family.IPV6: "ipv6-icmp"}
+
+
+def whose(families: Iterable[Found]) -> str:
+    """Whose the rules are that were found: OURS, KUBE_PROXY, or nobody's."""
+    filters = [found[IPVS_FILTER] for found in families if IPVS_FILTER in found]
+    if any(ASKED in rule for rules in filters for rule in rules):
+        return OURS
+    return KUBE_PROXY if filters else ""
+
+
+def abilities(found: Found) -> Abilities:
+    """What the host's iptables can, as far as the rules show that it was given before.
+
+    To try it out would be to write. Where there are no rules of ours, all of it.
+    """
+    ours = [spec for chain, specs in found.items() if is_ours(chain) for spec in specs]
+    masquerades = [spec for spec in ours if target(spec) == MASQUERADE]
+    return Abilities(
+        comment=not ours or any("--comment " in spec for spec in ours),
+        random_fully=not masquerades or any("--random-fully" in spec for spec in masquerades),
+    )
 
 
 def skeleton(node: NodeView, family: Family, abilities: Abilities, layout: Layout) -> Skeleton:

@@ -7,7 +7,7 @@ kind it is. What is not ours, or kube-proxy's where our sets are not there, is p
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -25,7 +25,7 @@ from modes.held import (
 )
 from modes.ipvs.adopt import Found
 from modes.ipvs.draining import entry
-from modes.ipvs.ipsets import FOREIGN, NODE_PORTS, Element, Extra, Kind, SetName, at
+from modes.ipvs.ipsets import FOREIGN, NODE_PORTS, Element, Extra, FoundSet, Kind, SetName, at
 from modes.ipvs.marks import Layout
 from modes.ipvs.persistence import Kept
 from modes.ipvs.schedulers import named
@@ -37,7 +37,7 @@ from modes.ipvs.servers import (
 )
 
 _NODE = "node"
-_NOBODYS = "(not ours)"
+NOBODYS = "(not ours)"
 """No set names their Service port: all of one protocol and family are shown as one."""
 _BOTH = f"{TrafficPolicy.LOCAL} (pods: {TrafficPolicy.CLUSTER})"
 _EITHER = f"{TrafficPolicy.CLUSTER} or {TrafficPolicy.LOCAL}"
@@ -78,6 +78,19 @@ def services_in(
         for service, reached in sorted(services.items())
     )
     return tuple(of for of in told if only.holds(of))
+
+
+def servers_meant(
+    sets: Mapping[SetName, FoundSet], layout: Layout, only: Only
+) -> Callable[[ServerKey], bool]:
+    """Which virtual servers may be of the Services that are meant: also those that no set names."""
+    named, meant = set[ServerKey](), set[ServerKey]()
+    for family in Family:
+        reader = _Reader(Found({}, sets, frozenset()), layout, family)
+        for keys, found in ((named, reader.named()), (meant, reader.meant(only))):
+            keys.update(found)
+            keys.update(filter(None, map(reader.marked, found)))
+    return lambda key: key in meant or key not in named
 
 
 class _Reached(msgspec.Struct):
@@ -200,8 +213,8 @@ class _Reader:
                     key = ServerKey(self._family, element.protocol, element.address, element.port)
                     named[key] = named.get(key) or extra.comment
         if self._name(Kind.VIRTUAL_SERVERS) not in self._found.sets:
-            named |= dict.fromkeys(self._left_by_kube_proxy(), _NOBODYS)
-        return {key: name or _NOBODYS for key, name in named.items()}
+            named |= dict.fromkeys(self._left_by_kube_proxy(), NOBODYS)
+        return {key: name or NOBODYS for key, name in named.items()}
 
     def _left_by_kube_proxy(self) -> Iterator[ServerKey]:
         for key in self._found.servers:
@@ -234,7 +247,7 @@ class _Reader:
         kind, said = self._kind(key)
         refusal = next((of for of in _REFUSING if here in self._elements(of)), None)
         server = self._found.servers.get(key)
-        bypass = self._bypass(here)
+        bypass = self._bypass(key)
         servers = [self._dumped(key, server)] if server else []
         servers += [self._dumped(*bypass)] if bypass else []
         return _Reached(
@@ -249,13 +262,18 @@ class _Reader:
             tuple(servers),
         )
 
-    def _bypass(self, here: Element) -> tuple[ServerKey, FoundServer] | None:
+    def marked(self, key: ServerKey) -> ServerKey | None:
+        """The virtual server of the mark that those get who bypass policy Local."""
+        here = at(key.address, key.port, key.protocol)
         extra = self._elements(Kind.LOCAL_BYPASS).get(here)
         if extra is None or not self._layout.is_ours(extra.mark):
             return None
-        key = ServerKey(self._family, mark=extra.mark)
-        server = self._found.servers.get(key)
-        return (key, server) if server else None
+        return ServerKey(self._family, mark=extra.mark)
+
+    def _bypass(self, key: ServerKey) -> tuple[ServerKey, FoundServer] | None:
+        marked = self.marked(key)
+        server = self._found.servers.get(marked) if marked else None
+        return (marked, server) if marked and server else None
 
     def _policy(
         self, key: ServerKey, kind: Kind | None, said: TrafficPolicy, refusal: Kind | None

@@ -55,6 +55,7 @@ _LIFETIMES = struct.Struct("=IIII")  # preferred, valid, and two that only the k
 _FOR_EVER = 0xFFFFFFFF
 _SETTINGS = Path("/proc/sys/net")
 _SERVERS = Path("/proc/thread-self/net/ip_vs")
+_MODULES, _MODULE = Path("/sys/module"), "ip_vs_"
 _CONNECTIONS = Path("/proc/thread-self/net/ip_vs_conn")
 
 
@@ -267,6 +268,11 @@ def persistent_clients() -> tuple[Kept, ...]:
             return tuple(kept(lines))
     except OSError:
         return ()
+
+
+def loaded_schedulers() -> frozenset[str]:
+    """The schedulers whose modules are loaded: what is built in is not among them."""
+    return frozenset(path.name.removeprefix(_MODULE) for path in _MODULES.glob(f"{_MODULE}*"))
 
 
 def is_loaded() -> bool:

@@ -6,7 +6,7 @@ Everything in the notation of its own tool: ipvsadm -Sn, ipset save, ip, and ipt
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -21,13 +21,15 @@ from modes.ipvs.fragment import Choice, render
 from modes.ipvs.ipsets import PLAIN, Element, Entry, Extra, Kind, SetName, SetSpec
 from modes.ipvs.marks import Layout, Marks
 from modes.ipvs.program import bound
-from modes.ipvs.servers import LINK, WEIGHT, ServerKey, Wanted
+from modes.ipvs.servers import LINK, WEIGHT, RealServer, ServerKey, VirtualServer, Wanted
 from modes.xtables.abilities import Abilities
 from modes.xtables.delta import Program
 from modes.xtables.listing import ListedTable, listed
 from modes.xtables.listing import text as rules_text
 
 _PROTOCOL = {Protocol.TCP: "-t", Protocol.UDP: "-u", Protocol.SCTP: "--sctp-service"}
+_METHOD = {2: "-i", 3: "-g"}
+"""Tunnels and routes (linux/ip_vs.h); all others are -m."""
 _INET = {Family.IPV4: "inet", Family.IPV6: "inet6"}
 _BOUND = {Family.IPV4: "/32 dev {} scope host", Family.IPV6: "/128 dev {} preferred_lft 0"}
 
@@ -111,14 +113,15 @@ def _sets(entries: Mapping[Entry, Extra]) -> Iterator[ListedSet]:
     for name in (SetName(kind, family) for family in Family for kind in Kind):
         held = members[name]
         elements = tuple(_element(one, held[one]) for one in _sorted(held))
-        yield ListedSet(str(name), _spec(ipsets.spec(name, len(held))), elements)
+        yield ListedSet(str(name), spec_words(ipsets.spec(name, len(held))), elements)
 
 
 def _sorted(elements: Mapping[Element, Extra]) -> list[Element]:
     return sorted(elements, key=lambda e: (e.address, e.protocol or "", e.port, e.other))
 
 
-def _spec(of: SetSpec) -> str:
+def spec_words(of: SetSpec) -> str:
+    """How a set is made: `hash:ip family inet hashsize 1024 maxelem 4194304`."""
     if of.family is None:
         return f"{of.type} range 0-65535"
     words = [of.type, f"family {_INET[of.family]}"]
@@ -131,6 +134,7 @@ def _spec(of: SetSpec) -> str:
 
 def _element(element: Element, extra: Extra) -> str:
     words = [str(element).removesuffix("/32" if "." in element.address else "/128")]
+    words += [f"timeout {extra.timeout_seconds}"] if extra.timeout_seconds else []
     words += [f'comment "{extra.comment}"'] if extra.comment else []
     words += [f"skbmark {extra.mark:#x}"] if extra.mark else []
     return " ".join(words)
@@ -139,27 +143,51 @@ def _element(element: Element, extra: Extra) -> str:
 def text(of: Listed) -> Iterator[str]:
     """The lines of a listing; a comment before each part names the tool that knows its words."""
     yield "# ipvsadm -Sn"
-    for server in of.servers:
-        yield from _server_lines(server)
+    for listed_server in of.servers:
+        yield from _listed_lines(listed_server)
     yield "# ipset save"
     for one in of.sets:
         yield f"create {one.name} {one.spec}"
         yield from (f"add {one.name} {element}" for element in one.elements)
     yield "# ip"
     for address in of.addresses:
-        yield f"ip addr add {address}{_BOUND[family_of(address)].format(LINK)}"
+        yield address_line(address)
     yield "# iptables-save, ip6tables-save"
     yield from rules_text(of.tables)
 
 
-def _server_lines(of: ListedServer) -> Iterator[str]:
-    key = of.key
+def address_line(address: str) -> str:
+    """How the link gets an address."""
+    return f"ip addr add {address}{_BOUND[family_of(address)].format(LINK)}"
+
+
+def element_lines(name: str, elements: Mapping[Element, Extra]) -> Iterator[str]:
+    """How a set gets its elements; sorted."""
+    return (f"add {name} {_element(one, elements[one])}" for one in _sorted(elements))
+
+
+def _listed_lines(of: ListedServer) -> Iterator[str]:
+    yield _making(of.key, of.scheduler, of.scheduler_flags, of.persistence_seconds)
+    yield from (f"-a {_place(of.key)} -r {real} -m -w {WEIGHT}" for real in of.reals)
+
+
+def server_lines(
+    key: ServerKey, of: VirtualServer, reals: Iterable[tuple[RealServer, int, int]]
+) -> Iterator[str]:
+    """A virtual server with its real ones, each with its weight and the method to reach it."""
+    yield _making(key, of.scheduler, schedulers.named(of), of.persistence_seconds)
+    for real, weight, method in reals:
+        yield f"-a {_place(key)} -r {real} {_METHOD.get(method, '-m')} -w {weight}"
+
+
+def _making(key: ServerKey, scheduler: str, flags: tuple[str, ...], persistence: int) -> str:
+    words = [f"-A {_place(key)} -s {scheduler}"]
+    words += [f"-p {persistence}"] if persistence else []
+    words += [f"-b {','.join(flags)}"] if flags else []
+    return " ".join(words)
+
+
+def _place(key: ServerKey) -> str:
     if key.mark:
-        place = f"-f {key.mark}" + (" -6" if key.family is Family.IPV6 else "")
-    else:
-        place = f"{_PROTOCOL[key.protocol]} {bracketed(key.address)}:{key.port}"
-    words = [f"-A {place} -s {of.scheduler}"]
-    words += [f"-p {of.persistence_seconds}"] if of.persistence_seconds else []
-    words += [f"-b {','.join(of.scheduler_flags)}"] if of.scheduler_flags else []
-    yield " ".join(words)
-    yield from (f"-a {place} -r {real} -m -w {WEIGHT}" for real in of.reals)
+        return f"-f {key.mark}" + (" -6" if key.family is Family.IPV6 else "")
+    return f"{_PROTOCOL[key.protocol]} {bracketed(key.address)}:{key.port}"

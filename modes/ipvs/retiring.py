@@ -12,6 +12,7 @@ import msgspec
 from endpoints.names import Family
 from modes.base import ModeSettings, Tell
 from modes.ipvs.adopt import KUBE_PROXY, OURS
+from modes.ipvs.chains import ASKED
 from modes.ipvs.ipsets import Kind, SetName
 from modes.xtables import adopt, trials
 from modes.xtables.abilities import Abilities
@@ -28,8 +29,6 @@ from modes.xtables.transaction import script
 
 NAME = "KUBE-RETIRING"
 FILTER, NAT = ChainName(Table.FILTER, NAME), ChainName(Table.NAT, NAME)
-ASKED = "-VIRTUAL-SERVERS "
-"""Rules of ours ask this set; kube-proxy has no such one."""
 
 _PING = {Family.IPV4: "icmp", Family.IPV6: "ipv6-icmp"}
 

@@ -8,8 +8,8 @@ from endpoints.names import Family
 from endpoints.node import NodeView
 from modes.base import Drift, EnvironmentFault, Foreign, ForeignWatch, ModeSettings, Tell
 from modes.ipvs import retiring
-from modes.ipvs.adopt import KUBE_PROXY, OURS
-from modes.ipvs.chains import skeleton
+from modes.ipvs.adopt import OURS
+from modes.ipvs.chains import skeleton, whose
 from modes.ipvs.marks import Layout
 from modes.xtables import adopt, trials
 from modes.xtables.abilities import Abilities
@@ -74,10 +74,7 @@ class Rules:
         """Whose the rules are that were found: OURS, KUBE_PROXY, or nobody's."""
         if self._is_trusted:
             return OURS
-        filters = [found[IPVS_FILTER] for found in self._found.values() if IPVS_FILTER in found]
-        if any(retiring.ASKED in rule for rules in filters for rule in rules):
-            return OURS
-        return KUBE_PROXY if filters else ""
+        return whose(self._found.values())
 
     @property
     def are_disturbed(self) -> bool:
