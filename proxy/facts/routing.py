@@ -170,8 +170,8 @@ class _Asking:
         again = dict(zip(refused, self._answers(plain), strict=True))
         found = []
         for number, (question, (body, error)) in enumerate(zip(questions, answers, strict=True)):
-            body, route_error = again.get(number, (body, 0))  # noqa: PLW2901
-            match = rtnetlink.match(body, self._names) if body else None
+            answer, route_error = again.get(number, (body, 0))
+            match = rtnetlink.match(answer, self._names)
             found.append(
                 Way(
                     source=question.source or self._packet.source,

@@ -182,17 +182,24 @@ def routes(body: bytes, names: Mapping[int, str]) -> Iterator[Route]:
         yield Route(network, interface, gateway, _KINDS[kind], table)
 
 
-def match(body: bytes, names: Mapping[int, str]) -> Match:
-    """The route that an answer to `route_of` tells of; of several nexthops the first."""
+def match(body: bytes, names: Mapping[int, str]) -> Match | None:
+    """The route that an answer to `route_of` tells of; of several nexthops the first.
+
+    None: it tells of none.
+    """
+    if len(body) < _RTMSG.size or body[0] not in FAMILY_OF:
+        return None
     number, length, _, _, _, _, _, kind, _ = _RTMSG.unpack_from(body)
     told = dict(attributes(body, _RTMSG.size))
-    interface, gateway = next(_nexthops(told, names))
+    interface, gateway = next(_nexthops(told, names), ("", ""))
     network = _network(FAMILY_OF[number], length, told)
     return Match(interface, gateway, network, kind == _LOCAL)
 
 
 def _network(of: Family, length: int, told: Mapping[int, bytes]) -> str:
-    return f"{unpack(told.get(_RTA_DST, bytes(_BITS[of] // 8)))}/{length}"
+    size = _BITS[of] // 8
+    packed = told.get(_RTA_DST, b"")
+    return f"{unpack(packed if len(packed) == size else bytes(size))}/{min(length, _BITS[of])}"
 
 
 def _nexthops(told: Mapping[int, bytes], names: Mapping[int, str]) -> Iterator[tuple[str, str]]:
@@ -213,7 +220,5 @@ def _nexthops(told: Mapping[int, bytes], names: Mapping[int, str]) -> Iterator[t
 
 def _gateway(told: Mapping[int, bytes]) -> str:
     """An IPv4 route may have a gateway of IPv6 (Linux 5.2), told with its family before it."""
-    if packed := told.get(_RTA_GATEWAY):
-        return unpack(packed)
-    via = told.get(_RTA_VIA, b"")
-    return unpack(via[2:]) if via else ""
+    packed = told.get(_RTA_GATEWAY) or told.get(_RTA_VIA, b"")[2:]
+    return unpack(packed) if len(packed) * 8 in _BITS.values() else ""

@@ -23,6 +23,8 @@ from modes.nftables import codec, strangers
 from modes.nftables.expressions import expression_parts
 from modes.nftables.sets import S, set_specs
 from proxy import node
+from proxy.facts import rtnetlink
+from proxy.facts.tracked import tracked
 from tests.laws.effort import effort
 from tests.unit.modes.nftables.shapes import NUMBERED, layouts
 
@@ -55,6 +57,13 @@ PARSERS: dict[str, Parse] = {
     "ipvs family": netlink.decode_family,
     "ipvs server": netlink.decode_server,
     "ipvs real server": lambda data: [netlink.decode_real(data, of) for of in FAMILIES],
+    "links and their settings": lambda data: [
+        str(rtnetlink.link(one, {}, ())) for one in rtnetlink.raw_links([(16, data)])
+    ],
+    "addresses of links": lambda data: all_of(rtnetlink.held_addresses([(20, data)], 0)),
+    "routes": lambda data: all_of(rtnetlink.routes(data, {})),
+    "the route of a packet": lambda data: rtnetlink.match(data, {}),
+    "flows and their states": lambda data: [tracked(of, data) for of in FAMILIES],
     "ipset revision": ipset_messages.decode_revision,
     "ipset name": ipset_messages.decode_name,
     "ipset": ipset_messages.decode_set,
@@ -105,6 +114,12 @@ def messages() -> Iterator[bytes]:
     yield wire.nested(1, ends, ports) + wire.nested(2, ends, ports) + wire.be32(12, 7)
     opened = struct.pack("=BBBBI", 2, 24, 0, 0, 1)
     yield opened + wire.attr(1, ADDRESSES[0]) + wire.attr(2, ADDRESSES[0])
+    bridge = wire.nested(18, wire.text(1, "bridge"), wire.nested(2, wire.attr(36, b"\1")))
+    settings = wire.nested(26, wire.nested(2, wire.attr(1, bytes(128))))
+    yield struct.pack("=BxHiII", 0, 1, 3, 1, 0) + wire.text(3, "cni0") + bridge + settings
+    nexthop = struct.pack("=HBBi", 16, 0, 0, 3) + wire.attr(5, ADDRESSES[0])
+    route = struct.pack("=BBBBBBBBI", 2, 24, 0, 0, 254, 3, 0, 1, 0) + wire.attr(1, ADDRESSES[0])
+    yield route + wire.attr(9, nexthop) + wire.u32(15, 254)
 
 
 GOOD = list(messages())
