@@ -1,0 +1,1 @@
+"""Is what breaks a connection told, and nothing else?"""
