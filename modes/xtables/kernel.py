@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import functools
 import os
 import re
@@ -28,8 +27,10 @@ from endpoints.names import Family
 from modes.base import EnvironmentFault, KernelFault, NotPermitted, Tell
 from modes.xtables import counters, opaque, trials
 from modes.xtables.answers import Answer, Progress
+from modes.xtables.lock import holder, is_held
 from modes.xtables.names import Table
 from modes.xtables.parts import Parts
+from modes.xtables.script import sections
 from modes.xtables.variant import Variant
 from modes.xtables.witness import Witness, chains_of, legacy_tables, rules_of
 
@@ -124,7 +125,7 @@ class Kernel:
 
     def _restore_legacy(self, programs: Programs, text: str) -> float:
         began = time.monotonic()
-        waited = _is_held(self._lock)
+        waited = is_held(self._lock)
         patience = self._patience_seconds or LOCK_PATIENCE_SECONDS
         wait = f"--wait={min(LOCK_ROUND_SECONDS, self._patience_seconds or LOCK_ROUND_SECONDS)}"
         command = [programs.restore, "--noflush", "--verbose", wait]
@@ -132,10 +133,10 @@ class Kernel:
         while (answer := _run(command, progress.rest, self._lock)).missed_the_lock:
             waited = True
             progress.advance(answer.output)
-            holder, seconds = _holder(self._lock), round(time.monotonic() - began, 1)
+            by, seconds = holder(self._lock), round(time.monotonic() - began, 1)
             if seconds >= patience:
-                raise KernelFault(f"{holder} holds the xtables lock for more than {seconds} s")
-            self.tell("Waiting for the xtables lock", holder=holder, seconds=seconds)
+                raise KernelFault(f"{by} holds the xtables lock for more than {seconds} s")
+            self.tell("Waiting for the xtables lock", holder=by, seconds=seconds)
         self._require(answer, progress.original_line(answer.line))
         return time.monotonic() - began if waited else 0.0
 
@@ -150,10 +151,30 @@ class Kernel:
             tables = [table for table in tables if table in there]
         return "".join(self._save(family, programs, table) for table in tables)
 
+    def save_counted(self, family: Family) -> str:
+        """The same with counters, as `iptables-save -c` writes it: one program for all tables.
+
+        Where rules of nf_tables are in a table that iptables cannot say, it has no counters.
+        """
+        programs = self._installed(family)
+        if self.variant is Variant.LEGACY and not legacy_tables(family):
+            return ""
+        answer = _run([programs.save, "-c"])
+        self._require(answer)
+        if self.variant is Variant.LEGACY:
+            return answer.output
+        tables = sections(answer.output)
+        for table in Table:
+            if opaque.is_incompatible(table, answer.output) or opaque.seeming_ends(
+                tables.get(table, "")
+            ):
+                tables[table] = self._save(family, programs, table)
+        return "".join(tables[table] for table in Table if table in tables)
+
     def _save(self, family: Family, programs: Programs, table: str) -> str:
         answer = _run([programs.save, "-t", table])
         self._require(answer)
-        if f"# Table `{table}' is incompatible" in answer.output:
+        if opaque.is_incompatible(table, answer.output):
             restore = partial(_run, [programs.restore, "--noflush"])
             rules = chains_of(family, table)
             return self._parts.saved(family, table, rules, restore, self._require)
@@ -347,40 +368,6 @@ def _run(
             child.kill()
             raise
     return Answer(child.returncode, output, complaints)
-
-
-def _is_held(lock: Path) -> bool:
-    """Whether somebody holds the lock; a lock file that we may not open the program will report."""
-    try:
-        descriptor = os.open(lock, os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
-
-
-def _holder(lock: Path) -> str:
-    """Who holds the lock: `iptables (pid 123)`. The kernel hides other PID namespaces' locks."""
-    try:
-        file = lock.stat()
-    except OSError:
-        return "unknown"
-    device = f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}:{file.st_ino}"
-    for line in Path("/proc/locks").read_text().splitlines():
-        fields = line.split()
-        if fields[1] == "FLOCK" and device in fields:
-            pid = fields[4]
-            try:
-                name = Path("/proc", pid, "comm").read_text().strip()
-            except OSError:
-                return f"pid {pid}"
-            return f"{name} (pid {pid})"
-    return "unknown"
 
 
 def _nfacct(request: bytes) -> tuple[int, list[tuple[str, int]]]:

@@ -113,12 +113,18 @@ def takes_all(rule: bytes) -> bool:
     return is_plain and (found.goto or found.target in TAKES_ALL)
 
 
+def is_incompatible(table: str, printed: str) -> bool:
+    """Whether iptables-nft-save could not say all of a table, by what it printed instead."""
+    return f"# Table `{table}' is incompatible" in printed
+
+
 def seeming_ends(printed: str) -> list[str]:
     """The built-in chains in which rules seem to take all packets, for iptables-save says so."""
     found = {}
     for line in lines(printed):
-        chain, _, rule = line.removeprefix("-A ").partition(" ")
-        if line.startswith("-A ") and chain in BUILT_IN and ends(rule):
+        counted, appends, text = line.partition("-A ")
+        chain, _, rule = text.partition(" ")
+        if appends and counted[:1] in ("", "[") and chain in BUILT_IN and ends(rule):
             found[chain] = True
     return list(found)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from endpoints.names import ObjectName
 from modes.base import KernelFault
@@ -16,6 +17,17 @@ from modes.xtables.rules import ChainName
 
 _ESCAPED = re.compile(r"\\.", re.DOTALL)
 _TABLES = {table.value: table for table in Table}
+_RULES = ("-A ", "[")
+"""How rules begin; with counters: `[5:300] -A …`."""
+
+
+class Counted(NamedTuple):
+    """What `iptables-save -c` printed."""
+
+    chains: dict[ChainName, list[str]]
+    """As `read` has them."""
+    packets: dict[ChainName, list[int]]
+    """How many each rule counted, in the same order; 0 where the text does not tell."""
 
 
 def read(saved: str) -> dict[ChainName, list[str]]:
@@ -24,8 +36,13 @@ def read(saved: str) -> dict[ChainName, list[str]]:
     Built-in chains too; counters are left out, and so are tables that no mode writes. Raises
     KernelFault for a rule of a chain that was not declared.
     """
-    found: dict[ChainName, list[str]] = {}
-    chains: dict[str, list[str]] | None = None
+    return read_counted(saved).chains
+
+
+def read_counted(saved: str) -> Counted:
+    """The same with counters, if the text has them. Raises as `read`."""
+    found = Counted({}, {})
+    chains: dict[str, tuple[list[str], list[int]]] | None = None
     table = Table.NAT
     for line in lines(saved):
         if line.startswith("*"):
@@ -33,15 +50,30 @@ def read(saved: str) -> dict[ChainName, list[str]]:
             table = _TABLES.get(line[1:], table)
         elif chains is None:
             continue
-        elif line.startswith("-A "):
-            name, _, rule = line[3:].partition(" ")
+        elif line.startswith(_RULES):
+            counted, _, rule = line.partition("-A ")
+            name, _, rule = rule.partition(" ")
             if name not in chains:
                 raise KernelFault(f"{line!r}: there is no such chain in {table}")
-            chains[name].append(rule)
+            rules, packets = chains[name]
+            rules.append(rule)
+            packets.append(int(counted[1 : counted.index(":")]) if counted else 0)
         elif line.startswith(":"):
             name = line[1:].partition(" ")[0]
-            chains[name] = found[ChainName(table, name)] = []
+            chain = ChainName(table, name)
+            chains[name] = found.chains[chain], found.packets[chain] = [], []
     return found
+
+
+def sections(saved: str) -> dict[str, str]:
+    """The text of each table."""
+    found: dict[str, list[str]] = {}
+    table: list[str] = []
+    for line in lines(saved):
+        if line.startswith("*"):
+            table = found[line[1:]] = []
+        table.append(line)
+    return {name: "\n".join([*of, ""]) for name, of in found.items()}
 
 
 def lines(saved: str) -> Iterator[str]:
@@ -49,7 +81,7 @@ def lines(saved: str) -> Iterator[str]:
     open_rule = ""
     for part in saved.split("\n"):
         line = f"{open_rule}\n{part}" if open_rule else part
-        open_rule = line if line.startswith("-A ") and _is_open(line) else ""
+        open_rule = line if line.startswith(_RULES) and _is_open(line) else ""
         if not open_rule:
             yield line
     if open_rule:
