@@ -8,7 +8,6 @@ have the same names, and those of another mode are known by theirs.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import inf
 
@@ -17,6 +16,7 @@ import msgspec
 from endpoints.names import Family, ObjectName
 from modes.base import Drift
 from modes.xtables import chains, names, trials
+from modes.xtables.compared import compared
 from modes.xtables.delta import BULK, Changes, Gone, Placed, Program, Specs, Whole
 from modes.xtables.names import Table
 from modes.xtables.restore import Unreadable, parse
@@ -225,26 +225,10 @@ def _plain(family: Family, spec: str) -> Rule | None:
 
 def drift(changes: Changes, found: Found) -> Drift:
     """The same difference in words, a rule each: `IPv4 nat -A KUBE-SERVICES -d …`."""
-    missing, extra = [], []
-    for whole in (*changes.new, *changes.rewritten):
-        wanted, have = Counter(whole.specs), Counter(found.get(whole.chain, ()))
-        missing += [(whole.chain, one) for one in (wanted - have).elements()]
-        extra += [(whole.chain, one) for one in (have - wanted).elements()]
-    added = [(placed.chain, placed.spec) for placed in (*changes.added, *changes.guests)]
-    deleted = [(placed.chain, placed.spec) for placed in changes.deleted]
-    missing += (Counter(added) - Counter(deleted)).elements()
-    extra += (Counter(deleted) - Counter(added)).elements()
-    for gone in changes.gone:
-        extra += [(gone.chain, one) for one in found.get(gone.chain, ())]
-    reordered = [
-        whole.chain
-        for whole in changes.rewritten
-        if Counter(whole.specs) == Counter(found.get(whole.chain, ()))
-    ]
-    reordered += sorted({chain for chain, _ in set(added).intersection(deleted)})
+    missing, extra, reordered = compared(changes, found)
     return Drift(
-        tuple(sorted(f"{chain.table} -A {chain.name} {one}" for chain, one in missing)),
-        tuple(sorted(f"{chain.table} -A {chain.name} {one}" for chain, one in extra)),
+        tuple(sorted(f"{of.chain.table} -A {of.chain.name} {of.spec}" for of in missing)),
+        tuple(sorted(f"{of.chain.table} -A {of.chain.name} {of.spec}" for of in extra)),
         tuple(sorted(f"{chain}: its rules stand in another order" for chain in reordered)),
     )
 
