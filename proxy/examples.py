@@ -68,9 +68,9 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
         ),
     ),
     "top": (
-        Example("headgate top", "the busiest Services, refreshed in place; q ends", stays=True),
         Example(
-            "headgate top --sort bytes --interval 1s --count 2", "two looks, a second each, as text"
+            "headgate top --sort bytes --interval 1s --count 2",
+            "the busiest Services by bytes, twice; without --count until q or Ctrl-C",
         ),
         Example("headgate top shop/pay --count 1 -o json", "one Service, for a script"),
     ),

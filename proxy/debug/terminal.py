@@ -88,11 +88,16 @@ class Attention:
             numbers = os.read(self._heard, 64)
             return Wish.END if any(number in numbers for number in _ENDING) else Wish.REDRAW
         if self._keys in ready:
-            keys = os.read(self._keys, 64)
-            if not keys:  # the terminal has hung up
-                return Wish.END
-            return Wish.END if _ENOUGH in keys.lower() else Wish.NOTHING
+            return Wish.END if self._is_enough() else Wish.NOTHING
         return Wish.NOTHING
+
+    def _is_enough(self) -> bool:
+        """Whether a key says so, or the terminal has hung up: then a read fails or finds an end."""
+        try:
+            keys = os.read(self._keys, 64)
+        except OSError:
+            return True
+        return not keys or _ENOUGH in keys.lower()
 
 
 class Refreshed:

@@ -39,6 +39,7 @@ BOOTS: Mapping[str, Mapping[str, Sequence[str]]] = {
         "conntrack without zones": ["tests/kernel/conntrack"],
         "IPVS: random clusters": ["tests/laws/test_packets.py", "-k=ipvs"],
         "IPVS: the bench": ["tests/bench/test_ipvs.py"],
+        "IPVS: connections are counted": ["tests/packets/test_top.py", "-k=ipvs and each"],
         "IPVS: what it has otherwise": ["tests/packets/test_ipvs_only.py"],
         "IPVS: draining": ["tests/packets/test_ipvs_draining.py"],
         "IPVS: others": ["tests/packets/test_ipvs_foreign.py"],
