@@ -10,6 +10,8 @@ import msgspec
 class Cause(StrEnum):
     """What is not as a connection needs it; `breaks` of the finding says how certainly."""
 
+    RULES = "rules"
+    """The kernel does not hold what it should."""
     CONNTRACK_FULL = "conntrack-full"
     STALE_FLOW = "stale-flow"
     REVERSE_PATH = "reverse-path"
@@ -19,6 +21,8 @@ class Cause(StrEnum):
     NOT_FORWARDING = "not-forwarding"
     BRIDGE_BYPASS = "bridge-bypass"
     """Answers within a bridge do not pass netfilter: nobody translates them back."""
+    HAIRPIN = "hairpin"
+    """A bridge does not send a frame back to the port where it came from."""
     LOCALHOST = "localhost"
     """A loopback address as source or destination, where the kernel drops such packets."""
     FOREIGN_TRANSLATION = "foreign-translation"
