@@ -99,6 +99,11 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
         Example("headgate probe", "what this kernel lacks, and which mode --mode auto takes"),
         Example("headgate probe -o json", "the same, for a script"),
     ),
+    "completion": (
+        Example("headgate completion bash", "for bash: source <(headgate completion bash)"),
+        Example("headgate completion zsh", "for zsh: source <(headgate completion zsh)"),
+        Example("headgate completion fish", "for fish: headgate completion fish | source"),
+    ),
     "version": (Example("headgate version", "which headgate this is"),),
 }
 """By command; each has one at least."""

@@ -38,11 +38,12 @@ class _Spelled(argparse.Action):
 
 
 class Flags(argparse.ArgumentParser):
-    """The flags of one command; remembers their names to suggest the right one."""
+    """The flags of one command; remembers them, to suggest the right one and to complete it."""
 
     def __init__(self, name: str, description: str, shown: Screen = PLAIN) -> None:
         """`shown`: where its help is read."""
         self.known: list[str] = []
+        self.actions: list[argparse.Action] = []
         self._examples = EXAMPLES.get(name, ())
         self._screen = Screen(shown.width or _WIDTH, shown.colour)
         super().__init__(
@@ -62,11 +63,15 @@ class Flags(argparse.ArgumentParser):
 
     def add_argument(self, *names: str, **options: Any) -> argparse.Action:
         """As argparse's."""
-        self.known += [name for name in names if name.startswith("--")]
-        return super().add_argument(*names, **options)
+        return self._remembered(super().add_argument(*names, **options))
+
+    def _remembered(self, action: argparse.Action) -> argparse.Action:
+        self.known += [name for name in action.option_strings if name.startswith("--")]
+        self.actions.append(action)
+        return action
 
     def option(
-        self, option: Option, does: str = "", add: Callable[..., object] | None = None
+        self, option: Option, does: str = "", add: Callable[..., argparse.Action] | None = None
     ) -> None:
         """A flag of the table; its attribute is None until it is given.
 
@@ -83,10 +88,8 @@ class Flags(argparse.ArgumentParser):
         default = option.otherwise or option.default
         text = f"{option.does} [{default}]" if default not in ("", "false") else option.does
         help_ = does or text if option.works else argparse.SUPPRESS
-        names = (option.flag, *option.aliases)
-        self.known += [name for name in names if name.startswith("--")]
         listed = add or super().add_argument
-        listed(*names, help=help_, **way)
+        self._remembered(listed(option.flag, *option.aliases, help=help_, **way))
 
     def text(self, *names: str, metavar: str, text: str, default: str = "") -> None:
         """A flag with a value."""
@@ -270,6 +273,10 @@ def _cleanup(flags: Flags) -> None:
     )
 
 
+def _completion(flags: Flags) -> None:
+    flags.add_argument("shell", metavar="bash|zsh|fish", help="which shell is to read it")
+
+
 def _none(_: Flags) -> None:
     """Takes no flags."""
 
@@ -304,6 +311,11 @@ COMMANDS: Mapping[str, Command] = {
     "cleanup": Command("remove every rule of ours from this node", _cleanup, _of("proxy.cleanup")),
     "probe": Command(
         "show which features this node's kernel has", _output, _of("proxy.debug.probe")
+    ),
+    "completion": Command(
+        "print what a shell reads to complete this command line",
+        _completion,
+        _of("proxy.completion"),
     ),
     "version": Command("print the version", _none, _of("proxy.version")),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -52,18 +53,25 @@ def daemon() -> Iterator[Daemon]:
 
 
 def answer(of: Example) -> subprocess.CompletedProcess[str]:
-    """What an example prints, run as a user does: by name."""
+    """What an example prints, run as a user does, by name; one that stays is ended by Ctrl-C."""
     sandbox.require_sandbox()
     path = f"{HEADGATE.parent}:{os.environ['PATH']}"
-    return subprocess.run(
-        ["/bin/bash", "--norc", "-c", of.line],
+    with subprocess.Popen(
+        ["/bin/bash", "--norc", "-c", f"exec {of.line}"],
         cwd=FOLDER,
         env=os.environ | {"PATH": path},
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
-    )
+    ) as running:
+        first = ""
+        if of.stays:
+            assert running.stdout is not None
+            first = running.stdout.readline()
+            running.send_signal(signal.SIGINT)
+        out, err = running.communicate()
+    return subprocess.CompletedProcess(of.line, running.returncode, first + out, err)
 
 
 def of_each(commands: frozenset[str]) -> list[object]:
@@ -72,7 +80,7 @@ def of_each(commands: frozenset[str]) -> list[object]:
         pytest.param(example, id=example.line)
         for command in COMMANDS
         if command in commands
-        for example in EXAMPLES[command]
+        for example in EXAMPLES.get(command, ())
     ]
 
 
