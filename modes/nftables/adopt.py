@@ -112,10 +112,11 @@ def misfits(table: TableFound | None, layout: Layout) -> Iterator[Misfit]:
         yield Misfit(DifferenceKind.DIFFERENT, "", f"has flags: {flag_words(table.flags)}")
     fitting = fitting_sets(table, layout.family)
     specs = set_specs(layout.family)
-    for name in (spec.id.set_name for spec in specs if spec.id not in fitting):
-        yield _differs(f"set {name}", found=name in table.sets)
+    for spec in specs:
+        if spec.id not in fitting:
+            yield _differs(spec.words, found=spec.id.set_name in table.sets)
     for name in sorted(table.sets.keys() - {spec.id.set_name for spec in specs}):
-        yield Misfit(DifferenceKind.EXTRA, f"set {name}")
+        yield Misfit(DifferenceKind.EXTRA, table.sets[name].words)
     constant = {chain.name: chain for chain in layout.base_chains()}
     for name in sorted(constant.keys() | table.chains.keys()):
         wanted = constant.get(name) or layout.numbered_chain(name)

@@ -346,6 +346,11 @@ class FoundSet(NamedTuple):
     data_size: int
     table: str
 
+    @property
+    def words(self) -> str:
+        """`map services`, `set hairpin`."""
+        return f"{'map' if self.flags & _SET_MAP else 'set'} {self.name}"
+
 
 def decode_set(payload: bytes) -> FoundSet:
     """One set of a dump."""

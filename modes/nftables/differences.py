@@ -18,7 +18,7 @@ from endpoints.plan import Frontend, FrontendKind, ServicePlan
 from modes.held import Difference, DifferenceKind, Only
 from modes.nftables import affinity, delta
 from modes.nftables.adopt import Misfit, TableFound, fitting_sets, misfits
-from modes.nftables.codec import Found, is_catch_all
+from modes.nftables.codec import Found, is_catch_all, spec_of
 from modes.nftables.dump import client, describe, endpoint, source_ranges
 from modes.nftables.elements import (
     Elements,
@@ -139,7 +139,7 @@ def _lost(seen: Seen, wanted: Elements, whose: Mapping[bytes, str]) -> Iterator[
         family, _ = set_of(key)
         what = f"every rule of it ({_table(family)} is missing)"
         if family in seen.tables:
-            what = f"everything of it in {_set_name(key)} of {_table(family)}"
+            what = f"everything of it in {spec_of(*set_of(key)).words} of {_table(family)}"
         yield Difference(whose[key], DifferenceKind.MISSING, what)
 
 
@@ -155,6 +155,7 @@ class _Elements:
         self._found = seen.elements
         self._wanted = {key: value for key, value in wanted.items() if key[0] in readable}
         self._clients: Iterable[Found] = seen.clients
+        self._read = seen.frontends
         if seen.frontends is not None:
             self._narrow(seen.frontends)
 
@@ -206,9 +207,13 @@ class _Elements:
         for key, value in elements.items():
             frontend = frontend_of(key)
             what = _words(key, value)
-            if frontend and frontend not in on_both:
+            if frontend and frontend not in on_both and self._is_read(frontend):
                 what = f"{words(frontend)} and all that belongs to it"
             yield Difference(self._owner(key), kind, what)
+
+    def _is_read(self, frontend: bytes) -> bool:
+        """Whether its endpoints were looked at: they are not where the kernel names no Service."""
+        return self._read is None or frontend in self._read
 
     def _owner(self, key: bytes) -> str:
         """Who wants an element, or wanted it once; nobody, as far as one can tell."""
@@ -237,31 +242,25 @@ def _address(frontend: bytes) -> bytes:
     return key_prefix(set_of(frontend)[0], S.CLUSTER_IPS) + packed
 
 
-def _set_name(key: bytes) -> str:
-    """`map services`, `set hairpin`."""
-    family, set_id = set_of(key)
-    return f"{'map' if set_specs(family)[set_id].data else 'set'} {set_id.set_name}"
-
-
 def _words(key: bytes, value: Value) -> str:
     """An element, in an operator's words: `10.96.0.10:53/UDP in map services`."""
     family, set_id = set_of(key)
-    frontend = frontend_of(key)
+    frontend, name = frontend_of(key), spec_of(family, set_id).words
     if is_catch_all(key):
-        return f"* in {_set_name(key)} of {_table(family)}"
+        return f"* in {name} of {_table(family)}"
     if set_id in SLOTTED:
         to = endpoint(value) if isinstance(value, bytes) else ""
         return f"endpoint {to} in {_slot(key)}"
     if set_id in _VALID:
         start = len(frontend)
-        return f"endpoint {endpoint(key[start:])} of {words(frontend)} in {_set_name(key)}"
+        return f"endpoint {endpoint(key[start:])} of {words(frontend)} in {name}"
     if set_id is S.LB_SOURCES:
         ranges = ", ".join(source_ranges(key))
-        return f"source range {ranges} of {words(frontend)} in {_set_name(key)}"
+        return f"source range {ranges} of {words(frontend)} in {name}"
     if frontend:
-        return f"{words(frontend)} in {_set_name(key)}"
-    address = unpack(key[1 : 1 + set_specs(family)[set_id].field_sizes[0]])
-    return f"{address} in {_set_name(key)}"
+        return f"{words(frontend)} in {name}"
+    address = unpack(key[1 : 1 + spec_of(family, set_id).field_sizes[0]])
+    return f"{address} in {name}"
 
 
 def _slot(key: bytes) -> str:
@@ -300,5 +299,5 @@ def _words_of_client(entry: Found) -> str:
     if is_catch_all(entry.key):
         return _words(entry.key, entry.value)
     kept = client(entry)
-    place = words(frontend_of(entry.key))
-    return f"client {kept.address} of {place} on {kept.endpoint} in {_set_name(entry.key)}"
+    place, name = words(frontend_of(entry.key)), spec_of(*set_of(entry.key)).words
+    return f"client {kept.address} of {place} on {kept.endpoint} in {name}"

@@ -14,7 +14,7 @@ from modes.held import EVERYTHING, Difference, DumpedService, Only
 from modes.nftables.differences import Seen, differences
 from modes.nftables.dump import services_in
 from modes.nftables.elements import Elements, key_prefix, set_of
-from modes.nftables.frontends import SLOTTED, address_of, frontend_of, is_node_port
+from modes.nftables.frontends import SLOTTED, address_of, asked, frontend_of, is_node_port
 from modes.nftables.listing import held_elements, held_tables, text
 from modes.nftables.sets import S
 
@@ -60,17 +60,33 @@ class HeldTables(msgspec.Struct, frozen=True):
         return msgspec.to_builtins(self, str_keys=True)
 
 
-def recalled(document: object) -> HeldTables:
-    """What `HeldTables.document` made. Raises ValueError if this program cannot read it."""
+def recalled(document: object, only: Only = EVERYTHING) -> HeldTables:
+    """What `HeldTables.document` made, or what of it is asked for.
+
+    Raises ValueError if this program cannot read it.
+    """
     version = document.get("version") if isinstance(document, dict) else None
     if version != VERSION:
         raise ValueError(
             f"tables of nftables in form {version}: this program reads form {VERSION} only"
         )
     try:
-        return msgspec.convert(document, HeldTables)
+        held = msgspec.convert(document, HeldTables)
     except msgspec.ValidationError as fault:
         raise ValueError(f"tables of nftables that make no sense: {fault}") from fault
+    return held if only.all else HeldTables(_part(held.seen, only), only)
+
+
+def _part(seen: Seen, only: Only) -> Seen:
+    """As if only these had been asked for."""
+    frontends = asked(seen.elements, only)
+    elements = {
+        key: value
+        for key, value in seen.elements.items()
+        if set_of(key)[1] not in SLOTTED or frontend_of(key) in frontends
+    }
+    clients = tuple(entry for entry in seen.clients if frontend_of(entry.key) in frontends)
+    return msgspec.structs.replace(seen, elements=elements, clients=clients, frontends=frontends)
 
 
 def _of(elements: Elements, frontends: frozenset[bytes]) -> Elements:

@@ -186,10 +186,10 @@ def text(listed: Iterable[ListedTable]) -> Iterator[str]:
             yield from (f"\t\t{option}" for option in item.options)
             if item.elements:
                 lines = ",\n\t\t\t     ".join(item.elements)
-                yield f"\t\telements = {{ {lines} }}"
-            yield "\t}\n"
+                yield from f"\t\telements = {{ {lines} }}".split("\n")
+            yield from ("\t}", "")
         for chain in table.chains:
             yield f"\tchain {chain.name} {{"
             yield from (f"\t\t{line}" for line in (chain.hook, *chain.rules) if line)
-            yield "\t}\n"
+            yield from ("\t}", "")
         yield "}"

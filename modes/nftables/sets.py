@@ -93,6 +93,11 @@ class SetSpec(NamedTuple):
         return _VERDICT_TYPE if self.is_vmap else _type_number(self.data)
 
     @property
+    def words(self) -> str:
+        """`map services`, `set hairpin`."""
+        return f"{'map' if self.data else 'set'} {self.id.set_name}"
+
+    @property
     def is_vmap(self) -> bool:
         """Whether its data are verdicts."""
         return self.data == ("verdict",)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import subprocess
 from collections.abc import Iterable, Mapping
 
@@ -96,3 +97,13 @@ def counted(mode: NftablesMode) -> CountingSocket:
     counting = CountingSocket(mode._kernel._socket)
     mode._kernel._socket = counting  # type: ignore[assignment]
     return counting
+
+
+def kinds(data: bytes) -> list[int]:
+    """The kinds of message in what was sent."""
+    found = []
+    while data:
+        size, kind = struct.unpack_from("=IH", data)
+        found.append(kind & 0xFF)
+        data = data[(size + 3) & ~3 :]
+    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from modes.base import Delta
 from modes.nftables import netlink as nl
 from modes.nftables.kernel import Kernel
 from modes.nftables.mode import NftablesMode
-from tests.kernel.rulesets import counted, plans, services
+from tests.kernel.rulesets import counted, kinds, plans, services
 from tests.unit.endpoints.build import NODE_A
 
 _STARTING = {"os.fork", "os.forkpty", "os.posix_spawn", "os.system", "os.exec", "subprocess.Popen"}
@@ -41,16 +40,6 @@ def processes_started() -> Iterator[list[str]]:
         yield _watched[-1]
     finally:
         _watched.pop()
-
-
-def kinds(data: bytes) -> list[int]:
-    """The kinds of message in what was sent."""
-    found = []
-    while data:
-        size, kind = struct.unpack_from("=IH", data)
-        found.append(kind & 0xFF)
-        data = data[(size + 3) & ~3 :]
-    return found
 
 
 def test_the_watch_sees_a_process() -> None:
