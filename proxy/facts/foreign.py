@@ -57,7 +57,7 @@ class Field(StrEnum):
     DESTINATION_TYPE = "destination type"
 
 
-class Condition(msgspec.Struct, frozen=True, omit_defaults=True):
+class Condition(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The field has one of these values, or none of them if negated."""
 
     field: Field
@@ -65,7 +65,7 @@ class Condition(msgspec.Struct, frozen=True, omit_defaults=True):
     negated: bool = False
 
 
-class ForeignRule(msgspec.Struct, frozen=True, omit_defaults=True):
+class ForeignRule(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A rule that decides something; all its conditions must be met."""
 
     kind: Kind

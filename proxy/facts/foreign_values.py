@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from endpoints.addresses import unpack
@@ -10,7 +11,7 @@ from modes.wire import host_order
 from proxy.facts.foreign import Condition, Field, Kind
 
 _EQ, _NEQ, _LT, _LTE, _GT, _GTE = range(6)
-STATES = {1: "INVALID", 2: "ESTABLISHED", 4: "RELATED", 8: "NEW", 64: "UNTRACKED"}
+_STATES = {1: "INVALID", 2: "ESTABLISHED", 4: "RELATED", 8: "NEW", 64: "UNTRACKED"}
 _STATUSES = {16: "SNAT", 32: "DNAT"}
 _PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "ipv6-icmp", 132: "sctp", 136: "udplite"}
 _FAMILIES = {2: "ip", 10: "ip6"}
@@ -19,7 +20,7 @@ _NAMES = {
     Field.FAMILY: _FAMILIES,
     Field.SOURCE_TYPE: _TYPES,
     Field.DESTINATION_TYPE: _TYPES,
-    Field.STATE: STATES,
+    Field.STATE: _STATES,
 }
 _PORTS = (Field.SOURCE_PORT, Field.DESTINATION_PORT)
 _ADDRESSES = (Field.SOURCE, Field.DESTINATION)
@@ -36,8 +37,6 @@ class Loaded(NamedTuple):
     name: str
     size: int
     """In bytes; of a whole address, even if only the begin of it is loaded."""
-    bits: dict[int, str] | None = None
-    """It is a set of flags."""
     mask: bytes = b""
     """Which bits were kept."""
 
@@ -50,6 +49,7 @@ class Element(NamedTuple):
     verdict: bytes = b""
 
 
+@lru_cache(maxsize=4096)
 def text_of(loaded: Loaded, operator: int, value: bytes) -> Condition | None:
     """What a comparison asks; None: it cannot be said."""
     if loaded.field is None:
@@ -64,7 +64,7 @@ def text_of(loaded: Loaded, operator: int, value: bytes) -> Condition | None:
 
 def _flags(loaded: Loaded, operator: int, value: bytes) -> Condition | None:
     """`state & mask != 0`, `status & mask == 0`, or `== mask` with one bit."""
-    names = STATES if loaded.name == "ct state" else _STATUSES
+    names = _STATES if loaded.name == "ct state" else _STATUSES
     kept, compared = host_order(loaded.mask), host_order(value)
     if not loaded.mask:
         kept, operator = compared, _NEQ if operator == _EQ else _EQ
@@ -93,13 +93,19 @@ def _one(loaded: Loaded, value: bytes) -> str | None:
 
 
 def _network(loaded: Loaded, value: bytes) -> str | None:
-    length = int.from_bytes(loaded.mask, "big").bit_count()
-    bits = loaded.size * 8
-    whole = (1 << bits) - (1 << (bits - length))
-    if int.from_bytes(loaded.mask, "big") != whole:
+    length = _length(loaded.mask)
+    if length is None:
         return None
     address = unpack(value[: loaded.size].ljust(loaded.size, b"\0"))
-    return address if length == bits else f"{address}/{length}"
+    return address if length == loaded.size * 8 else f"{address}/{length}"
+
+
+@lru_cache(maxsize=256)
+def _length(mask: bytes) -> int | None:
+    """The length of a prefix; None: the mask is not one."""
+    bits, number = len(mask) * 8, int.from_bytes(mask, "big")
+    length = number.bit_count()
+    return length if number == (1 << bits) - (1 << (bits - length)) else None
 
 
 def _bound(field: Field, operator: int, value: int) -> Condition | None:
@@ -111,6 +117,18 @@ def _bound(field: Field, operator: int, value: int) -> Condition | None:
     else:
         high = value - (operator == _LT)
     return Condition(field, (f"{low}-{high}",))
+
+
+def joined_bounds(low: Condition, high: Condition) -> Condition | None:
+    """`80-65535` and `0-90` of one field, one behind the other: `80-90`."""
+    if low.field is not high.field or low.negated or high.negated:
+        return None
+    if low.field not in _PORTS:
+        return None
+    (first, _, last), (least, _, most) = low.values[0].partition("-"), high.values[0].partition("-")
+    if last != str(_LAST_PORT) or least != "0":
+        return None
+    return Condition(low.field, (f"{first}-{most}",))
 
 
 def between(loaded: Loaded, low: bytes, high: bytes) -> str | None:
