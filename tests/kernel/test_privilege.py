@@ -10,6 +10,7 @@ import pytest
 UNPRIVILEGED = ("setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin")
 ASK = """
 from modes.base import EnvironmentFault
+from modes.nftables.looking import look
 from modes.nftables.mode import NftablesMode
 from tests.unit.endpoints.build import NODE_A
 mode = NftablesMode()
@@ -20,7 +21,7 @@ except EnvironmentFault as fault:
 """
 
 
-@pytest.mark.parametrize("call", ["mode.start(NODE_A)", "mode.dump()", "mode.cleanup()"])
+@pytest.mark.parametrize("call", ["mode.start(NODE_A)", "mode.dump()", "mode.cleanup()", "look()"])
 @pytest.mark.parametrize("privileged", [False, True])
 def test_without_the_capability(call: str, *, privileged: bool) -> None:
     prefix = () if privileged else UNPRIVILEGED

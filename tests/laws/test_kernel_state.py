@@ -9,19 +9,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from random import Random
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from endpoints.names import Family
 from endpoints.node import NodeSettings
 from modes.base import Delta
+from modes.held import DifferenceKind, Only
 from modes.nftables.elements import Elements, Value, set_of
 from modes.nftables.kernel import Kernel
+from modes.nftables.looking import look
 from modes.nftables.mode import NftablesMode
 from modes.nftables.sets import S
 from modes.nftables.skeleton import LOCAL_OFFSET
-from tests.kernel.rulesets import nft
+from tests.kernel.rulesets import delete, nft
 from tests.laws.clusters import (
     Cluster,
     Clustered,
@@ -170,3 +174,31 @@ def test_dump_tells_what_the_plans_say(nftables: NftablesMode, cluster: Cluster)
         for f in service.frontends
     )
     assert told == wanted
+
+
+@effort(15)
+@given(clusters, st.randoms(use_true_random=False))
+def test_a_comparison_tells_of_damage_and_of_nothing_else(
+    kernel: Kernel, nftables: NftablesMode, cluster: Cluster, chance: Random
+) -> None:
+    """Every element that somebody deletes is told; where nobody did anything nothing is."""
+    node, plans = compiled(cluster)
+    nftables.start(node)
+    nftables.replace(plans)
+    assert look().differences(node, plans) == ()
+    generation = kernel.generation()
+    names = {str(plan.name) for listed in plans.values() for plan in listed} | {""}
+    for name in plans:
+        assert look(Only(service=str(name))).differences(node, plans) == ()
+    assert kernel.generation() == generation
+    elements = held(kernel)
+    gone = chance.sample(sorted(elements), min(3, len(elements)))
+    if not gone:
+        return
+    delete(kernel, gone)
+    told = look().differences(node, plans)
+    assert told
+    assert {difference.service for difference in told} <= names
+    assert {difference.kind for difference in told} == {DifferenceKind.MISSING}
+    nftables.replace(plans)
+    assert look().differences(node, plans) == ()
