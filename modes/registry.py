@@ -20,6 +20,7 @@ from modes.base import (
     Tell,
     silence,
 )
+from modes.held import EVERYTHING, Held, Only
 
 AUTO = "auto"
 MODES = ("nftables", "iptables", "ipvs")
@@ -80,6 +81,47 @@ def places(mode: str, explanation: Explanation) -> tuple[str, ...]:
     else:
         from modes.nftables.places import chain  # noqa: PLC0415 (see above)
     return tuple(chain(step.place, explanation) for step in explanation.steps)
+
+
+def look(mode: str, only: Only = EVERYTHING, settings: ModeSettings = DEFAULTS) -> Held:
+    """What the kernel holds of a mode, whoever wrote it; nothing is changed.
+
+    The less is asked for, the less is read. Raises as `create`, EnvironmentFault, Missing among
+    them where the kernel lacks what a mode is made of, and KernelFault.
+    """
+    require(mode)
+    if mode == "iptables":
+        from modes.iptables.looking import look as iptables  # noqa: PLC0415 (see above)
+
+        return iptables(only, settings)
+    if mode == "ipvs":
+        from modes.ipvs.looking import look as ipvs  # noqa: PLC0415 (see above)
+
+        return ipvs(only, settings)
+    from modes.nftables.looking import look as nftables  # noqa: PLC0415 (see above)
+
+    return nftables(only)
+
+
+def recalled(
+    mode: str, document: object, only: Only = EVERYTHING, settings: ModeSettings = DEFAULTS
+) -> Held:
+    """What a kernel held, as `Held.document` wrote it down; read back from JSON.
+
+    Raises ValueError if there is no such mode, or if the document is of another version.
+    """
+    require(mode)
+    if mode == "iptables":
+        from modes.iptables.looking import recalled as iptables  # noqa: PLC0415 (see above)
+
+        return iptables(document, only, settings)
+    if mode == "ipvs":
+        from modes.ipvs.looking import recalled as ipvs  # noqa: PLC0415 (see above)
+
+        return ipvs(document, only, settings)
+    from modes.nftables.looking import recalled as nftables  # noqa: PLC0415 (see above)
+
+    return nftables(document, only)
 
 
 def probe(mode: str, settings: ModeSettings = DEFAULTS) -> tuple[Feature, ...]:

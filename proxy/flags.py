@@ -91,6 +91,10 @@ class Flags(argparse.ArgumentParser):
         listed = add or super().add_argument
         self._remembered(listed(option.flag, *option.aliases, help=help_, **way))
 
+    def truth(self, name: str, text: str) -> None:
+        """A flag that is given or not."""
+        self.add_argument(name, action="store_true", help=text)
+
     def text(self, *names: str, metavar: str, text: str, default: str = "") -> None:
         """A flag with a value."""
         self.add_argument(*names, metavar=metavar, default=default, help=text)
@@ -184,28 +188,33 @@ def _output(flags: Flags) -> None:
 
 def _render(flags: Flags) -> None:
     flags.option(
-        OF_FLAG["--mode"], "whose program: nftables, iptables or ipvs; needed if no file says it"
+        OF_FLAG["--mode"], "whose program: nftables, iptables or ipvs; needed if nobody says it"
     )
-    _offline(flags)
-    _ipvs(flags)
+    _cluster(flags)
+    _output(flags)
 
 
-def _offline(flags: Flags) -> None:
-    flags.option(
-        OF_FLAG["--config"],
-        "a KubeProxyConfiguration: what it says of mode, pods, NodePorts and masquerade",
-    )
+def _cluster(flags: Flags, *, recalls: bool = True) -> None:
+    """Who says what a node should hold; if nobody is named, the headgate that runs here."""
+    if recalls:
+        flags.text("--snapshot", metavar="FILE", text="ask a file of `headgate snapshot` instead")
     manifests = OF_FLAG["--manifests"]
     flags.add_argument(
         manifests.flag,
         metavar=manifests.metavar,
         action="append",
-        required=True,
-        help="file or folder of Services, EndpointSlices and Nodes in YAML or JSON; repeatable",
+        help="ask files or folders of Services, EndpointSlices and Nodes instead, in YAML or JSON",
     )
-    flags.add_argument("--node", metavar="NAME", required=True, help="seen from this Node")
+    flags.option(OF_FLAG["--kubeconfig"], "ask the API server of this kubeconfig instead")
+    flags.option(OF_FLAG["--master"], "ask the API server at this URL instead")
+    flags.option(
+        OF_FLAG["--config"],
+        "a KubeProxyConfiguration: what it says of the API server, of mode, pods, NodePorts and"
+        " masquerade",
+    )
+    flags.text("--node", metavar="NAME", text="seen from this Node [this machine's]")
     _node(flags)
-    _output(flags)
+    _ipvs(flags)
 
 
 def _explain(flags: Flags) -> None:
@@ -224,16 +233,49 @@ def _explain(flags: Flags) -> None:
         "whose chains are named and whose defaults hold: nftables, iptables, ipvs [what the file"
         " says, else nftables]",
     )
-    flags.text("--interface", metavar="NAME", text="where it arrives, for BridgeInterface and such")
-    _offline(flags)
+    flags.text("--interface", metavar="NAME", text="where it arrives [where the way back leads]")
+    flags.truth("--check", "look at this machine, too; 1 if it does otherwise")
+    _cluster(flags)
+    _output(flags)
 
 
 def _dump(flags: Flags) -> None:
-    flags.add_argument(
-        "service", metavar="SERVICE", nargs="?", default="", help="namespace/name[:port]"
+    _subject(flags)
+    flags.option(OF_FLAG["--mode"], "only this mode's rules [all that are there]")
+    _cluster(flags)
+    flags.text(
+        "-o",
+        "--output",
+        metavar="table|json|native",
+        text="how to answer; native: as nft, iptables-save, ipvsadm and ipset do [table]",
+        default="table",
     )
-    flags.text("--mode", "--proxy-mode", metavar="MODE", text="whose rules [auto]")
+
+
+def _diff(flags: Flags) -> None:
+    _subject(flags)
+    flags.truth("--watch", "go on, and tell who changes what, and when it is repaired")
+    flags.option(OF_FLAG["--mode"], "whose rules should be there [the running headgate's]")
+    _cluster(flags)
     _output(flags)
+
+
+def _subject(flags: Flags) -> None:
+    flags.add_argument(
+        "service",
+        metavar="SERVICE|ADDR:PORT",
+        nargs="?",
+        default="",
+        help="namespace/name, namespace/name:port, 10.96.0.10:53/udp, [fd00::1]:80 [all]",
+    )
+
+
+def _snapshot(flags: Flags) -> None:
+    flags.add_argument(
+        "-o", "--output", metavar="FILE", required=True, help="where to write it; must not exist"
+    )
+    flags.option(OF_FLAG["--mode"], "whose rules should be there [the running headgate's]")
+    _cluster(flags, recalls=False)
 
 
 def _top(flags: Flags) -> None:
@@ -288,7 +330,7 @@ def _of(module: str) -> Callable[[argparse.Namespace], str]:
 COMMANDS: Mapping[str, Command] = {
     "run": Command("keep the kernel equal to the cluster", _run, _answers_run),
     "render": Command(
-        "print the program that a node would get; needs no root and no kernel",
+        "print the program that a node would get",
         _render,
         _of("proxy.debug.render"),
     ),
@@ -296,7 +338,7 @@ COMMANDS: Mapping[str, Command] = {
         "show what this node's kernel holds, Service by Service", _dump, _of("proxy.debug.dump")
     ),
     "explain": Command(
-        "say where a packet goes, and why; needs no root and no kernel",
+        "say where a packet goes and why, or what keeps it from arriving",
         _explain,
         _of("proxy.debug.explain"),
     ),
@@ -307,6 +349,14 @@ COMMANDS: Mapping[str, Command] = {
         "watch a real connection on its way through this node's kernel",
         _trace,
         _of("proxy.debug.trace"),
+    ),
+    "diff": Command(
+        "compare what this node's kernel holds with what it should", _diff, _of("proxy.debug.diff")
+    ),
+    "snapshot": Command(
+        "write all that these commands ask a node into one file",
+        _snapshot,
+        _of("proxy.debug.snapshot"),
     ),
     "cleanup": Command("remove every rule of ours from this node", _cleanup, _of("proxy.cleanup")),
     "probe": Command(

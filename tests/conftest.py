@@ -7,6 +7,7 @@ to its network whatever it likes.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -31,6 +32,8 @@ def pytest_configure(config: pytest.Config) -> None:
             capture.suspend_global_capture(in_=True)
         sandbox.reexecute()
     sandbox.enter_private()
+    # What commands print is as wide as it likes, unless a test says otherwise.
+    os.environ.pop("COLUMNS", None)
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,12 @@ import msgspec
 from endpoints.addresses import bracketed
 from endpoints.explain import Drop, Explanation, Forward, Hop, Packet, Pass, Place, Reject, walk
 from modes.registry import MODES, places
-from proxy.debug.offline import offline
+from proxy.debug.circumstances import circumstances
 from proxy.debug.question import Question, question, target
+from proxy.debug.screen import Screen, Style, screen
 from proxy.debug.table import as_json, percent, wants_json
+from proxy.desired.choice import desired
+from proxy.facts.finding import Finding
 
 _NAMED_IN_HEADLINE = 4
 _ROWS = 10
@@ -55,25 +58,44 @@ class Answer(msgspec.Struct, frozen=True):
     affinity_seconds: int | None
     advice: str
     assumed: str
+    origin: str
+    """Who says what should be."""
+    findings: tuple[Finding, ...] = ()
+    """What of this machine speaks against it."""
 
 
 def main(flags: argparse.Namespace) -> int:
     """Answer `headgate explain`; 0 whatever the verdict is, 1 if something was refused.
 
-    Raises ConfigError.
+    With `--check` 1, too, if this machine does otherwise. Raises ConfigError and EnvironmentFault.
     """
     json = wants_json(flags.output)
     aim = target(flags.target)
-    seen = offline(flags, otherwise=MODES[0])
-    node, plans = seen.state.node, seen.plans()
-    asked = question(aim, getattr(flags, "from"), flags.via, flags.interface, node, plans)
+    check = flags.check and not flags.snapshot
+    wanted = desired(flags, otherwise=MODES[0], here=check)
+    node, plans = wanted.node, wanted.plans
+    source = getattr(flags, "from")
+    asked = question(aim, source, flags.via, flags.interface, node, plans)
     explanation = walk(plans, node, asked.packet)
-    found = answer(asked, explanation, places(seen.mode, explanation))
-    print(as_json(found) if json else "\n".join(text(found)))
-    return 1 if seen.problems else 0
+    found: tuple[Finding, ...] = ()
+    if check or wanted.running is not None or flags.snapshot:
+        of_client = bool(source)
+        found = circumstances(
+            asked.packet, explanation, wanted, flags.snapshot, of_client=of_client
+        )
+    told = answer(asked, explanation, places(wanted.mode, explanation), wanted.origin, found)
+    print(as_json(told) if json else "\n".join(text(told, screen())))
+    is_wrong = flags.check and any(of.breaks for of in found)
+    return 1 if wanted.problems or is_wrong else 0
 
 
-def answer(asked: Question, explanation: Explanation, named: Iterable[str]) -> Answer:
+def answer(
+    asked: Question,
+    explanation: Explanation,
+    named: Iterable[str],
+    origin: str,
+    findings: tuple[Finding, ...] = (),
+) -> Answer:
     """The explanation of a packet, put together for a reader; `named`: the places of its steps."""
     verdict = explanation.verdict
     hops = sorted(verdict.hops) if isinstance(verdict, Forward) else []
@@ -99,37 +121,47 @@ def answer(asked: Question, explanation: Explanation, named: Iterable[str]) -> A
         affinity_seconds=explanation.affinity_seconds,
         advice=explanation.advice,
         assumed=asked.assumed,
+        origin=origin,
+        findings=findings,
     )
 
 
-def text(found: Answer) -> list[str]:
-    """The verdict, the steps to it, and what was left out."""
-    width = max((len(step.place) for step in found.steps), default=0)
-    width = max(width, len("not used") - 3)
-    lines = [f"{found.verdict}   {found.summary}"]
-    lines += [
-        f"  {number:<3}{step.place:<{width}}   {step.text}"
-        for number, step in enumerate(found.steps, 1)
-    ]
+_STYLES = {"FORWARD": Style.GOOD, "DROP": Style.BAD, "REJECT": Style.BAD, "PASS": Style.DOUBT}
+
+
+def text(found: Answer, shown: Screen) -> list[str]:
+    """The verdict, the steps to it, what was left out, and what speaks against it."""
+    broken = next((of for of in found.findings if of.breaks), None)
+    verdict = shown.painted(found.verdict, _STYLES[found.verdict])
+    rows: list[tuple[str, str]] = []
+    if broken is None:
+        headline = (verdict, found.summary)
+    else:
+        headline = (shown.painted("BROKEN", Style.BAD), broken.text)
+        rows += [("what to do", broken.remedy), ("otherwise", f"{verdict}   {found.summary}")]
+    rows += [(f"{n:<3}{step.place}", step.text) for n, step in enumerate(found.steps, 1)]
     if len(found.candidates) > _NAMED_IN_HEADLINE:
-        rows = [candidate.endpoint for candidate in found.candidates]
-        lines += _rows("candidate", width, rows)
+        rows += _rows("candidate", [candidate.endpoint for candidate in found.candidates])
     room = max((len(of.endpoint) for of in found.unused[:_ROWS]), default=0)
-    rows = [f"{of.endpoint:<{room}}   {of.reason}" for of in found.unused]
-    lines += _rows("not used", width, rows)
+    rows += _rows("not used", [f"{of.endpoint:<{room}}   {of.reason}" for of in found.unused])
+    for of in found.findings:
+        if of is not broken:
+            rows += [("breaks it too" if of.breaks else "may break it", of.text)]
+            rows += [("what to do", of.remedy)] if of.remedy else []
+    lines = [*shown.table([headline]), *shown.table(rows, "  ")]
     if found.advice:
-        lines.append(f"  {found.advice}")
+        lines += shown.prose(found.advice, "  ")
     if found.assumed:
-        lines.append(f"  Without --from, the source is assumed: {found.assumed}.")
+        lines += shown.prose(f"Without --from, the source is assumed: {found.assumed}.", "  ")
     return lines
 
 
-def _rows(title: str, width: int, rows: Sequence[str]) -> list[str]:
-    """The first rows under a title, and how many more there are."""
-    lines = [f"  {title:<{width + 3}}   {row}" for row in rows[:_ROWS]]
-    if len(rows) > _ROWS:
-        lines.append(f"  {'':<{width + 3}}   and {len(rows) - _ROWS} more: -o json has all")
-    return lines
+def _rows(title: str, cells: Sequence[str]) -> list[tuple[str, str]]:
+    """The first cells under a title, and how many more there are."""
+    rows = [(title, cell) for cell in cells[:_ROWS]]
+    if len(cells) > _ROWS:
+        rows.append(("", f"and {len(cells) - _ROWS} more: -o json has all"))
+    return rows
 
 
 def _summary(packet: Packet, explanation: Explanation, hops: Sequence[Hop]) -> str:

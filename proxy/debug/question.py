@@ -17,9 +17,11 @@ from endpoints.names import Family, Protocol
 from endpoints.node import DetectLocalMode, NodeView
 from endpoints.nodeports import is_loopback
 from endpoints.plan import Frontend, FrontendKind, ServicePlan
+from modes.held import Only
 from proxy.settings.refusal import ConfigError
 
 _TARGET = re.compile(r"(?:\[(?P<v6>[^]]*)\]|(?P<v4>[^:]*)):(?P<port>\d+)(?:/(?P<protocol>\w+))?")
+_NAME = re.compile(r"[^/:\s]+/[^/:\s]+(:[^/:\s]+)?")
 _PORTS = range(1, 65536)
 _OUTSIDE = {Family.IPV4: "203.0.113.1", Family.IPV6: "2001:db8::1"}
 """Addresses of documentation (RFC 5737, RFC 3849): nobody's."""
@@ -38,6 +40,17 @@ class Question(msgspec.Struct, frozen=True):
 
     packet: Packet
     assumed: str = ""
+
+
+def subject(text: str) -> Only:
+    """`shop/pay`, `shop/pay:http`, a target, or nothing: everything. Raises ConfigError."""
+    if not text or _NAME.fullmatch(text):
+        return Only(service=text)
+    if not _TARGET.fullmatch(text):
+        reason = "must be namespace/name, namespace/name:port or ADDR:PORT[/PROTO]"
+        raise ConfigError("SERVICE", text, reason)
+    aim = target(text)
+    return Only(address=aim.address, port=aim.port, protocol=aim.protocol)
 
 
 def target(text: str) -> Target:

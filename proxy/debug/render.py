@@ -1,4 +1,4 @@
-"""Which program would a node get for these manifests?"""
+"""Which program would a node get for these objects?"""
 
 from __future__ import annotations
 
@@ -6,19 +6,17 @@ import argparse
 
 from modes.base import Rendered
 from modes.registry import render
-from proxy.debug.offline import offline
 from proxy.debug.table import as_json, wants_json
+from proxy.desired.choice import desired
 
 
 def main(flags: argparse.Namespace) -> int:
-    """Answer `headgate render`; 1 if something in the manifests was refused.
+    """Answer `headgate render`; 1 if something in the objects was refused.
 
-    Raises ConfigError.
+    Raises ConfigError and EnvironmentFault.
     """
     json = wants_json(flags.output)
-    cluster = offline(flags)
-    state = cluster.state
-    plans = {of: state.plans(of) for of in state.services()}
-    rendered: Rendered = render(cluster.mode, plans, state.node, cluster.of_modes)
+    wanted = desired(flags)
+    rendered: Rendered = render(wanted.mode, wanted.by_service(), wanted.node, wanted.of_modes)
     print(as_json(rendered.program) if json else "\n".join(rendered.lines))
-    return 1 if cluster.problems else 0
+    return 1 if wanted.problems else 0

@@ -45,10 +45,20 @@ def percent(count: int) -> str:
 
 
 def wants_json(output: str) -> bool:
-    """Whether `-o` asks for JSON; a table is text. Raises ConfigError."""
-    if output not in ("text", "table", "json"):
-        raise ConfigError("-o", output, "must be text or json")
-    return output == "json"
+    """Whether `-o` asks for JSON. Raises ConfigError."""
+    return wants(output, "json") == "json"
+
+
+def wants(output: str, *others: str) -> str:
+    """What `-o` asks for: `text`, which may be called a table, or one of the others.
+
+    Raises ConfigError.
+    """
+    if output in ("text", "table"):
+        return "text"
+    if output not in others:
+        raise ConfigError("-o", output, f"must be {' or '.join(('text', *others))}")
+    return output
 
 
 def as_json(value: object) -> str:

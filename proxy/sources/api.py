@@ -124,7 +124,7 @@ class ApiSource:
         return pause
 
     def _list(self, watch: Watch, token: str) -> Pause:
-        query = self._selectors(watch.kind) | {"limit": str(PAGE_LIMIT)}
+        query = selectors(watch.kind, self._config.node_name) | {"limit": str(PAGE_LIMIT)}
         if token:
             query["continue"] = token
         try:
@@ -172,7 +172,7 @@ class ApiSource:
 
     def _query(self, kind: Kind, request: WatchAll | WatchFrom) -> dict[str, str]:
         seconds = WATCH_SECONDS * (1 + self._timing.random())
-        query = self._selectors(kind) | {
+        query = selectors(kind, self._config.node_name) | {
             "watch": "true",
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(int(seconds)),
@@ -191,14 +191,16 @@ class ApiSource:
         if watch.steady:
             self._outages.over(watch.kind)
 
-    def _selectors(self, kind: Kind) -> dict[str, str]:
-        if kind is Kind.NODE:
-            return {"fieldSelector": f"metadata.name={self._config.node_name}"}
-        return {"labelSelector": _SERVED}
-
     def _put(self, message: Message) -> None:
         if not self._stopped.is_set():
             self._sink.put(message)
+
+
+def selectors(kind: Kind, node_name: str) -> dict[str, str]:
+    """Which objects of a kind are asked for."""
+    if kind is Kind.NODE:
+        return {"fieldSelector": f"metadata.name={node_name}"}
+    return {"labelSelector": _SERVED}
 
 
 class Outages:

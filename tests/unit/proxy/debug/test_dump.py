@@ -10,7 +10,8 @@ import pytest
 
 from modes.held import DumpedFrontend, DumpedReal, DumpedServer, DumpedService, DumpedTraffic
 from proxy.cli import main
-from proxy.debug.dump import text
+from proxy.debug.dumped import joined, text
+from proxy.debug.screen import PLAIN
 from tests.lab import sandbox
 
 PAY = DumpedService(
@@ -36,9 +37,14 @@ PAY = DumpedService(
 )  # fmt: skip
 
 
+def lines(mode: str, service: DumpedService) -> list[str]:
+    (of,) = joined([service], None)
+    return text(mode, of, PLAIN)
+
+
 def test_a_service_with_everything() -> None:
     assert (
-        "\n".join(text("nftables", PAY))
+        "\n".join(lines("nftables", PAY))
         == """\
 shop/pay:http  TCP  nftables  IPv4  affinity 10800 s
   FRONTEND           POLICY                                  RULE
@@ -59,7 +65,7 @@ def test_without_local_lists_there_is_no_column_for_them() -> None:
         (DumpedFrontend("fd00::7", 53, "Cluster", "services -> pick-1", ("[fd00::2]:53",)),),
     )
     assert (
-        "\n".join(text("nftables", service))
+        "\n".join(lines("nftables", service))
         == """\
 shop/pay  UDP  nftables  IPv6
   FRONTEND       POLICY    RULE
@@ -72,7 +78,7 @@ shop/pay  UDP  nftables  IPv6
 def test_a_service_that_refuses() -> None:
     frontend = DumpedFrontend("10.96.7.7", 80, "Cluster", "services -> no-endpoints")
     service = DumpedService("shop/pay", "TCP", "IPv4", (frontend,))
-    assert text("nftables", service)[-1] == "  no endpoints"
+    assert lines("nftables", service)[-1] == "  no endpoints"
 
 
 def test_frontends_that_lead_to_different_endpoints_are_told_apart() -> None:
@@ -86,7 +92,7 @@ def test_frontends_that_lead_to_different_endpoints_are_told_apart() -> None:
             DumpedFrontend("node", 30080, "Cluster", "nodeports -> pick-1", ("10.244.1.3:80",)),
         ),
     )
-    assert [line.split() for line in text("nftables", service)[4:]] == [
+    assert [line.split() for line in lines("nftables", service)[4:]] == [
         ["ENDPOINT", "OF", "10.96.7.7:80", "SHARE"],
         ["10.244.1.2:80", "100%"],
         ["ENDPOINT", "OF", "node:30080", "SHARE"],
@@ -130,20 +136,20 @@ PAY_OF_IPVS = DumpedService(
 
 def test_what_ipvs_counts_and_who_drains() -> None:
     assert (
-        "\n".join(text("ipvs", PAY_OF_IPVS))
+        "\n".join(lines("ipvs", PAY_OF_IPVS))
         == """\
 shop/pay:http  TCP  ipvs  IPv4
   FRONTEND           POLICY                  RULE
   10.96.7.7:80       Cluster                 KUBE-CLUSTER-IP -> TCP 10.96.7.7:80 rr
   198.51.100.20:80   Local (pods: Cluster)   KUBE-LOAD-BALANCER -> TCP 198.51.100.20:80 rr (pods: mark 0x4b000001 rr)
-  VIRTUAL SERVER           SCHEDULER   CONNECTIONS   PACKETS IN     OUT    BYTES IN          OUT
-  TCP 10.96.7.7:80         rr                1,541        9,246   7,705   1,232,800   92,460,000
-  TCP 198.51.100.20:80     rr                1,530        9,180   7,650   1,224,000   91,800,000
-  mark 0x4b000001 (IPv4)   rr                    0            0       0           0            0
-  ENDPOINT          SHARE   LOCAL SHARE   WEIGHT   ACTIVE   INACTIVE   CONNECTIONS   PACKETS IN      OUT    BYTES IN           OUT   STATE
-  10.244.1.2:8080     50%          100%        1    4,500         60         4,590       27,540   22,950   3,672,000   275,400,000
-  10.244.2.9:8080     50%             -        1        8          0             8           48       40       6,400       480,000
-  10.244.2.3:8080       -             -        0        2          0             7           42       35       5,600       420,000   drains, 840 s left"""
+  VIRTUAL SERVER           SCHEDULER   CONNECTIONS   PACKETS IN   PACKETS OUT    BYTES IN    BYTES OUT
+  TCP 10.96.7.7:80         rr                1,541        9,246         7,705   1,232,800   92,460,000
+  TCP 198.51.100.20:80     rr                1,530        9,180         7,650   1,224,000   91,800,000
+  mark 0x4b000001 (IPv4)   rr                    0            0             0           0            0
+  ENDPOINT          SHARE   LOCAL SHARE   WEIGHT   ACTIVE   INACTIVE   CONNECTIONS   PACKETS IN   PACKETS OUT    BYTES IN     BYTES OUT   STATE
+  10.244.1.2:8080     50%          100%        1    4,500         60         4,590       27,540        22,950   3,672,000   275,400,000
+  10.244.2.9:8080     50%             -        1        8          0             8           48            40       6,400       480,000
+  10.244.2.3:8080       -             -        0        2          0             7           42            35       5,600       420,000   drains, 840 s left"""
     )
 
 
@@ -160,7 +166,7 @@ def test_other_schedulers_give_no_shares() -> None:
             ),
         ),
     )
-    told = text("ipvs", service)[-1].split()
+    told = lines("ipvs", service)[-1].split()
     assert told[:5] == ["10.244.2.9:8080", "by", "mh", "0/1", "6"]
     assert told[-1] == "drains"
 
@@ -168,7 +174,7 @@ def test_other_schedulers_give_no_shares() -> None:
 def test_a_service_that_only_drains_is_shown() -> None:
     server = DumpedServer("TCP 10.96.7.7:80", "rr", (GONE,))
     frontend = DumpedFrontend("10.96.7.7", 80, "Cluster", "refuses", servers=(server,))
-    told = text("ipvs", DumpedService("shop/pay", "TCP", "IPv4", (frontend,)))
+    told = lines("ipvs", DumpedService("shop/pay", "TCP", "IPv4", (frontend,)))
     assert told[-1].split()[:3] == ["10.244.2.3:8080", "-", "0"]
     assert told[-1].endswith("drains, 840 s left")
 

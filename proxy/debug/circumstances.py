@@ -1,0 +1,122 @@
+"""What of a machine speaks against the explanation of a packet?
+
+Our rules as the kernel holds them, rules of others, routes, conntrack, sysctls: nothing is sent and
+nothing is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from endpoints.explain import Explanation, Packet
+from modes.base import EnvironmentFault, KernelFault
+from modes.held import Difference, DifferenceKind, Only
+from proxy.debug.kernel import kernel
+from proxy.desired.desired import Desired
+from proxy.desired.snapshot import recall
+from proxy.every import aside
+from proxy.facts import machine
+from proxy.facts.facts import Facts, Tracked, Ways
+from proxy.facts.finding import Cause, Finding
+from proxy.facts.findings import findings
+from proxy.facts.foreign import ForeignChains
+from proxy.facts.foreign_kernel import foreign_rules
+from proxy.facts.foreign_taking import taking
+from proxy.facts.routing import ways
+
+_T = TypeVar("_T")
+
+
+class _Seen(NamedTuple):
+    """A machine, as far as it matters to one packet."""
+
+    facts: Facts
+    ways: Ways
+    flows: tuple[Tracked, ...]
+    foreign: ForeignChains
+
+
+def circumstances(
+    packet: Packet, explanation: Explanation, wanted: Desired, snapshot: str, *, of_client: bool
+) -> tuple[Finding, ...]:
+    """Certain breaks first. What cannot be looked at is said on standard error.
+
+    `snapshot`: a file's name; empty: this machine. `of_client`: the packet's source was named, and
+    only its flows count. Raises ConfigError for a snapshot that cannot be read.
+    """
+    look = partial(_recalled, snapshot) if snapshot else partial(_here, packet, of_client=of_client)
+    found = list(_rules(packet, explanation, wanted, snapshot))
+    seen = look(explanation)
+    if seen is not None:
+        node = wanted.node
+        leaves_by = {way.destination: way.interface for way in seen.ways.there if way.interface}
+        found += taking(seen.foreign, packet, explanation, node, wanted.mode, leaves_by)
+        found += findings(packet, explanation, node, seen.facts, seen.ways, seen.flows)
+    return tuple(sorted(found, key=lambda finding: not finding.breaks))
+
+
+def _here(packet: Packet, explanation: Explanation, *, of_client: bool) -> _Seen:
+    facts = machine.facts()
+    flows = partial(machine.flows, packet, of_client=of_client)
+    return _Seen(
+        facts,
+        ways(packet, explanation, facts),
+        _tried("conntrack", flows, ()),
+        _tried("rules of others", foreign_rules, ()),
+    )
+
+
+def _recalled(path: str, _: Explanation) -> _Seen | None:
+    """Of a single packet nobody asked that machine."""
+    snapshot = recall(Path(path))
+    if snapshot.facts is None:
+        return None
+    return _Seen(snapshot.facts, Ways(), (), snapshot.foreign)
+
+
+def _tried(what: str, look: Callable[[], _T], otherwise: _T) -> _T:
+    try:
+        return look()
+    except (EnvironmentFault, KernelFault) as fault:
+        aside(f"{what} not looked at: {fault}")
+        return otherwise
+
+
+def _rules(
+    packet: Packet, explanation: Explanation, wanted: Desired, snapshot: str
+) -> Iterator[Finding]:
+    """What the kernel does not hold as it should, as far as this packet meets it."""
+    if explanation.service is None:
+        only = Only("", packet.destination, packet.port, packet.protocol)
+    else:
+        only = Only(str(explanation.service))
+    asked = kernel(snapshot, only, wanted.of_modes)
+
+    def look() -> Sequence[Difference]:
+        return asked.look(wanted.mode).differences(wanted.node, wanted.by_service())
+
+    none: Sequence[Difference] = ()
+    differing = _tried("our rules", look, none)
+    if not differing:
+        return
+    first, *others = differing
+    more = f" (and {len(others)} more)" if others else ""
+    subject = explanation.service or "our rules"
+    yield Finding(
+        Cause.RULES,
+        any(of.kind is not DifferenceKind.EXTRA for of in differing),
+        f"the kernel does not hold {subject} as it should: {first.kind}: {first.what}{more}",
+        _repair(wanted, only),
+    )
+
+
+def _repair(wanted: Desired, only: Only) -> str:
+    name = only.service.partition(":")[0]
+    every = f"`headgate diff {name}`" if name else "`headgate diff`"
+    if wanted.running is None:
+        return f"{every} shows all; a headgate that runs repairs it"
+    watch = "who changes it again and again: `headgate diff --watch`"
+    return f"{every} shows all; the headgate that runs here repairs it within a second; {watch}"

@@ -1,0 +1,77 @@
+"""Does the kernel hold what it should, Service by Service?"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+
+from endpoints.addresses import bracketed
+from endpoints.plan import ServicePlan
+from modes.held import Difference, Only
+from proxy.debug.differing import Differing, differing, text
+from proxy.debug.kernel import kernel
+from proxy.debug.question import subject
+from proxy.debug.screen import screen
+from proxy.debug.table import as_json, wants_json
+from proxy.debug.watching import watch
+from proxy.desired.choice import desired
+from proxy.desired.desired import Desired
+from proxy.settings.refusal import ConfigError
+
+_LOOKS = 3
+"""What a running headgate is just about to write is no drift: it is not seen so often."""
+
+
+def main(flags: argparse.Namespace) -> int:
+    """Answer `headgate diff`; 1 if the kernel holds anything else than it should.
+
+    Raises ConfigError, EnvironmentFault and KernelFault.
+    """
+    json = wants_json(flags.output)
+    only = subject(flags.service)
+    if flags.watch and flags.snapshot:
+        raise ConfigError("--watch", "", "a snapshot does not change")
+    want = partial(desired, flags, only=_service(only), here=not flags.snapshot)
+    if flags.watch:
+        return watch(partial(compared, want, flags.snapshot, only), json=json)
+    found = compared(want, flags.snapshot, only)
+    print(as_json(found) if json else "\n".join(text(found, screen())))
+    return int(bool(found.differences))
+
+
+def _service(only: Only) -> str:
+    """The Service of a Service port; empty if it is not asked for by name."""
+    return only.service.partition(":")[0]
+
+
+def compared(want: Callable[[], Desired], snapshot: str, only: Only) -> Differing:
+    """What the kernel holds against what it should hold.
+
+    Raises as `headgate diff`.
+    """
+    wanted, found = want(), frozenset[Difference]()
+    for look in range(_LOOKS):
+        held = kernel(snapshot, only, wanted.of_modes).look(wanted.mode)
+        seen = frozenset(held.differences(wanted.node, wanted.by_service()))
+        found = found & seen if look else seen
+        if not found or wanted.running is None or snapshot:
+            break
+        wanted = want()
+    named = {plan.name.service for plan in wanted.plans if _is_meant(only, plan)}
+    if not named and not only.all:
+        raise ConfigError("SERVICE", _asked(only), f"is no Service here (says {wanted.origin})")
+    return differing(wanted, len(named), tuple(sorted(found)))
+
+
+def _is_meant(only: Only, plan: ServicePlan) -> bool:
+    if only.service:
+        return only.names(str(plan.name))
+    return only.all or any(
+        frontend.port == only.port and frontend.address in (only.address, None)
+        for frontend in plan.frontends
+    )
+
+
+def _asked(only: Only) -> str:
+    return only.service or f"{bracketed(only.address)}:{only.port}/{only.protocol}"

@@ -1,0 +1,125 @@
+"""When does the kernel begin to differ from what it should hold, by whom, and until when?"""
+
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+
+import msgspec
+
+from modes.base import Foreign, ForeignWatch
+from modes.held import Difference
+from modes.registry import create
+from proxy.debug.differing import Differing
+
+_INTERVAL_SECONDS = 1.0
+_REST = 4
+"""After a look that took long, so many times as long is waited."""
+_OURS = "headgate"
+"""A process of this name writes what it should; its syncs are no news here."""
+
+
+class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Something that happened: a line of `headgate diff --watch -o json`."""
+
+    at: str
+    """`2026-11-21T14:03:11.123+01:00`."""
+    what: str
+    """`same` or `drift` when the watch begins; `changed` by somebody else, `drift`, `repaired`."""
+    difference: Difference | None = None
+    change: Foreign | None = None
+
+
+def watch(compare: Callable[[], Differing], *, json: bool) -> int:
+    """Tell until Ctrl-C; 1 if the kernel differed in the end. Raises as `compare`, and OSError."""
+    news: queue.SimpleQueue[Foreign] = queue.SimpleQueue()
+    before: set[Difference] = set()
+    is_first = True
+    with suppress(KeyboardInterrupt):
+        found, seconds = _timed(compare)
+        with _listening(found.mode, news):
+            while True:
+                now = set(found.differences)
+                for turn in _turns(before, now, is_first=is_first):
+                    _say(turn, json=json)
+                before, is_first = now, False
+                for change in _heard(news, max(_INTERVAL_SECONDS, _REST * seconds)):
+                    _say(Turn(_now(), "changed", change=change), json=json)
+                found, seconds = _timed(compare)
+    return int(bool(before))
+
+
+def _timed(compare: Callable[[], Differing]) -> tuple[Differing, float]:
+    began = time.monotonic()
+    found = compare()
+    return found, time.monotonic() - began
+
+
+def _turns(before: set[Difference], now: set[Difference], *, is_first: bool) -> Iterator[Turn]:
+    if is_first and not now:
+        yield Turn(_now(), "same")
+    for of in sorted(now - before):
+        yield Turn(_now(), "drift", of)
+    for of in sorted(before - now):
+        yield Turn(_now(), "repaired", of)
+
+
+def _heard(news: queue.SimpleQueue[Foreign], seconds: float) -> Iterator[Foreign]:
+    """What others changed; returns when there is some of it, or after so long."""
+    with suppress(queue.Empty):
+        change = news.get(timeout=seconds)
+        while True:
+            if change.author != _OURS:
+                yield change
+            change = news.get_nowait()
+
+
+@contextmanager
+def _listening(mode: str, news: queue.SimpleQueue[Foreign]) -> Iterator[None]:
+    """Put there what the kernel tells of foreign changes, where it tells any."""
+    used = create(mode)
+    heard = used.watch()
+    thread = None
+    if heard is not None:
+        thread = threading.Thread(target=_listen, args=(heard, news), daemon=True)
+        thread.start()
+    try:
+        yield
+    finally:
+        if heard is not None and thread is not None:
+            heard.close()
+            thread.join()
+        used.close()
+
+
+def _listen(heard: ForeignWatch, news: queue.SimpleQueue[Foreign]) -> None:
+    while changes := heard.wait():
+        for change in changes:
+            news.put(change)
+
+
+def _say(turn: Turn, *, json: bool) -> None:
+    if json:
+        sys.stdout.write(msgspec.json.encode(turn).decode() + "\n")
+    else:
+        sys.stdout.write(f"{turn.at[11:23]}  {_words(turn)}\n")
+    sys.stdout.flush()
+
+
+def _words(turn: Turn) -> str:
+    if turn.change is not None:
+        pid = f" (pid {turn.change.pid})" if turn.change.pid else ""
+        return f"changed    by {turn.change.author or 'somebody unknown'}{pid}: {turn.change.what}"
+    if turn.difference is None:
+        return "same       the kernel holds what it should"
+    of = turn.difference
+    return f"{turn.what:<9}  {of.service or '(rules of no Service)'}  {of.kind}  {of.what}"
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="milliseconds")

@@ -1,0 +1,99 @@
+"""What does a file hold with which a question is answered elsewhere, and later?
+
+Everything that the debug commands ask a node: objects, as far as this program reads them, the
+node, configuration, what the kernel held, facts of the machine, versions. No Secret, no token, and
+nothing of a kubeconfig but its path: none of that is ever read.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+
+import msgspec
+
+from proxy.desired.desired import Desired, Running
+from proxy.desired.recorded import Recorded, plans
+from proxy.facts.facts import Facts
+from proxy.facts.foreign import ForeignChains
+from proxy.settings.refusal import ConfigError
+
+FORMAT = 1
+"""Raised when what was written before cannot be read any more."""
+_LARGEST = 1 << 30
+"""Bytes of JSON, at most: a file may claim to be anything."""
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """One look at one node."""
+
+    format: int = FORMAT
+    written: str
+    """When, in UTC: `2026-11-21T14:03:11Z`."""
+    version: str
+    """Of the headgate that wrote it."""
+    origin: str
+    """Who said what the kernel should hold, in words."""
+    cluster: Recorded
+    running: Running | None = None
+    """None: no headgate ran here."""
+    held: Mapping[str, msgspec.Raw] = {}
+    """What the kernel held, by mode; read by `modes.registry.recalled`."""
+    facts: Facts | None = None
+    foreign: ForeignChains = ()
+    """Rules of others."""
+    missing: Mapping[str, str] = {}
+    """What could not be read, and why."""
+    problems: int = 0
+
+    def desired(self) -> Desired:
+        """What the kernel should have held."""
+        of = self.cluster
+        state = of.state()
+        name = of.settings.name
+        origin = f"a snapshot of {name}, taken {self.written} ({self.origin})"
+        return Desired(
+            of.mode, of.of_modes, state.node, plans(state), origin, self.problems, self.running
+        )
+
+
+class _Kind(msgspec.Struct):
+    """What every format has."""
+
+    format: int
+
+
+def written(snapshot: Snapshot) -> bytes:
+    """The bytes of the file."""
+    return gzip.compress(msgspec.json.encode(snapshot), compresslevel=6)
+
+
+@lru_cache(maxsize=1)
+def recall(path: Path) -> Snapshot:
+    """What a file holds. Raises ConfigError if it is no snapshot, or one of another format."""
+
+    def refusal(reason: str) -> ConfigError:
+        return ConfigError("--snapshot", str(path), reason)
+
+    try:
+        with gzip.open(path) as file:
+            document = file.read(_LARGEST + 1)
+    except OSError as fault:
+        raise refusal(fault.strerror or "is no snapshot: it is not compressed by gzip") from fault
+    except (EOFError, zlib.error) as fault:
+        raise refusal(f"is damaged: {fault}") from fault
+    if len(document) > _LARGEST:
+        raise refusal("holds more than any snapshot")
+    try:
+        kind = msgspec.json.decode(document, type=_Kind)
+    except msgspec.DecodeError as error:
+        raise refusal("is no snapshot of headgate") from error
+    if kind.format != FORMAT:
+        raise refusal(f"is of format {kind.format}; this headgate reads format {FORMAT}")
+    try:
+        return msgspec.json.decode(document, type=Snapshot)
+    except msgspec.DecodeError as error:
+        raise refusal(f"is damaged: {error}") from error
