@@ -160,7 +160,7 @@ class Following:
         """A packet that was not seen before."""
         self._packets.pop(packet, None)
         ends = seen.header.ends
-        flow = self._client(ends) or self._by_translation(ends)
+        flow = self._client(ends) or self._by_translation(seen)
         if flow is not None:
             self._remember(packet, flow, _further(flow, flow.forth, seen, now))
             return
@@ -193,9 +193,13 @@ class Following:
         self.flows.append(Flow(ends))
         return self.flows[-1]
 
-    def _by_translation(self, ends: Ends) -> Flow | None:
-        """A packet of the client that comes back to us translated: through `lo`."""
-        return next((flow for flow in self.flows if ends in flow.translated), None)
+    def _by_translation(self, seen: Seen) -> Flow | None:
+        """A packet of the client that was translated already, and got another number."""
+        ends = seen.header.ends
+        for flow in self.flows:
+            if ends in flow.translated or any(_sends_on(seen, way.latest) for way in flow.forth):
+                return flow
+        return None
 
     def _by_answer(self, header: Header) -> Flow | None:
         back = header.ends.reversed
@@ -223,21 +227,34 @@ def _further(flow: Flow, ways: list[Way], seen: Seen, now: float) -> Way | None:
     prerouting before it is its own, and by `lo` what left this kernel comes back.
     """
     for way in reversed(ways):
-        if way.latest.header.ends == seen.header.ends and _follows(seen, way.latest):
+        if _follows(seen, way.latest) or _sends_on(seen, way.latest):
             way.add(seen, now)
-            return way
-    if len(ways) >= _WAYS:
-        return None
-    ways.append(Way(seen, now))
+            break
+    else:
+        way = Way(seen, now)
+        if len(ways) >= _WAYS:
+            return None
+        ways.append(way)
     if ways is flow.forth:
         flow.translated.add(seen.header.ends)
-    return ways[-1]
+    return way
 
 
 def _follows(seen: Seen, before: Seen) -> bool:
+    """Whether this is where the same packet is next."""
+    if seen.header.ends != before.header.ends:
+        return False
     if seen.place.hook == PREROUTING:
         return seen.arrived_by == _LOOPBACK and before.place.hook == POSTROUTING
     return seen.place.hook != OUTPUT and _ORDER[before.place] < _ORDER[seen.place]
+
+
+def _sends_on(seen: Seen, before: Seen) -> bool:
+    """Whether IPVS took the packet in hook input or output, and sends it on, translated."""
+    ends, was = seen.header.ends, before.header.ends
+    is_taken = before.place.hook in (INPUT, OUTPUT) and before.place not in _ENDS
+    is_same_sender = ends[:3] == was[:3]
+    return seen.place.hook == OUTPUT and is_taken and is_same_sender and ends != was
 
 
 def _matched(event: Event, way: Way) -> Matched | None:

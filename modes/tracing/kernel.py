@@ -135,7 +135,10 @@ class PacketTrace:
         messages = program.made([aim], self._family, self.table, quiet=self.is_quiet)
         for failure in self._kernel.transact(messages).failures:
             if failure.errno in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOENT):
-                raise Missing(f"this kernel cannot trace by nf_tables (Linux 5.12): {failure}")
+                raise Missing(
+                    f"this kernel's nf_tables cannot hold the table of a trace for {self._family}"
+                    f" (Linux 5.12, with nft_ct and nft_limit): {failure}"
+                )
             raise KernelFault(f"the kernel refuses the table of the trace: {failure}")
 
     def narrow(self, aims: Sequence[Aim]) -> None:

@@ -110,9 +110,9 @@ def told(flow: Flow, of: Became, look: Look, aim: Aim) -> TracedFlow:
 
 
 def after_words(seconds: float) -> str:
-    """`after 0.4 ms`; what came so soon that reading took longer came at once."""
+    """` after 0.4 ms`; empty for what was read in one go, of which only the order is known."""
     milliseconds = round(1000 * seconds, 1)
-    return f"after {milliseconds} ms" if milliseconds else "at once"
+    return f" after {milliseconds} ms" if milliseconds else ""
 
 
 def place(aim: Aim) -> str:
@@ -156,8 +156,8 @@ def _summary(flow: Flow, of: Became, lost: str, look: Look, aim: Aim) -> str:
         return f"{on}; {_unanswered(way, look, aim)}"
     after = after_words(of.reply_seconds or 0)
     if of.outcome is Outcome.REFUSED and answer is not None:
-        return f"{on}; {_refused(answer)} {after}"
-    return f"{on}; reply seen {after}"
+        return f"{on}; {_refused(answer)}{after}"
+    return f"{on}; reply seen{after}"
 
 
 def _unanswered(way: Way, look: Look, aim: Aim) -> str:
@@ -183,8 +183,8 @@ def _way_on(way: Way, asked: Ends) -> str:
 def _refused(answer: Way) -> str:
     header = answer.first.header
     if header.icmp is not None:
-        return f"{header.ends.source} answers with ICMP: {icmp_words(header)},"
-    return "it answers with a reset: nothing listens there, or it wants no more of this,"
+        return f"{header.ends.source} answers with ICMP ({icmp_words(header)})"
+    return "it answers with a reset (nothing listens there, or it wants no more of this)"
 
 
 def _by_rule(at: Matched, look: Look) -> str:

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from conntrack import flows
 from conntrack.flows import Flow
+from endpoints.names import Protocol
+from modes.tracing.counted import counted
 from modes.tracing.kernel import FlowNews, clock
 from modes.tracing.outcome import PATIENCE_SECONDS, Outcome
 from modes.tracing.program import Aim
+from modes.tracing.programs import legacy_counts
 from proxy.debug.served import Services
 from proxy.debug.traced import Hop, Traced, TracedFlow, after_words, end, place
 from proxy.debug.waiting import announce, waited
@@ -36,13 +39,17 @@ class _Open:
 def traced(aim: Aim, seconds: float, count: int, known: Services, why: str) -> Traced:
     """Listen until so many flows were answered or not, or for so long. Raises EnvironmentFault."""
     news = FlowNews()
+    before = legacy_counts(aim.family)
     try:
         announce(aim, seconds)
         found = _followed(news, aim, seconds, count)
     finally:
         news.close()
     advice = [f"Only what conntrack tells: {why}."]
-    advice += [*waited(aim, seconds), _DROPPED] if not found else []
+    if not found:
+        advice += [*waited(aim, seconds), _DROPPED]
+        dropping = counted(before, legacy_counts(aim.family))
+        advice += [f"Meanwhile a packet was taken by iptables-legacy: {rule}" for rule in dropping]
     name = known.name(aim.address, aim.port, aim.protocol)
     named = f"{name} {place(aim)}" if name else place(aim)
     return Traced(
@@ -93,13 +100,10 @@ def _told(one: _Open, named: str) -> TracedFlow:
     asked, back = one.flow.original, one.flow.reply
     endpoint = end(back.source.address, back.source.port)
     seen = back.destination.address
-    outcome = Outcome.UNANSWERED if one.answered is None else Outcome.REACHED
     stays = f"source stays {seen}"
     if seen != asked.source.address:
         stays = f"source {asked.source.address} becomes {seen}"
-    last = f"no reply within {PATIENCE_SECONDS:.0f} s"
-    if one.answered is not None:
-        last = f"reply seen {after_words(one.answered - one.began)}"
+    outcome, last = _outcome(one)
     asked_text = f"{end(*asked.source)} -> {end(*asked.destination)}"
     back_text = f"{end(*back.source)} -> {end(*back.destination)}"
     return TracedFlow(
@@ -112,3 +116,13 @@ def _told(one: _Open, named: str) -> TracedFlow:
         None if one.answered is None else one.answered - one.began,
         (Hop("conntrack", f"{asked_text}; its answer is {back_text}"),),
     )
+
+
+def _outcome(one: _Open) -> tuple[Outcome, str]:
+    if one.answered is not None:
+        return Outcome.REACHED, f"reply seen{after_words(one.answered - one.began)}"
+    if one.ended and one.flow.protocol is Protocol.TCP:
+        # A reset that answers the first segment ends the entry (nf_conntrack_proto_tcp.c); else an
+        # entry without an answer stays for two minutes.
+        return Outcome.REFUSED, "conntrack forgot it at once, as it does after a reset"
+    return Outcome.UNANSWERED, f"no reply within {PATIENCE_SECONDS:.0f} s"
