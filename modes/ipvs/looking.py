@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing, suppress
 
 from endpoints.names import Family
-from modes.base import EnvironmentFault, KernelFault, Missing, ModeSettings, NotPermitted
+from modes.base import EnvironmentFault, Missing, ModeSettings, NotPermitted
 from modes.held import EVERYTHING, Only
 from modes.ipvs import links
 from modes.ipvs.dump import servers_meant
@@ -16,6 +16,7 @@ from modes.ipvs.seen import Seen, SeenRules
 from modes.ipvs.servers import PERSISTENT
 from modes.xtables.chains import IPVS_FILTER
 from modes.xtables.kernel import Kernel
+from modes.xtables.names import Table
 from modes.xtables.variant import AUTO, Variant
 
 __all__ = ["look", "recalled"]
@@ -57,25 +58,26 @@ def _rules(wanted: str) -> SeenRules:
 
     Which one the mode would choose on such a host, cannot be known without trying out.
     """
-    variants = Variant if wanted == AUTO else [Variant(wanted)]
-    found: list[SeenRules] = []
+    variants = (Variant.NFT, Variant.LEGACY) if wanted == AUTO else (Variant(wanted),)
     faults: list[str] = []
-    for variant in variants:
+    works: list[Kernel] = []
+    for kernel in map(Kernel, variants):
         try:
-            found.append(SeenRules(variant, _saved(variant)))
+            if kernel.holds(Family.IPV4, Table.FILTER, IPVS_FILTER.name):
+                return SeenRules(kernel.variant, _saved(kernel))
+            works.append(kernel)
         except NotPermitted:
             raise
-        except (EnvironmentFault, KernelFault) as fault:
+        except EnvironmentFault as fault:
             faults.append(str(fault))
-    mark = f":{IPVS_FILTER.name} "
-    holding = (of for of in found if any(mark in text for text in of.saved.values()))
-    return next(holding, found[-1] if found else SeenRules(fault="; ".join(faults)))
+    if not works:
+        return SeenRules(fault="; ".join(faults))
+    return SeenRules(works[0].variant, _saved(works[0]))
 
 
-def _saved(variant: Variant) -> dict[Family, str]:
+def _saved(kernel: Kernel) -> dict[Family, str]:
     """Both families, or IPv4 alone where nothing of IPv6 works here."""
-    kernel = Kernel(variant)
-    saved = {Family.IPV4: kernel.save(Family.IPV4)}
+    saved = {Family.IPV4: kernel.save_counted(Family.IPV4)}
     with suppress(EnvironmentFault):  # of privilege, IPv4 would have raised it
-        saved[Family.IPV6] = kernel.save(Family.IPV6)
+        saved[Family.IPV6] = kernel.save_counted(Family.IPV6)
     return saved

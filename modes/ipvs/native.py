@@ -111,8 +111,13 @@ def _rules(family: Family, saved: str) -> Iterator[str]:
             table, shown = tables.get(line[1:]), [line]
         elif line == "COMMIT" and len(shown) > 1:
             yield from (*shown, line)
-        elif table is not None and line[:1] in {":", "-"}:
-            name, _, spec = line.removeprefix("-A ").removeprefix(":").partition(" ")
+        elif table is not None and line[:1] in {":", "-", "["}:
+            name, _, spec = _after_counters(line).removeprefix(":").partition(" ")
             chain = ChainName(table, name)
-            if chain in ours or (line[0] == "-" and (chain, spec) in leading):
+            if chain in ours or (line[0] != ":" and (chain, spec) in leading):
                 shown.append(line)
+
+
+def _after_counters(line: str) -> str:
+    """Of `[3:180] -A INPUT -j KUBE-NODE-PORT` or `-A …` what follows the -A."""
+    return line if line.startswith(":") else line.partition("-A ")[2]
