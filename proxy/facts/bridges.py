@@ -45,14 +45,13 @@ def bridges(
 
 def _near(packet: Packet, facts: Facts, ways: Ways) -> Iterator[tuple[Link, Way]]:
     """The endpoints that are in one network with the client, on one bridge."""
-    homes = {way.interface for way in ways.back if not way.error and not way.gateway}
+    homes = {way.interface for way in ways.back if not way.error}
     for way in ways.there:
         bridge = facts.link(way.interface)
         if (
             bridge is not None
             and bridge.kind == "bridge"
             and bridge.name in homes
-            and not way.gateway
             and facts.is_neighbour(bridge, way.destination, packet.source)
         ):
             yield bridge, way

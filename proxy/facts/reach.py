@@ -280,7 +280,7 @@ def _refused(way: Way) -> _Fault:
 def _strange_route(scene: _Scene, way: Way) -> _Fault | None:
     """A pod reached by the default route: usual in some clouds, a hole in other networks."""
     end = scene.endpoints.get(way.destination)
-    if end is None or not way.is_default or way.is_local:
+    if end is None or not way.is_default:
         return None
     if end.is_local:
         text = " is a pod of this node, but only the default route leads to it"
@@ -316,5 +316,4 @@ def _is_of(cidr: str, packet: Packet) -> bool:
 
 
 def _is_within(inner: str, outer: str) -> bool:
-    small, large = network(inner), network(outer)
-    return small.prefixlen > large.prefixlen and small.network_address in large
+    return network(inner).network_address in network(outer)

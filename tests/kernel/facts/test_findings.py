@@ -63,6 +63,9 @@ def test_a_healthy_node_has_no_findings(world: World) -> None:
 
 def test_rp_filter_drops_what_comes_by_another_link(world: World) -> None:
     world.serve(service(POD_1))
+    world.configure(NODE, "link add ptp0 type veth peer name ptp1\nlink set ptp0 up")
+    world.configure(NODE, "link set ptp1 up\naddress add 10.244.1.1/32 dev ptp0")  # as to one pod
+    world.sysctl("ipv4/conf/ptp0/rp_filter", 1)
     assert world.reach(PEER, FROM_CLIENT).kind is Outcome.ANSWERED
     assert world.findings(CLIENT, interface="eth1") == ()
 
@@ -77,7 +80,7 @@ def test_rp_filter_drops_what_comes_by_another_link(world: World) -> None:
     )
     (suspected,) = world.findings(CLIENT)
     assert (suspected.cause, suspected.breaks) == (Cause.REVERSE_PATH, False)
-    assert "if they arrive on eth1" in suspected.text
+    assert "if they arrive on eth1:" in suspected.text
     assert world.findings(CLIENT, interface="eth0") == ()
     assert world.findings(POD[POD_2], interface="veth2") == ()
 

@@ -119,7 +119,12 @@ def test_the_flows_of_one_client_or_of_all(table: Table) -> None:
         flow("[fd00:10:96::10]:53", "[fd00:10:244:1::2]:5353"),
     ]
     table.track(
-        [*mine, flow("10.96.0.10:54", "10.244.1.2:5353"), flow("10.96.0.11:53", "10.244.1.2:53")]
+        [
+            *mine,
+            flow("[fd00:10:96::11]:53", "[fd00:10:96::10]:53"),
+            flow("10.96.0.10:54", "10.244.1.2:5353"),
+            flow("10.96.0.11:53", "10.244.1.2:53"),
+        ]
     )
     (found,) = flows(DNS)
     assert found.flow.original == mine[0].original

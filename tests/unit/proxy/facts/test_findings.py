@@ -173,6 +173,8 @@ def test_no_route(error: str, words: str) -> None:
     expected = f"packets to 10.244.2.3 on node-b go nowhere: {words}"
     assert only(told(forward(FAR), Ways(there=(lost,)))) == (Cause.NO_ROUTE, True, expected)
     assert told(Drop(), Ways(there=(lost,))) == ()  # it would not get as far
+    near = msgspec.structs.replace(lost, destination=NEAR.address)  # its link is up
+    assert only(told(forward(NEAR), Ways(there=(near,))))[0] is Cause.NO_ROUTE
     (found,) = told(forward(FAR, NEAR), Ways(there=(way(NEAR.address, "cni0"), lost)))
     assert not found.breaks  # another endpoint is there
 
@@ -308,6 +310,9 @@ def test_answers_within_a_bridge(value: str | None, words: str) -> None:
     calling = msgspec.structs.replace(CNI0, calls=frozenset({Family.IPV4}))
     asked = msgspec.structs.replace(facts, links=(ETH0, calling, VETH1))
     assert told(forward(NEAR), ways, facts=asked, packet=pod) == ()
+    strange = msgspec.structs.replace(CNI0, addresses=("10.244.8.1/24",))
+    asked = msgspec.structs.replace(facts, links=(ETH0, strange, VETH1))
+    assert told(forward(NEAR), ways, facts=asked, packet=pod) == ()  # by the node, as /32 pods do
     routed = neighbours(pod.source, NEAR, "veth1")
     assert told(forward(NEAR), routed, facts=facts, packet=pod) == ()
 
