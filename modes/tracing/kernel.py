@@ -16,7 +16,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from modes.base import KernelFault, Missing
+from modes.base import EnvironmentFault, KernelFault, Missing, NotPermitted
 from modes.nftables import netlink as nl
 from modes.nftables.kernel import NETLINK_NETFILTER, Kernel
 from modes.tracing import events, program
@@ -28,7 +28,7 @@ from modes.tracing.rules import RuleText, rule_at
 from modes.wire import Reply, replies
 
 _SOL_NETLINK, _ADD_MEMBERSHIP, _SO_RCVBUFFORCE = 270, 1, 33
-_ROOM = 1 << 22
+_ROOM = 1 << 24
 _DATAGRAM = 1 << 16
 _AT_ONCE = 500
 """Datagrams between two looks at the clock."""
@@ -49,7 +49,7 @@ class Ear:
     """A socket in some multicast groups of netfilter, in the network namespace of its thread."""
 
     def __init__(self, groups: Sequence[int]) -> None:
-        """Listen from now on. Raises Missing: there is no nfnetlink, or no such group."""
+        """Listen from now on. Raises NotPermitted, and Missing: no nfnetlink, or no such group."""
         try:
             self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
         except OSError as fault:
@@ -62,6 +62,11 @@ class Ear:
                 self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _ROOM)
             for group in groups:
                 self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
+        except PermissionError as fault:
+            self._socket.close()
+            raise NotPermitted(
+                "the kernel does not tell us of packets: CAP_NET_ADMIN is missing (run as root)"
+            ) from fault
         except OSError as fault:
             self._socket.close()
             raise Missing(f"this kernel does not tell of packets: {fault.strerror}") from fault
@@ -100,7 +105,7 @@ class PacketTrace:
         self._kernel = Kernel()
         try:
             self._ear = Ear([events.GROUP])
-        except Missing:
+        except EnvironmentFault:
             self._kernel.close()
             raise
         self.table = program.table_name(self._kernel.port)
@@ -179,7 +184,7 @@ class FlowNews:
     """Lets conntrack tell of flows that are new, answered, or gone."""
 
     def __init__(self) -> None:
-        """Listen from now on. Raises Missing."""
+        """Listen from now on. Raises Missing and NotPermitted."""
         self._ear = Ear(_CONNTRACK_GROUPS)
 
     def close(self) -> None:
