@@ -7,8 +7,10 @@ from collections.abc import Iterator
 
 import msgspec
 
+from modes.xtables.names import REFUSE
 from modes.xtables.script import lines
 from proxy.facts.foreign import (
+    OF_KUBERNETES,
     PRIORITIES,
     SOURCE_NAT_PRIORITY,
     Condition,
@@ -95,11 +97,25 @@ _HOOKS = {
 }
 
 
-def read(tool: str, family: str, saved: str, leave_out: str = "") -> Iterator[ForeignChain]:
+def chains(tool: str, family: str, saved: str) -> Iterator[ForeignChain]:
     """The chains of all tables in an output of iptables-save (`family`: `ip` or `ip6`).
 
-    `leave_out`: how the names of chains begin that are not ours to look at; empty: none.
+    Of headgate's own, if they are there, what leads to them.
     """
+    if not is_ours(saved):
+        yield from _read(tool, family, saved, "")
+        return
+    for chain in _read(tool, family, saved, OF_KUBERNETES):
+        yield of_ours(chain)
+
+
+def is_ours(saved: str) -> bool:
+    """Whether headgate's own chains are in table filter; then all of Kubernetes' are."""
+    return f"\n:{REFUSE} " in saved
+
+
+def _read(tool: str, family: str, saved: str, leave_out: str) -> Iterator[ForeignChain]:
+    """`leave_out`: how the names of chains begin that are not looked at; empty: none."""
     table = ""
     policies: dict[str, str] = {}
     rules: dict[str, list[ForeignRule]] = {}
@@ -233,11 +249,11 @@ class _Draft:
         return ForeignRule(kind, line, number, tuple(self.conditions), self.opaque, to)
 
 
-def of_ours(chain: ForeignChain, prefix: str) -> ForeignChain:
-    """The chain, with its jumps to chains whose names begin so told as ours."""
+def of_ours(chain: ForeignChain) -> ForeignChain:
+    """The chain, with its jumps to chains of Kubernetes told as ours."""
     rules = tuple(
         msgspec.structs.replace(one, kind=Kind.OURS)
-        if one.kind in (Kind.JUMP, Kind.GOTO) and one.to.startswith(prefix)
+        if one.kind in (Kind.JUMP, Kind.GOTO) and one.to.startswith(OF_KUBERNETES)
         else one
         for one in chain.rules
     )

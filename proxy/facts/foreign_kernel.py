@@ -89,11 +89,7 @@ def _of_legacy() -> Iterator[ForeignChain]:
         if not tables:
             continue
         saved = "".join(_save(family, Variant.LEGACY, table) for table in tables)
-        is_ours = f"\n:{REFUSE} " in saved
-        prefix = OF_KUBERNETES if is_ours else ""
-        tool = f"iptables-{Variant.LEGACY}"
-        for chain in foreign_iptables.read(tool, _IP[family], saved, prefix):
-            yield foreign_iptables.of_ours(chain, prefix) if is_ours else chain
+        yield from foreign_iptables.chains(f"iptables-{Variant.LEGACY}", _IP[family], saved)
 
 
 def _save(family: Family, variant: Variant, table: str) -> str:
@@ -175,7 +171,7 @@ def _of_iptables(
         lines = printed.get((table.name, name), [])
         made = _rules_of_iptables(table, rules, lines, sets)
         chain = _chain(f"iptables-{Variant.NFT}", table, name, wanted[name], made)
-        yield foreign_iptables.of_ours(chain, prefix) if is_ours else chain
+        yield foreign_iptables.of_ours(chain) if is_ours else chain
 
 
 def _rules_of_iptables(
