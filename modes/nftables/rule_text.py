@@ -217,7 +217,9 @@ def _network(value: bytes, mask: bytes | None) -> str:
     if mask is None:
         return unpack(value)
     value = value.ljust(len(mask), b"\0")
-    return str(ip_network((value, int.from_bytes(mask, "big").bit_count())))
+    found = ip_network((value, int.from_bytes(mask, "big").bit_count()))
+    _require(found.netmask.packed == mask)
+    return str(found)
 
 
 def duration(seconds: int) -> str:
