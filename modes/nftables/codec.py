@@ -211,10 +211,7 @@ def _key_encoder(family: Family, set_id: S) -> Callable[[bytes], bytes]:
 
 
 def is_catch_all(key: bytes) -> bool:
-    """Whether a key is that of `*`, which stands for all others (kernel 5.13): it has no bytes.
-
-    We never make such an element.
-    """
+    """Whether a key is that of `*` (kernel 5.13), which has no bytes; it is never ours."""
     return len(key) == 1
 
 

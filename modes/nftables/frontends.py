@@ -144,6 +144,13 @@ def _is_at(frontend: bytes, only: Only) -> bool:
     )
 
 
+def learns(elements: Mapping[bytes, Value], frontend: bytes) -> bool:
+    """Whether clients of a frontend are remembered."""
+    family, set_id = set_of(frontend)
+    learn = S.LEARN if set_id is S.SERVICES else S.LEARN_NODEPORTS
+    return key_prefix(family, learn) + frontend[1:] in elements
+
+
 def counts(elements: Mapping[bytes, Value], frontend: bytes) -> dict[int, int]:
     """How many endpoints the rules of a frontend choose among, by the first slot of each list."""
     family, set_id = set_of(frontend)

@@ -1,18 +1,21 @@
 """What does this machine's kernel hold of nftables mode? It is read, and nothing is changed.
 
 Who asks for one Service does not wait for the endpoints of all others: these are in the largest
-maps, which are asked for single elements then.
+maps, which are asked for single elements then. Nor does he wait for clients that affinity keeps, if
+no packet to his Service is remembered.
 """
 
 from __future__ import annotations
 
+from functools import partial
+
 from endpoints.names import Family
 from modes.held import EVERYTHING, Only
-from modes.nftables.adopt import TableFound, fitting_sets
+from modes.nftables.adopt import fitting_sets
 from modes.nftables.codec import Found
 from modes.nftables.differences import Seen
 from modes.nftables.elements import Elements
-from modes.nftables.frontends import SLOTTED, asked, following, frontend_of, windows
+from modes.nftables.frontends import SLOTTED, asked, following, frontend_of, learns, windows
 from modes.nftables.held import HeldTables, recalled
 from modes.nftables.kernel import Kernel, lookups_can_miss
 from modes.nftables.sets import set_specs
@@ -49,28 +52,29 @@ def _steady(kernel: Kernel, only: Only) -> Seen:
 
 
 def _seen(kernel: Kernel, only: Only) -> Seen:
-    tables: dict[Family, TableFound] = {}
+    tables = {family: kernel.table(family) for family in Family}
+    found = {family: table for family, table in tables.items() if table is not None}
+    sets = [
+        (family, spec)
+        for family, table in found.items()
+        for spec in set_specs(family)
+        if spec.id in fitting_sets(table, family)
+    ]
     elements: Elements = {}
+    for family, spec in sets:
+        if not spec.dynamic_size and (only.all or spec.id not in SLOTTED):
+            listed = kernel.elements(family, spec.id)
+            elements.update((element.key, element.value) for element in listed)
+    frontends = None if only.all else asked(elements, only)
+    if frontends is not None:
+        elements.update(_slots(kernel, elements, frontends))
     clients: list[Found] = []
-    for family in Family:
-        table = kernel.table(family)
-        if table is None:
-            continue
-        tables[family] = table
-        for spec in set_specs(family):
-            if spec.id not in fitting_sets(table, family) or (spec.id in SLOTTED and not only.all):
-                continue
-            found = kernel.elements(family, spec.id)
-            if spec.dynamic_size:
-                clients.extend(found)
-            else:
-                elements.update((element.key, element.value) for element in found)
-    if only.all:
-        return Seen(tables, elements, tuple(clients), None, lookups_can_miss())
-    frontends = asked(elements, only)
-    elements.update(_slots(kernel, elements, frontends))
-    kept = tuple(entry for entry in clients if frontend_of(entry.key) in frontends)
-    return Seen(tables, elements, kept, frontends, lookups_can_miss())
+    if frontends is None or any(map(partial(learns, elements), frontends)):
+        for family, spec in sets:
+            clients.extend(kernel.elements(family, spec.id) if spec.dynamic_size else ())
+    if frontends is not None:
+        clients = [entry for entry in clients if frontend_of(entry.key) in frontends]
+    return Seen(found, elements, tuple(clients), frontends, lookups_can_miss())
 
 
 def _slots(kernel: Kernel, elements: Elements, frontends: frozenset[bytes]) -> Elements:

@@ -528,6 +528,10 @@ def test_the_native_form_of_one_is_its_elements_and_the_chains_that_they_lead_to
         ("counter", "counter"),
         ("tcp sport 80 drop", "meta, cmp, payload, cmp, immediate"),
         ("tcp dport 80 drop", "meta, cmp, payload, cmp, immediate"),
+        (
+            "ip daddr . meta l4proto . th sport vmap @services",
+            "payload, meta, payload, lookup",
+        ),
         ("ip ttl 1 drop", "payload, cmp, immediate"),
         ("ct state established accept", "ct, bitwise, cmp, immediate"),
         ("ct status snat accept", "ct, bitwise, cmp, immediate"),
@@ -586,10 +590,11 @@ def test_one_service_costs_its_own_endpoints_only(
         only: sum(of == [nl.GETSETELEM] for of in sent)
         for only, sent in (("all", whole), ("few", few))
     }
-    assert lists == {"all": 2 * len(S), "few": 2 * (len(S) - 2)}
+    # Nor are the maps of clients, for there is no affinity.
+    assert lists == {"all": 2 * len(S), "few": 2 * (len(S) - 2 - 4)}
     # Slots of the list (9 and one more), of its local list, and of NodePorts of that number.
     assert [len(of) for of in few if of != [nl.GETSETELEM] and nl.GETSETELEM in of] == [10 + 1 + 4]
-    assert len(few) == len(whole) - 4 + 1
+    assert len(few) == len(whole) - 4 - 8 + 1
     large = asked_of(monkeypatch, Only(service="shop/s250"))
     questions = [len(of) for of in large if len(of) > 1]
     assert questions == [64, 64, 64, 2 * (101 + 1) - 3 * 64]
