@@ -21,6 +21,7 @@ from enum import StrEnum
 import msgspec
 
 from endpoints.addresses import bracketed, contains, family
+from endpoints.elsewhere import ports_of
 from endpoints.names import Protocol, ServicePortName
 from endpoints.node import NodeView
 from endpoints.nodeports import is_loopback
@@ -283,14 +284,15 @@ def _undispatched(plans: tuple[ServicePlan, ...], node: NodeView, packet: Packet
     if is_cluster_ip or (kinds and _holds(node, packet.destination)):
         what = "a cluster IP" if is_cluster_ip else "held by this node for Services"
         text = f"{packet.destination} is {what}, but no Service has {target}"
-        end = Step(Place.UNKNOWN_PORT, "unknown port -> reject")
-        return Explanation(Reject(), (Step(Place(packet.hook), text), end))
+        steps = Step(Place(packet.hook), text), Step(Place.UNKNOWN_PORT, "unknown port -> reject")
+        return Explanation(Reject(), steps, advice=ports_of(plans, packet.destination))
     text = f"{target} is no address and port of a Service"
     owner = _node_port(_same_port(plans, packet))
     if owner and packet.destination in node.addresses:
         left_out = f"nodePortAddresses leaves {packet.destination} out"
         text = f"{packet.port} is the node port of {owner[0].name}, but {left_out}"
-    return Explanation(Pass(), (Step(Place(packet.hook), text),))
+    advice = ports_of(plans, packet.destination)
+    return Explanation(Pass(), (Step(Place(packet.hook), text),), advice=advice)
 
 
 def _outside_ranges(
@@ -331,9 +333,7 @@ def _nothing_in_force(
 ) -> Explanation:
     """The Service has endpoints, but none in the list in force.
 
-    Of a plan made by `plan` that is always the Local list: the Cluster list is empty only where
-    `has_any` is false or where no frontend uses it. A Cluster list that is empty all the same has
-    nobody anywhere to answer, so it refuses, as without endpoints.
+    Of a plan made by `plan` that is always the Local list. An empty Cluster list refuses.
     """
     if is_local_list:
         text = "policy Local, and no usable endpoint on this node -> drop"

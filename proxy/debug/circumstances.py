@@ -30,6 +30,15 @@ from proxy.facts.routing import ways
 _T = TypeVar("_T")
 
 
+class Circumstances(NamedTuple):
+    """What was found."""
+
+    findings: tuple[Finding, ...]
+    """Certain breaks first."""
+    ways: Ways
+    """Empty if nobody was asked."""
+
+
 class _Seen(NamedTuple):
     """A machine, as far as it matters to one packet."""
 
@@ -41,8 +50,8 @@ class _Seen(NamedTuple):
 
 def circumstances(
     packet: Packet, explanation: Explanation, wanted: Desired, snapshot: str, *, of_client: bool
-) -> tuple[Finding, ...]:
-    """Certain breaks first. What cannot be looked at is said on standard error.
+) -> Circumstances:
+    """What speaks against an explanation. What cannot be looked at is said on standard error.
 
     `snapshot`: a file's name; empty: this machine. `of_client`: the packet's source was named, and
     only its flows count. Raises ConfigError for a snapshot that cannot be read.
@@ -55,7 +64,8 @@ def circumstances(
         leaves_by = {way.destination: way.interface for way in seen.ways.there if way.interface}
         found += taking(seen.foreign, packet, explanation, node, wanted.mode, leaves_by)
         found += findings(packet, explanation, node, seen.facts, seen.ways, seen.flows)
-    return tuple(sorted(found, key=lambda finding: not finding.breaks))
+    findings_ = tuple(sorted(found, key=lambda finding: not finding.breaks))
+    return Circumstances(findings_, seen.ways if seen else Ways())
 
 
 def _here(packet: Packet, explanation: Explanation, *, of_client: bool) -> _Seen:

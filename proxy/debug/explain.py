@@ -10,11 +10,12 @@ import msgspec
 from endpoints.addresses import bracketed
 from endpoints.explain import Drop, Explanation, Forward, Hop, Packet, Pass, Place, Reject, walk
 from modes.registry import MODES, places
-from proxy.debug.circumstances import circumstances
+from proxy.debug.circumstances import Circumstances, circumstances
 from proxy.debug.question import Question, question, target
 from proxy.debug.screen import Screen, Style, screen
 from proxy.debug.table import as_json, percent, wants_json
 from proxy.desired.choice import desired
+from proxy.facts.facts import Ways
 from proxy.facts.finding import Finding
 
 _NAMED_IN_HEADLINE = 4
@@ -62,6 +63,8 @@ class Answer(msgspec.Struct, frozen=True):
     """Who says what should be."""
     findings: tuple[Finding, ...] = ()
     """What of this machine speaks against it."""
+    reply: str = ""
+    """What an answer needs; empty where there is none."""
 
 
 def main(flags: argparse.Namespace) -> int:
@@ -77,15 +80,15 @@ def main(flags: argparse.Namespace) -> int:
     source = getattr(flags, "from")
     asked = question(aim, source, flags.via, flags.interface, node, plans)
     explanation = walk(plans, node, asked.packet)
-    found: tuple[Finding, ...] = ()
+    around = Circumstances((), Ways())
     if check or wanted.running is not None or flags.snapshot:
         of_client = bool(source)
-        found = circumstances(
+        around = circumstances(
             asked.packet, explanation, wanted, flags.snapshot, of_client=of_client
         )
-    told = answer(asked, explanation, places(wanted.mode, explanation), wanted.origin, found)
+    told = answer(asked, explanation, places(wanted.mode, explanation), wanted.origin, around)
     print(as_json(told) if json else "\n".join(text(told, screen())))
-    is_wrong = flags.check and any(of.breaks for of in found)
+    is_wrong = flags.check and any(of.breaks for of in around.findings)
     return 1 if wanted.problems or is_wrong else 0
 
 
@@ -94,7 +97,7 @@ def answer(
     explanation: Explanation,
     named: Iterable[str],
     origin: str,
-    findings: tuple[Finding, ...] = (),
+    around: Circumstances,
 ) -> Answer:
     """The explanation of a packet, put together for a reader; `named`: the places of its steps."""
     verdict = explanation.verdict
@@ -122,7 +125,8 @@ def answer(
         advice=explanation.advice,
         assumed=asked.assumed,
         origin=origin,
-        findings=findings,
+        findings=around.findings,
+        reply=_reply(asked.packet, hops, around.ways),
     )
 
 
@@ -140,6 +144,7 @@ def text(found: Answer, shown: Screen) -> list[str]:
         headline = (shown.painted("BROKEN", Style.BAD), broken.text)
         rows += [("what to do", broken.remedy), ("otherwise", f"{verdict}   {found.summary}")]
     rows += [(f"{n:<3}{step.place}", step.text) for n, step in enumerate(found.steps, 1)]
+    rows += [("reply", found.reply)] if found.reply else []
     if len(found.candidates) > _NAMED_IN_HEADLINE:
         rows += _rows("candidate", [candidate.endpoint for candidate in found.candidates])
     room = max((len(of.endpoint) for of in found.unused[:_ROWS]), default=0)
@@ -162,6 +167,18 @@ def _rows(title: str, cells: Sequence[str]) -> list[tuple[str, str]]:
     if len(cells) > _ROWS:
         rows.append(("", f"and {len(cells) - _ROWS} more: -o json has all"))
     return rows
+
+
+def _reply(packet: Packet, hops: Sequence[Hop], ways: Ways) -> str:
+    """How an answer finds back."""
+    if not hops:
+        return ""
+    to = {packet.source if not hop.masqueraded else "this node" for hop in hops}
+    place = f"{bracketed(packet.destination)}:{packet.port}"
+    need = "must come through this node, whose conntrack entry makes it one of"
+    text = f"goes to {' or '.join(sorted(to))}, and {need} {place}"
+    links = sorted({way.interface for way in ways.back if way.interface})
+    return f"{text}; route back by {', '.join(links)}" if links else text
 
 
 def _summary(packet: Packet, explanation: Explanation, hops: Sequence[Hop]) -> str:

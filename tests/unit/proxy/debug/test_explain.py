@@ -117,6 +117,7 @@ FORWARD   shop/pay:http -> 10.244.1.2:8080 (50%) or 10.244.2.9:8080 (50%); sourc
   1  prerouting    10.96.7.7:80/TCP is the cluster IP of shop/pay:http, policy Cluster
   2  pick-2        one of 2 endpoints, uniformly
   3  postrouting   10.244.1.9 is a local pod (clusterCIDR 10.244.0.0/16): not masqueraded
+  reply            goes to 10.244.1.9, and must come through this node, whose conntrack entry makes it one of 10.96.7.7:80
   not used         10.244.3.4:8080   ready, but hinted for zone eu-1b; this node is in eu-1a
 """
     )
