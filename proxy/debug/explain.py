@@ -144,9 +144,9 @@ def text(found: Answer, shown: Screen) -> list[str]:
         headline = (shown.painted("BROKEN", Style.BAD), broken.text)
         rows += [("what to do", broken.remedy), ("otherwise", f"{verdict}   {found.summary}")]
     rows += [(f"{n:<3}{step.place}", step.text) for n, step in enumerate(found.steps, 1)]
-    rows += [("reply", found.reply)] if found.reply else []
     if len(found.candidates) > _NAMED_IN_HEADLINE:
         rows += _rows("candidate", [candidate.endpoint for candidate in found.candidates])
+    rows += [("reply", found.reply)] if found.reply else []
     room = max((len(of.endpoint) for of in found.unused[:_ROWS]), default=0)
     rows += _rows("not used", [f"{of.endpoint:<{room}}   {of.reason}" for of in found.unused])
     for of in found.findings:
