@@ -29,7 +29,7 @@ venv: ## bring .venv to the locked versions (PYTHON=python3)
 check: venv ## format, lint, types, import contracts, sizes; changes nothing
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
-	$(PY) -m mypy $(PACKAGES) tests tools/sizes.py tools/configuration.py
+	$(PY) -m mypy $(PACKAGES) tests tools/sizes.py tools/configuration.py tools/schemas.py
 	.venv/bin/lint-imports --no-logo
 	$(PY) tools/sizes.py $(PACKAGES)
 
@@ -56,9 +56,10 @@ format: venv ## write the format, apply the safe fixes of the linter
 	$(PY) -m ruff check --fix .
 
 .PHONY: docs
-docs: venv ## write docs/configuration.md and docs/metrics.md from their tables
+docs: venv ## write docs/configuration.md, docs/metrics.md and docs/schema/ from the code
 	$(PY) tools/configuration.py > docs/configuration.md
 	$(PY) tools/metrics.py > docs/metrics.md
+	$(PY) tools/schemas.py docs/schema
 
 .PHONY: lock
 lock: ## resolve the dependencies of pyproject.toml anew (needs the registry)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from modes.registry import MODES
+
 
 class Example(NamedTuple):
     """A line for a shell."""
@@ -47,24 +49,44 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
             f"headgate render --mode ipvs --ipvs-scheduler lc {_SEEN}",
             "virtual servers, sets and addresses, as ipvsadm, ipset and ip take them",
         ),
+        *(
+            Example(f"headgate render --mode {mode} {_SEEN} -o json", f"{mode}, for a script")
+            for mode in MODES
+        ),
     ),
     "dump": (
         Example("headgate dump", "everything that this node's kernel holds"),
         Example("headgate dump shop/pay", "one Service, all of its ports"),
+        Example(
+            "headgate dump 10.96.7.7:80 -o native", "who is behind an address, as nft shows it"
+        ),
         Example("headgate dump shop/pay:http --mode nftables -o json", "one port, for a script"),
+        Example("headgate dump shop/pay --snapshot node.hgs", "what a kernel held elsewhere"),
     ),
     "explain": (
         Example(
-            f"headgate explain 10.96.7.7:80 --from 10.244.1.9 {_SEEN}",
+            "headgate explain 10.96.7.7:80 --from 10.244.1.9",
             "from a pod to a cluster IP: who may answer, and why not the others",
         ),
         Example(
-            f"headgate explain 198.51.100.20:80 --from 192.0.2.8 {_SEEN}",
-            "from a client outside to a load balancer's address",
+            "headgate explain 198.51.100.20:80 --from 192.0.2.8 --snapshot node.hgs",
+            "from a client to a load balancer's address, as another node saw it",
         ),
         Example(
             f"headgate explain 192.168.0.12:30080 --via output {_SEEN} -o json",
-            "from a process of the node itself to a NodePort, for a script",
+            "from a process of the node itself to a NodePort, by manifests, for a script",
+        ),
+    ),
+    "diff": (
+        Example("headgate diff", "whether the kernel holds what it should, Service by Service"),
+        Example("headgate diff shop/pay -o json", "one Service, for a script"),
+        Example("headgate diff --snapshot node.hgs", "whether it did when the snapshot was taken"),
+        Example("headgate diff --watch -o json", "who changes what from now on", stays=True),
+    ),
+    "snapshot": (
+        Example(
+            "headgate snapshot -o node.hgs",
+            "one file for a bug report, which dump, explain, diff and render take by --snapshot",
         ),
     ),
     "top": (

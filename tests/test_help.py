@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
+from jsonschema.protocols import Validator
 
 from proxy.examples import EXAMPLES, Example
 from proxy.flags import COMMANDS
 from tests.lab import namespaces, sandbox
 from tests.lab.daemons import Daemon, Line
 
-FOLDER = Path(__file__).parent.parent / "docs" / "examples"
+SCHEMAS = Path(__file__).parent.parent / "docs" / "schema"
+LINES = ("diff-watch", "top")
+"""Answers of which each line is a document."""
+EXAMPLE_FILES = Path(__file__).parent.parent / "docs" / "examples"
 HEADGATE = Path(sys.executable).with_name("headgate")
 ALONE = ("run", "cleanup")
 """Commands that change the kernel: each of their examples has a network for itself."""
@@ -28,7 +36,7 @@ def in_folder(of: Example, network: int) -> Daemon:
     """What an example starts that stays."""
     program, command, *arguments = shlex.split(of.line)
     assert (program, command) == ("headgate", "run")
-    with contextlib.chdir(FOLDER):
+    with contextlib.chdir(EXAMPLE_FILES):
         return Daemon("worker-2", network, arguments)
 
 
@@ -52,13 +60,19 @@ def daemon() -> Iterator[Daemon]:
         running.stop()
 
 
-def answer(of: Example) -> subprocess.CompletedProcess[str]:
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where examples are typed: they may write there."""
+    return Path(shutil.copytree(EXAMPLE_FILES, tmp_path / "examples"))
+
+
+def answer(of: Example, folder: Path) -> subprocess.CompletedProcess[str]:
     """What an example prints, run as a user does, by name; one that stays is ended by Ctrl-C."""
     sandbox.require_sandbox()
     path = f"{HEADGATE.parent}:{os.environ['PATH']}"
     with subprocess.Popen(
         ["/bin/bash", "--norc", "-c", f"exec {of.line}"],
-        cwd=FOLDER,
+        cwd=folder,
         env=os.environ | {"PATH": path},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -92,13 +106,52 @@ def has_answered(of: Example, done: subprocess.CompletedProcess[str]) -> bool:
 
 @pytest.mark.parametrize("example", of_each(frozenset(COMMANDS) - frozenset(ALONE)))
 @pytest.mark.usefixtures("daemon")
-def test_an_example_answers_beside_a_headgate(example: Example) -> None:
-    done = answer(example)
+def test_an_example_answers_beside_a_headgate(example: Example, folder: Path) -> None:
+    if "--snapshot" in example.line:
+        [taking] = EXAMPLES["snapshot"]
+        assert answer(taking, folder).returncode == 0
+    done = answer(example, folder)
     assert has_answered(example, done), done
+    if name := schema_of(example):
+        for document in [done.stdout] if name not in LINES else done.stdout.splitlines():
+            as_said(name).validate(json.loads(document))
+
+
+def schema_of(of: Example) -> str:
+    """Which file of docs/schema says what an example prints; empty if that is no JSON."""
+    words = shlex.split(of.line)
+    if ("-o", "json") not in pairwise(words):
+        return ""
+    parts = [words[1]]
+    parts += ["watch"] if "--watch" in words else []
+    parts += [words[words.index("--mode") + 1]] if words[1] == "render" else []
+    return "-".join(parts)
+
+
+def as_said(name: str) -> Validator:
+    """A check for exactly what a schema names: readers must bear more, this test must not."""
+    schema = json.loads((SCHEMAS / f"{name}.json").read_text())
+    for of in schema["$defs"].values():
+        if "properties" in of:
+            of["additionalProperties"] = False
+    return Draft202012Validator(schema)
+
+
+def test_every_answer_in_json_has_an_example() -> None:
+    shown = {schema_of(example) for examples in EXAMPLES.values() for example in examples}
+    assert shown - {""} == {path.stem for path in SCHEMAS.iterdir()}
+
+
+def test_what_a_schema_does_not_say_is_noticed() -> None:
+    packet = {"features": [], "working": ["nftables"], "auto": None}
+    as_said("probe").validate(packet)
+    for wrong in ({"auto": 1}, {"working": [1]}, {"more": ""}):
+        assert not as_said("probe").is_valid(packet | wrong)
+    assert not as_said("probe").is_valid({"features": [], "working": []})
 
 
 @pytest.mark.parametrize("example", of_each(frozenset(ALONE)))
-def test_an_example_does_what_it_says(example: Example) -> None:
+def test_an_example_does_what_it_says(example: Example, folder: Path) -> None:
     with sandbox.own_network(), this_network() as network:
         if example.stays:
             running = in_folder(example, network)
@@ -106,7 +159,7 @@ def test_an_example_does_what_it_says(example: Example) -> None:
             assert "services=1" in line.text
             assert running.stop() == 0
         else:
-            done = answer(example)
+            done = answer(example, folder)
             assert has_answered(example, done), done
 
 
