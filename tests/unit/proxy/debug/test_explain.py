@@ -170,7 +170,8 @@ def test_headlines(explained: Explained, arguments: str, headline: str) -> None:
 def test_of_many_candidates_the_first_are_named(explained: Explained) -> None:
     lines = explained.text("10.96.7.10:80", "--from", "10.244.1.2").splitlines()
     assert lines[4] == "  candidate        10.244.9.1:8080"
-    assert lines[-1] == "                   and 2 more: -o json has all"
+    assert lines[-2] == "                   and 2 more: -o json has all"
+    assert lines[-1].startswith("  reply            goes to 10.244.1.2, ")
     assert len([line for line in lines if ":8080" in line]) == 10
 
 
