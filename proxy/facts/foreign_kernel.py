@@ -48,6 +48,7 @@ from proxy.facts.foreign_values import Element
 
 _NETLINK_NETFILTER = 12
 _DATAGRAM = 1 << 16
+_UNPRIVILEGED = "nf_tables does not answer us: CAP_NET_ADMIN is missing (run as root)"
 _ATTEMPTS = 20
 _FEW = 256
 """Elements of one set that are still read."""
@@ -284,7 +285,7 @@ class _Netfilter:
         for _ in range(_ATTEMPTS):
             answers = self._request(kind, protocol, body)
             if any(answer.error == EPERM for answer in answers):
-                raise NotPermitted("nf_tables does not answer us: CAP_NET_ADMIN is missing")
+                raise NotPermitted(_UNPRIVILEGED)
             if not any(answer.interrupted or answer.error == EINTR for answer in answers):
                 break
         else:

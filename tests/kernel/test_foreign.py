@@ -1,0 +1,301 @@
+"""Which rules of others does a kernel hold, are they read rightly, and at what cost?"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from endpoints.explain import Packet, walk
+from endpoints.names import Protocol
+from modes.nftables.kernel import Kernel
+from modes.nftables.mode import NftablesMode
+from proxy.facts.finding import Cause, Finding
+from proxy.facts.foreign import Field, ForeignChain, Kind
+from proxy.facts.foreign_kernel import foreign_rules
+from proxy.facts.foreign_taking import taking
+from tests.kernel.iptables import tables
+from tests.kernel.rulesets import nft, plans, services
+from tests.kernel.test_privilege import UNPRIVILEGED
+from tests.lab import sandbox
+from tests.unit.endpoints.build import NODE_A
+
+ASK = """
+from modes.base import EnvironmentFault
+from proxy.facts.foreign_kernel import foreign_rules
+try:
+    foreign_rules()
+except EnvironmentFault as fault:
+    print(fault)
+"""
+RULES = 10_000
+LIMIT_SECONDS = 1.0
+"""Of this process, with other tests beside it; alone it takes less than half of that."""
+
+
+@pytest.fixture(autouse=True)
+def network() -> Iterator[None]:
+    with sandbox.own_network():
+        yield
+
+
+def run(*words: str, text: str = "") -> str:
+    done = subprocess.run(words, input=text, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def one_chain(*rules: str, family: str = "inet") -> ForeignChain:
+    body = "\n".join(("type filter hook prerouting priority raw;", *rules))
+    nft("-f", "-", text=f"table {family} mine {{\nchain way {{\n{body}\n}}\n}}")
+    (found,) = foreign_rules()
+    return found
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "ip saddr 10.244.0.0/16 ip daddr 10.96.0.10 udp dport 53 drop",
+        "ip saddr 10.240.0.0/13 drop",
+        "ip6 daddr fd00:10:96::7 tcp sport 80-90 accept",
+        "ip6 saddr fd00:10:244::/60 tcp dport != 443 reject",
+        "ip6 daddr fd00::/64 return",
+        'iifname "eth0" tcp dport { 80, 443 } drop',
+        'iifname != "veth*" meta l4proto sctp drop',
+        "ct state established,related accept",
+        "ct state new drop",
+        "ct status dnat drop",
+        "fib daddr type local drop",
+        "fib saddr type != local drop",
+        "udp dport 53 notrack",
+        "tcp dport 8000-8099 ip daddr != 10.0.0.0/8 drop",
+        "ip daddr { 10.96.0.1, 10.96.0.10 } drop",
+    ],
+)
+def test_what_is_read_is_what_nft_lists(rule: str) -> None:
+    """Where nothing is opaque, our notation is nft's own, and nft makes the same rule of it."""
+    found = one_chain(rule).rules
+    assert [one.opaque for one in found] == [False]
+    nft("flush", "ruleset")
+    (again,) = one_chain(found[0].text).rules
+    assert again == found[0]
+    assert again.text.split()[-1] in rule
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "meta mark 0x1 drop",
+        "ip daddr @big drop",
+        "tcp dport 80 limit rate 5/second drop",
+        "tcp flags syn / syn,rst drop",
+        "ip daddr . tcp dport { 10.96.0.1 . 80 } drop",
+        "ip ttl < 5 drop",
+        "meta skuid 0 drop",
+        "ct mark 7 drop",
+        "ct original ip daddr 10.96.0.1 drop",
+        "tcp option maxseg size 1-500 drop",
+        "rt classid 1 drop",
+        "numgen random mod 2 0 drop",
+    ],
+)
+def test_what_cannot_be_read_makes_a_rule_opaque(rule: str) -> None:
+    nft("add", "table", "inet", "mine")
+    nft("add", "set", "inet", "mine", "big", "{ type ipv4_addr; elements = { 10.96.0.1 }; }")
+    (found,) = one_chain(rule).rules
+    assert found.opaque
+    assert found.kind is Kind.DROP
+
+
+def test_a_verdict_map_is_as_many_rules_as_it_has_elements() -> None:
+    chain = one_chain(
+        "tcp dport vmap { 80 : drop, 8000-8099 : accept, 443 : return, 22 : continue }"
+    )
+    assert {one.text for one in chain.rules} == {
+        "tcp dport 80 drop",
+        "tcp dport 8000-8099 accept",
+        "tcp dport 443 return",
+    }
+
+
+def test_big_sets_stay_unread() -> None:
+    many = ", ".join(f"10.9.{n // 250}.{n % 250}" for n in range(400))
+    (found,) = one_chain(f"ip daddr {{ {many} }} drop").rules
+    assert found.opaque
+
+
+def test_a_chain_says_where_it_is_hooked() -> None:
+    nft(
+        "-f",
+        "-",
+        text="""
+table ip6 mine { chain a { type filter hook forward priority -5; policy drop; }; chain b {}; }
+table netdev dev { chain in { type filter hook ingress device lo priority 7; tcp dport 80 drop; }; }
+table arp arps { chain in { type filter hook input priority 0; drop; }; }
+table bridge bridges { chain in { type filter hook forward priority 0; drop; }; }
+""",
+    )
+    found = {chain.name: chain for chain in foreign_rules()}
+    assert found.keys() == {"a", "b", "in"}
+    assert (found["a"].hook, found["a"].priority, found["a"].drops) == ("forward", -5, True)
+    assert (found["b"].hook, found["b"].drops) == ("", False)
+    assert (found["in"].hook, found["in"].device, found["in"].priority) == ("ingress", "lo", 7)
+
+
+def finding() -> Finding:
+    packet = Packet("10.244.1.7", "10.96.0.7", 80, Protocol.TCP)
+    of = walk(plans(7), NODE_A, packet)
+    (found,) = taking(foreign_rules(), packet, of, NODE_A, "nftables")
+    return found
+
+
+REMEDIES = {
+    "nft": "nft add table ip mine; nft add chain ip mine way '{ type nat hook prerouting priority -110; }'; "
+    "nft add rule ip mine way ip daddr 10.96.0.7 dnat to 10.0.0.9",
+    "nft policy": "nft add table inet mine; "
+    "nft add chain inet mine way '{ type filter hook prerouting priority -200; policy drop; }'",
+    **{
+        name: f"{tool} -t nat -A PREROUTING -p udp -j ACCEPT; "
+        f"{tool} -t nat -A PREROUTING -d 10.96.0.7/32 -p tcp -j REDIRECT"
+        for name, tool in (("iptables-nft", "iptables-nft"), ("legacy", "iptables-legacy"))
+    },
+    "iptables' policy": "iptables-nft -P FORWARD DROP",
+}
+
+
+@pytest.mark.parametrize("harm", REMEDIES.values(), ids=REMEDIES)
+def test_the_remedy_ends_the_finding(harm: str) -> None:
+    run("sh", "-c", harm)
+    run("sh", "-c", finding().remedy)
+    with pytest.raises(ValueError, match="not enough values"):
+        finding()
+
+
+def test_rules_of_nft_in_tables_of_iptables_are_read_too() -> None:
+    """One of them keeps iptables-nft-save from the whole table."""
+    run("iptables-nft", "-t", "nat", "-A", "PREROUTING", "-d", "10.96.0.9", "-j", "RETURN")
+    nft("add", "rule", "ip", "nat", "PREROUTING", "ct", "mark", "{ 7, 8 }", "counter", "accept")
+    nft("add", "rule", "ip", "nat", "PREROUTING", "ip", "daddr", "{ 10.96.0.7 }", "redirect")
+    found = finding()
+    assert found.cause is Cause.FOREIGN_TRANSLATION
+    assert "iptables-nft nat PREROUTING" in found.text
+    assert not found.breaks
+
+
+def test_looking_makes_nothing() -> None:
+    tables_of_legacy = Path("/proc/thread-self/net/ip_tables_names")
+    before = tables_of_legacy.read_text()
+    assert foreign_rules() == ()
+    assert tables_of_legacy.read_text() == before == ""
+    run(
+        "iptables-nft",
+        "-A",
+        "INPUT",
+        "-p",
+        "tcp",
+        "-m",
+        "multiport",
+        "--dports",
+        "1,2",
+        "-j",
+        "DROP",
+    )
+    kernel = Kernel()
+    generation = kernel.generation()
+    assert [one.kind for chain in foreign_rules() for one in chain.rules] == [Kind.DROP]
+    assert kernel.generation() == generation
+    assert tables_of_legacy.read_text() == ""
+    kernel.close()
+
+
+def test_of_ours_only_what_leads_to_services_is_told() -> None:
+    mode = NftablesMode()
+    mode.start(NODE_A)
+    mode.replace(services(1, 2, 3))
+    found = foreign_rules()
+    assert {(chain.table, chain.hook) for chain in found} == {
+        ("headgate", "prerouting"),
+        ("headgate", "output"),
+    }
+    assert {one.kind for chain in found for one in chain.rules} == {Kind.OURS}
+    mode.close()
+
+
+@pytest.mark.parametrize("variant", ["nft", "legacy"])
+def test_of_our_chains_of_iptables_only_jumps_are_told(variant: str) -> None:
+    mode = tables.mode_of(variant)
+    mode.start(NODE_A)
+    mode.replace(services(1, 2, 3))
+    run(f"iptables-{variant}", "-N", "OTHERS")
+    found = foreign_rules()
+    assert not [chain.name for chain in found if chain.name.startswith("KUBE-")]
+    kinds = {one.kind for chain in found for one in chain.rules}
+    assert kinds == {Kind.OURS}
+    mode.close()
+
+
+def test_what_kube_proxy_left_in_nft_is_told() -> None:
+    nft(
+        "-f",
+        "-",
+        text="""
+table ip kube-proxy {
+  map service-ips { type ipv4_addr . inet_proto . inet_service : verdict; }
+  chain services { ip daddr . meta l4proto . th dport vmap @service-ips; }
+  chain nat-prerouting { type nat hook prerouting priority dstnat; jump services; }
+}""",
+    )
+    found = finding()
+    assert (found.cause, found.breaks) == (Cause.FOREIGN_TRANSLATION, False)
+    assert "kube-proxy --cleanup" in found.remedy
+
+
+@pytest.mark.parametrize("privileged", [False, True])
+def test_without_the_capability_it_says_so(*, privileged: bool) -> None:
+    prefix = () if privileged else UNPRIVILEGED
+    done = subprocess.run(
+        [*prefix, sys.executable, "-c", ASK], capture_output=True, text=True, check=True
+    )
+    expected = "nf_tables does not answer us: CAP_NET_ADMIN is missing (run as root)\n"
+    assert (done.stdout, done.stderr) == ("" if privileged else expected, "")
+
+
+def addresses() -> Iterator[str]:
+    return (f"10.{n // 250}.{n % 250}.9" for n in range(RULES))
+
+
+def by_nft() -> None:
+    rules = "\n".join(
+        f"ip daddr {address} tcp dport {1000 + n} dnat ip to 10.0.0.9:8080"
+        for n, address in enumerate(addresses())
+    )
+    chain = f"chain way {{\ntype nat hook prerouting priority -110;\n{rules}\n}}"
+    nft("-f", "-", text=f"table inet mine {{\n{chain}\n}}")
+
+
+def by_iptables(variant: str) -> None:
+    rules = "\n".join(
+        f"-A PREROUTING -d {address} -p tcp --dport {1000 + n} -j DNAT --to-destination 10.0.0.9:1"
+        for n, address in enumerate(addresses())
+    )
+    run(f"iptables-{variant}-restore", text=f"*nat\n{rules}\nCOMMIT\n")
+
+
+@pytest.mark.parametrize("tool", ["of nft", "nft", "legacy"])
+def test_many_rules_take_little_time(tool: str) -> None:
+    if tool == "of nft":
+        by_nft()
+    else:
+        by_iptables(tool)
+    began = time.process_time()
+    found = foreign_rules()
+    assert time.process_time() - began < LIMIT_SECONDS
+    assert sum(len(chain.rules) for chain in found) == RULES
+    packet = Packet("10.244.1.7", "10.96.0.7", 80, Protocol.TCP)
+    began = time.process_time()
+    assert taking(found, packet, walk(plans(7), NODE_A, packet), NODE_A, "nftables") == ()
+    assert time.process_time() - began < LIMIT_SECONDS
+    assert found[0].rules[-1].conditions[-1].field is Field.DESTINATION_PORT
