@@ -1,1 +1,1 @@
-"""The way of single packets through the kernel, whoever translates them; decision 0019."""
+"""The way of single packets through the kernel, whoever translates them."""

@@ -15,18 +15,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conntrack import flows
-from endpoints.names import Family
+from endpoints.names import Family, Protocol
 from modes import commits, wire
 from modes.base import KernelFault
 from modes.ipvs import ipset_messages, links, netlink
 from modes.nftables import codec, strangers
 from modes.nftables.expressions import expression_parts
 from modes.nftables.sets import S, set_specs
+from modes.tracing import events, following, program, rules
 from proxy import node
 from proxy.facts import rtnetlink
 from proxy.facts.tracked import tracked
 from tests.laws.effort import effort
 from tests.unit.modes.nftables.shapes import NUMBERED, layouts
+from tests.unit.modes.tracing import telling
 
 FAMILIES = tuple(Family)
 SETS = [(family, set_id) for family in FAMILIES for set_id in S]
@@ -34,8 +36,24 @@ ADDRESSES = (bytes((10, 96, 7, 7)), bytes(16))
 Parse = Callable[[bytes], Any]
 
 
+AIM = program.Aim(telling.VIP, 80, Protocol.TCP)
+
+
 def all_of(pairs: Iterable[object]) -> list[object]:
     return list(pairs)
+
+
+def traced(data: bytes) -> None:
+    """Whatever is told of packets is followed, as is what comes after it."""
+    read = following.Following(AIM, 2, telling.TABLE)
+    whole = telling.message(
+        network=telling.ipv4(telling.CLIENT, telling.VIP), transport=telling.segment(4242, 80)
+    )
+    body = bytes((2, 0, 0, 0)) + data
+    for datagram in (data, whole, framed(events.MESSAGE, 0, body, 16 + len(body)), whole):
+        for event in events.decode(datagram):
+            read.take(event, 1.0)
+    assert len(read.flows) <= 2
 
 
 PARSERS: dict[str, Parse] = {
@@ -74,6 +92,8 @@ PARSERS: dict[str, Parse] = {
         (node._link(body), node._index(body)) for _, _, body in node._messages(data)
     ],
     "ipvs addresses": links.decode,
+    "packet": traced,
+    "rule that a packet met": lambda data: [rules.rule_at(data, of) for of in FAMILIES],
     "nftables expression": expression_parts,
 }
 
@@ -112,6 +132,10 @@ def messages() -> Iterator[bytes]:
     ends = wire.nested(1, wire.attr(1, ADDRESSES[0]), wire.attr(2, ADDRESSES[0]))
     ports = wire.nested(2, wire.attr(1, b"\x11"), wire.attr(2, b"\0\x35"), wire.attr(3, b"\0\x35"))
     yield wire.nested(1, ends, ports) + wire.nested(2, ends, ports) + wire.be32(12, 7)
+    traced_packet = telling.message(
+        network=telling.ipv4(telling.CLIENT, telling.VIP), transport=telling.segment(4242, 80)
+    )
+    yield traced_packet[wire.HEADER_SIZE + wire.OPENING_SIZE :]
     opened = struct.pack("=BBBBI", 2, 24, 0, 0, 1)
     yield opened + wire.attr(1, ADDRESSES[0]) + wire.attr(2, ADDRESSES[0])
     bridge = wire.nested(18, wire.text(1, "bridge"), wire.nested(2, wire.attr(36, b"\1")))
@@ -141,7 +165,9 @@ def framed(kind: int, flags: int, payload: bytes, size: int) -> bytes:
     return head + payload
 
 
-_kinds = st.sampled_from([2, 3, 16, 20, 0xA00, 0xA06, 0xA0C, 0xA0F]) | st.integers(0, 0xFFFF)
+_kinds = st.sampled_from([2, 3, 16, 20, 0xA00, 0xA06, 0xA0C, 0xA0F, events.MESSAGE]) | st.integers(
+    0, 0xFFFF
+)
 _datagrams = st.lists(
     st.builds(
         lambda kind, flags, payload, lie: framed(
