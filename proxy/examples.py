@@ -88,6 +88,9 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
             "headgate snapshot -o node.hgs",
             "one file for a bug report, which dump, explain, diff and render take by --snapshot",
         ),
+        Example(
+            "headgate snapshot -o - > node.hgs", "the same, from a pod that cannot write files"
+        ),
     ),
     "top": (
         Example(

@@ -272,7 +272,11 @@ def _subject(flags: Flags) -> None:
 
 def _snapshot(flags: Flags) -> None:
     flags.add_argument(
-        "-o", "--output", metavar="FILE", required=True, help="where to write it; must not exist"
+        "-o",
+        "--output",
+        metavar="FILE",
+        required=True,
+        help="where to write it; must not exist; -: standard output",
     )
     flags.option(OF_FLAG["--mode"], "whose rules should be there [the running headgate's]")
     _cluster(flags, recalls=False)

@@ -100,7 +100,8 @@ def of_each(commands: frozenset[str]) -> list[object]:
 
 def has_answered(of: Example, done: subprocess.CompletedProcess[str]) -> bool:
     """Whether it ended as it should, and said something; `run` talks to the log."""
-    told = done.stderr if shlex.split(of.line)[1] == "run" and not done.stdout else done.stdout
+    is_aside = ">" in of.line or (shlex.split(of.line)[1] == "run" and not done.stdout)
+    told = done.stderr if is_aside else done.stdout
     return done.returncode == of.status and bool(told) and "Traceback" not in done.stderr
 
 
@@ -108,13 +109,21 @@ def has_answered(of: Example, done: subprocess.CompletedProcess[str]) -> bool:
 @pytest.mark.usefixtures("daemon")
 def test_an_example_answers_beside_a_headgate(example: Example, folder: Path) -> None:
     if "--snapshot" in example.line:
-        [taking] = EXAMPLES["snapshot"]
-        assert answer(taking, folder).returncode == 0
+        assert answer(EXAMPLES["snapshot"][0], folder).returncode == 0
     done = answer(example, folder)
     assert has_answered(example, done), done
     if name := schema_of(example):
         for document in [done.stdout] if name not in LINES else done.stdout.splitlines():
             as_said(name).validate(json.loads(document))
+
+
+@pytest.mark.parametrize("taking", EXAMPLES["snapshot"], ids=lambda example: example.line)
+@pytest.mark.usefixtures("daemon")
+def test_a_snapshot_is_read_back(taking: Example, folder: Path) -> None:
+    assert answer(taking, folder).returncode == 0
+    done = answer(Example("headgate diff --snapshot node.hgs", ""), folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("SAME")
 
 
 def schema_of(of: Example) -> str:

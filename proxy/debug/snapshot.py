@@ -23,26 +23,30 @@ from proxy.facts.machine import facts
 from proxy.settings.refusal import ConfigError
 from proxy.version import version
 
+_STDOUT = "-"
+
 
 def main(flags: argparse.Namespace) -> int:
     """Answer `headgate snapshot`; 1 if something of the machine could not be read.
 
     Raises ConfigError and EnvironmentFault.
     """
-    path = Path(flags.output)
+    if flags.output == _STDOUT and sys.stdout.isatty():
+        raise ConfigError("-o", _STDOUT, "is a terminal: send it into a file, by > FILE")
     taken = take(flags)
     data = written(taken)
-    try:
-        _write(path, data)
-    except OSError as fault:
-        raise ConfigError("-o", str(path), fault.strerror or "cannot be written") from fault
+    if flags.output == _STDOUT:
+        sys.stdout.buffer.write(data)
+    else:
+        _write(Path(flags.output), data)
     for what, why in taken.missing.items():
         aside(f"{what} left out: {why}")
     services, slices = len(taken.cluster.services), len(taken.cluster.slices)
     held = ", ".join(taken.held) or "no mode's rules"
-    sys.stdout.write(
-        f"{path}   {len(data) / 1024:,.0f} KiB: {services:,} Services, {slices:,} EndpointSlices,"
-        f" {held}, routes, sysctls, rules of others\n"
+    # Where the file goes to standard output, nothing else may.
+    (sys.stderr if flags.output == _STDOUT else sys.stdout).write(
+        f"{flags.output}   {len(data) / 1024:,.0f} KiB: {services:,} Services, {slices:,}"
+        f" EndpointSlices, {held}, routes, sysctls, rules of others\n"
         "It holds addresses of clients that session affinity keeps, and names of Services; no"
         " Secrets, no tokens.\n"
     )
@@ -52,8 +56,11 @@ def main(flags: argparse.Namespace) -> int:
 def _write(path: Path, data: bytes) -> None:
     """For our own user only, and never through what somebody put there before."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-    with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
-        file.write(data)
+    try:
+        with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
+            file.write(data)
+    except OSError as fault:
+        raise ConfigError("-o", str(path), fault.strerror or "cannot be written") from fault
 
 
 def take(flags: argparse.Namespace) -> Snapshot:
