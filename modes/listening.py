@@ -155,10 +155,14 @@ def rules_of(family: Family, table: str, chain: str) -> list[bytes]:
     return _dumped(get_rules(family, table, chain))
 
 
+def chain_names(family: Family) -> list[tuple[str, str]]:
+    """The table and the name of every chain. Raises OSError."""
+    return [place(chain, NEWCHAIN) for chain in _dumped(get_chains(family))]
+
+
 def chains_of(family: Family, table: str) -> dict[str, list[bytes]]:
     """All chains of a table, with the attributes of each rule. Raises OSError."""
-    names = [place(chain, NEWCHAIN) for chain in _dumped(get_chains(family))]
-    found: dict[str, list[bytes]] = {chain: [] for of, chain in names if of == table}
+    found: dict[str, list[bytes]] = {chain: [] for of, chain in chain_names(family) if of == table}
     for rule in _dumped(get_rules(family, table)):
         _, chain = place(rule, NEWRULE)
         found.setdefault(chain, []).append(rule)

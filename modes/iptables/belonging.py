@@ -7,12 +7,13 @@ lead to. A Service is named as there: `namespace/name:port`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
+from modes.held import Only
 from modes.xtables import chains, names
 from modes.xtables.adopt import target
 from modes.xtables.names import Table
-from modes.xtables.rules import ChainName
+from modes.xtables.rules import DROP, REJECT, ChainName
 
 UNKNOWN = "?"
 SHARED = (
@@ -27,6 +28,7 @@ SHARED = (
 )
 """Chains that hold rules of many Services."""
 _TITLE = re.compile(r'--comment "?([^"\s]+)')
+_HASH = 16
 _MENTIONED = re.compile(r'--comment "?[^"]*?(?<![^"\s])([^"\s/]+/[^"\s/]+)')
 
 Found = Mapping[ChainName, Sequence[str]]
@@ -69,13 +71,58 @@ def reached(found: Found, specs: Iterable[tuple[Table, str]]) -> set[ChainName]:
     return reached
 
 
+def may_be_at(only: Only) -> Callable[[str], bool]:
+    """Whether a rule may be for a place, by its spec alone; at any address for a NodePort."""
+    port, address = f" --dport {only.port} ", f"-d {only.address}/"
+    # Addresses that begin with zeros are printed in two ways.
+    is_any = only.address.startswith("::")
+    return lambda spec: (
+        port in spec and (is_any or spec.startswith(address) or not spec.startswith("-d "))
+    )
+
+
+def dispatched(found: Found, only: Only) -> list[ChainName]:
+    """Where rules of shared chains send the packets of asked Services; REJECT and DROP too."""
+    shared = [(chain.table, one) for chain in SHARED for one in found.get(chain, ())]
+    if only.address:
+        is_there = may_be_at(only)
+        asked = {service_of(one) for _, one in shared if is_there(one)}
+    else:
+        asked = {name for _, one in shared if only.names(name := service_of(one))}
+    targets = [ChainName(table, target(one)) for table, one in shared if service_of(one) in asked]
+    return [of for of in targets if of.name in (REJECT, DROP) or is_of_a_service(of)]
+
+
+def concerning(found: Found, only: Only, there: Collection[ChainName]) -> set[ChainName]:
+    """The chains of asked Services that are there, as far as what was read by now leads to them.
+
+    Chains of one Service port share the end of their names: none of these is overlooked.
+    """
+    left = dispatched(found, only)
+    concerned: set[ChainName] = set()
+    while left:
+        chain = left.pop()
+        if chain in there and chain not in concerned and is_of_a_service(chain):
+            concerned.add(chain)
+            left += [ChainName(chain.table, target(one)) for one in found.get(chain, ())]
+            if not chain.name.startswith(names.SEP):
+                hashed = chain.name[-_HASH:]
+                left += [
+                    ChainName(table, kind + hashed)
+                    for table in (Table.FILTER, Table.NAT)
+                    for kind in names.OF_A_SERVICE
+                ]
+    return concerned
+
+
 def owners(found: Found) -> dict[ChainName, str]:
     """The Service of each chain of one that can be told."""
     owners: dict[ChainName, str] = {}
     for shared in SHARED:
         for one in found.get(shared, ()):
             if " -j KUBE-" in one and (name := service_of(one)):
-                owners |= dict.fromkeys(reached(found, [(shared.table, one)]) - owners.keys(), name)
+                for chain in reached(found, [(shared.table, one)]):
+                    owners.setdefault(chain, name)
     for chain, specs in found.items():
         if is_of_a_service(chain) and chain not in owners:
             mentioned = next(filter(None, map(_MENTIONED.search, specs)), None)

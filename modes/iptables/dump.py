@@ -17,7 +17,7 @@ import msgspec
 from endpoints.names import Family
 from endpoints.plan import TrafficPolicy
 from modes.held import EVERYTHING, DumpedClient, DumpedFrontend, DumpedService, Only
-from modes.iptables.belonging import UNKNOWN, titled
+from modes.iptables.belonging import UNKNOWN, may_be_at, titled
 from modes.xtables import chains, names
 from modes.xtables.names import Table
 from modes.xtables.remembered import Remembered
@@ -65,11 +65,10 @@ def _wanted(readers: Mapping[Family, _Reader], only: Only) -> Callable[[str], bo
         return lambda _: True
     if only.service:
         return lambda spec: only.names(titled(spec))
-    port = f" --dport {only.port} "
     found = {
         place.name
         for reader in readers.values()
-        for place in reader.ways(lambda spec: port in spec)
+        for place in reader.ways(may_be_at(only))
         if place.port == only.port and place.address in (only.address, _NODE)
     }
     return lambda spec: titled(spec) in found

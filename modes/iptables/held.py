@@ -50,6 +50,9 @@ class Looked(msgspec.Struct, frozen=True):
     """Whether conntrack was strict (net.netfilter.nf_conntrack_tcp_be_liberal was 0)."""
     routes_localhost: bool = False
     """Whether net.ipv4.conf.all.route_localnet was 1."""
+    unread: Mapping[Family, tuple[ChainName, ...]] = {}
+    """Chains of Services that were there, and that nothing of those that were asked for leads to:
+    what is in them was not looked at."""
     other_variant: str = ""
     """The other kind of iptables, if it held Service rules too."""
 
@@ -118,7 +121,8 @@ class IptablesHeld:
         is_asked = self._is_asked(wanted)
         if not self._only.all:
             of_others = {one for plans in others.values() for one in wanted.shared(plans)}
-            found = part(program, found, is_asked, of_others, is_named=able.comment)
+            unread = frozenset(self._looked.unread.get(family, ()))
+            found = part(program, found, is_asked, of_others, unread, is_named=able.comment)
         changes = adopt.difference(program, found, bulk=inf)
         if not self._only.all:
             changes = forgive_others(changes, found, family)

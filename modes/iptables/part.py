@@ -55,23 +55,28 @@ def part(
     found: Found,
     is_asked: Callable[[str], bool],
     others: Collection[tuple[ChainName, str]],
+    unread: Collection[ChainName],
     *,
     is_named: bool,
-) -> Found:
+) -> dict[ChainName, Sequence[str]]:
     """What was found, without the rules of Services that are not asked for.
 
-    Chains of Services go too if nobody can tell of which: they may be of any.
+    What was not read is as it should be. Chains of Services go too if nobody can tell of which:
+    they may be of any.
 
-    `others`: rules of shared chains for other ports of the same Services, of which comments may not
-    tell the port. `is_named`: the kernel takes comments; then a rule whose Service cannot be told
-    is nobody's.
+    `others`: rules of shared chains for other ports of the same Services, of which comments may
+    not tell the port. `unread`: chains of Services to which nothing of those that are asked for
+    leads. `is_named`: the kernel takes comments; then a rule whose Service cannot be told is
+    nobody's.
     """
     known = {chain for of in program.fragments.values() for chain in of.chains}
     shared = {rule for of in program.fragments.values() for rule in of.shared}
     owners = defaultdict(str, belonging.owners(found))
 
-    def stays(owner: str) -> bool:
-        return is_asked(owner) if owner else is_named
+    def stays(chain: ChainName, spec: str) -> bool:
+        target = ChainName(chain.table, adopt.target(spec))
+        owner = belonging.service_of(spec) or owners[target]
+        return is_asked(owner) if owner else is_named and target not in unread
 
     kept: dict[ChainName, Sequence[str]] = {}
     for chain, specs in found.items():
@@ -82,16 +87,13 @@ def part(
                 for one in specs
                 if one in frame
                 or (chain, one) in shared
-                or ((chain, one) not in others and stays(_owner(chain, one, owners)))
+                or ((chain, one) not in others and stays(chain, one))
             ]
         elif not belonging.is_of_a_service(chain) or chain in known or is_asked(owners[chain]):
             kept[chain] = specs
+    for fragment in program.fragments.values():
+        kept |= {chain: of for chain, of in fragment.chains.items() if chain in unread}
     return kept
-
-
-def _owner(chain: ChainName, spec: str, owners: Mapping[ChainName, str]) -> str:
-    target = ChainName(chain.table, adopt.target(spec))
-    return belonging.service_of(spec) or owners[target]
 
 
 def forgive_others(changes: Changes, found: Found, family: Family) -> Changes:

@@ -17,7 +17,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,7 @@ from modes.xtables.answers import Answer, Progress
 from modes.xtables.lock import holder, is_held
 from modes.xtables.names import Table
 from modes.xtables.parts import Parts
+from modes.xtables.rules import ChainName
 from modes.xtables.script import sections
 from modes.xtables.variant import Variant
 from modes.xtables.witness import Witness, chains_of, legacy_tables, rules_of
@@ -165,11 +166,24 @@ class Kernel:
             return answer.output
         tables = sections(answer.output)
         for table in Table:
-            if opaque.is_incompatible(table, answer.output) or opaque.seeming_ends(
-                tables.get(table, "")
-            ):
+            is_said = not opaque.is_incompatible(table, answer.output)
+            if not is_said or opaque.seeming_ends(tables.get(table, "")):
                 tables[table] = self._save(family, programs, table)
         return "".join(tables[table] for table in Table if table in tables)
+
+    def save_chains(self, family: Family, wanted: Iterable[ChainName]) -> str:
+        """These chains with counters, with nft: a few of many are read much faster than all.
+
+        Raises Refused where one of them is gone, or where iptables cannot say what is in it.
+        """
+        restore = self._installed(family).restore
+        out = ""
+        for table in Table:
+            if asked := sorted(of.name for of in wanted if of.table is table):
+                answer = _run([restore, "--noflush"], opaque.question(table, asked, counted=True))
+                self._require(answer)
+                out += opaque.counted(table, answer.output)
+        return out
 
     def _save(self, family: Family, programs: Programs, table: str) -> str:
         answer = _run([programs.save, "-t", table])

@@ -7,6 +7,7 @@ by their expressions, and of the rest it is told where it leads.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -28,6 +29,8 @@ _GOTO, _JUMP = -4, -3
 _VERDICTS = {1: ACCEPT, 0: DROP, -5: RETURN}
 _CONNTRACK = struct.Struct("=146xHHH")
 """In `struct xt_conntrack_mtinfo3`: what is matched, what inverted, the states."""
+_COUNTED = re.compile(r"(-A .*) -c (\d+) (\d+)((?: -[jg] .*)?)", re.DOTALL)
+"""A rule as `iptables -S -v` prints it: counters come before what is done."""
 _STATE, _IS_NEW = 1, 1 << 3
 _NEW = spec(Rule(ct_state=("NEW",)), Family.IPV4)
 
@@ -153,9 +156,22 @@ def is_asked_for(chain: str) -> bool:
     return chain in BUILT_IN or chain.startswith(_OF_KUBERNETES)
 
 
-def question(table: str, chains: Iterable[str]) -> str:
+def question(table: str, chains: Iterable[str], *, counted: bool = False) -> str:
     """Input for iptables-restore that only prints chains, up to the first that it cannot say."""
-    return "\n".join([f"*{table}", *(f"-S {chain}" for chain in chains), "COMMIT", ""])
+    verbose = " -v" if counted else ""
+    return "\n".join([f"*{table}", *(f"-S {chain}{verbose}" for chain in chains), "COMMIT", ""])
+
+
+def counted(table: str, printed: str) -> str:
+    """What was printed with counters, as `iptables-save -c` prints it."""
+    out = [f"*{table}"]
+    for line in lines(printed):
+        if line.startswith(("-N ", "-P ")):
+            out.append(f":{line.split()[1]} - [0:0]")
+        elif found := _COUNTED.fullmatch(line):
+            rule, packets, octets, to = found.groups()
+            out.append(f"[{packets}:{octets}] {rule}{to}")
+    return "\n".join([*out, "COMMIT", ""])
 
 
 def unanswered(chains: Sequence[str], output: str) -> list[str]:

@@ -19,14 +19,22 @@ from pathlib import Path
 from endpoints.names import Family
 from modes.base import Foreign, ForeignWatch, Glance
 from modes.commits import Commit
-from modes.listening import CommitWatch, chains_of, rules_of
+from modes.listening import CommitWatch, chain_names, chains_of, rules_of
 from modes.xtables import notices
 from modes.xtables.names import Table
 from modes.xtables.notices import Place, Size
 from modes.xtables.rules import ChainName
 from modes.xtables.variant import Variant
 
-__all__ = ["LOOK_SECONDS", "VariantWatch", "Witness", "chains_of", "legacy_tables", "rules_of"]
+__all__ = [
+    "LOOK_SECONDS",
+    "VariantWatch",
+    "Witness",
+    "chains",
+    "chains_of",
+    "legacy_tables",
+    "rules_of",
+]
 
 LOOK_SECONDS = 0.5
 
@@ -219,3 +227,11 @@ def legacy_tables(family: Family) -> tuple[str, ...]:
         return tuple(_TABLE_NAMES[family].read_text().split())
     except OSError:
         return ()  # no module ip_tables, or not ours to read: then nothing of it can be read
+
+
+def chains(family: Family) -> set[ChainName]:
+    """The chains of our tables in nf_tables: the kernel tells their names alone. Raises OSError."""
+    tables = {table.value: table for table in Table}
+    return {
+        ChainName(tables[table], name) for table, name in chain_names(family) if table in tables
+    }
