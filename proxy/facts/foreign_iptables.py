@@ -160,15 +160,12 @@ def _chain(
     )
 
 
-def specs(saved: str) -> dict[tuple[str, str], list[str]]:
-    """The lines of all rules by table and chain."""
-    found: dict[tuple[str, str], list[str]] = {}
-    table = ""
-    for line in lines(saved):
-        if line.startswith("*"):
-            table = line[1:]
-        elif line.startswith("-A "):
-            found.setdefault((table, line[3:].partition(" ")[0]), []).append(line)
+def by_chain(printed: str) -> dict[str, list[str]]:
+    """The lines of the rules of one table, by their chains."""
+    found: dict[str, list[str]] = {}
+    for line in lines(printed):
+        if line.startswith("-A "):
+            found.setdefault(line[3:].partition(" ")[0], []).append(line)
     return found
 
 

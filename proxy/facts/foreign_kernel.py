@@ -13,7 +13,7 @@ import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from errno import EINTR, ENOENT, EPERM
-from typing import NamedTuple
+from typing import DumpedTuple
 
 from endpoints.names import Family
 from modes.base import EnvironmentFault, KernelFault, NotPermitted
@@ -29,6 +29,7 @@ from modes.wire import (
     replies,
     words,
 )
+from modes.xtables import opaque
 from modes.xtables.kernel import installed
 from modes.xtables.names import REFUSE
 from modes.xtables.variant import Variant
@@ -43,7 +44,7 @@ from proxy.facts.foreign import (
     ForeignRule,
     Kind,
 )
-from proxy.facts.foreign_nft import Named
+from proxy.facts.foreign_nft import Dumped
 from proxy.facts.foreign_values import Element
 
 _NETLINK_NETFILTER = 12
@@ -55,6 +56,7 @@ _FEW = 256
 _FAMILIES = {1: "inet", 2: "ip", 5: "netdev", 10: "ip6"}
 """NFPROTO_*; a packet to a Service does not meet arp and bridge."""
 _IP = {Family.IPV4: "ip", Family.IPV6: "ip6"}
+_FAMILY_OF = {name: family for family, name in _IP.items()}
 _HOOKS = {0: "prerouting", 1: "input", 2: "forward", 3: "output", 4: "postrouting", 5: "ingress"}
 _TABLE_HANDLE, _CHAIN_HANDLE = 4, 2
 _HOOK_NUMBER, _HOOK_PRIORITY = 1, 2
@@ -98,17 +100,37 @@ def _save(family: Family, variant: Variant, table: str) -> str:
     programs = installed(family, variant)
     if programs is None:
         return ""
-    done = subprocess.run(
-        [programs.save, "-t", table],
+    done = _run([programs.save, "-t", table])
+    if done.returncode:
+        raise EnvironmentFault(f"{programs.save} fails: {done.stderr.strip()}")
+    return done.stdout
+
+
+def _said(family: Family, table: str, chains: list[str]) -> dict[str, list[str]]:
+    """The rules of these chains of iptables-nft, as it prints them; none of what it cannot say.
+
+    The rest of the table is not read: it may hold all Services of a cluster.
+    """
+    programs = installed(family, Variant.NFT)
+    printed = ""
+    while chains and programs:
+        done = _run([programs.restore, "--noflush"], opaque.question(table, chains))
+        printed += done.stdout
+        chains = opaque.unanswered(chains, done.stdout)[1:]
+    return foreign_iptables.by_chain(printed)
+
+
+def _run(command: Sequence[str], text: str = "") -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "LC_ALL": "C"}
+    return subprocess.run(
+        command,
+        input=text,
         capture_output=True,
         check=False,
         encoding="utf-8",
         errors="replace",
-        env={**os.environ, "LC_ALL": "C"},
+        env=environment,
     )
-    if done.returncode:
-        raise EnvironmentFault(f"{programs.save} fails: {done.stderr.strip()}")
-    return done.stdout
 
 
 def _of_nf_tables() -> Iterator[ForeignChain]:
@@ -118,7 +140,8 @@ def _of_nf_tables() -> Iterator[ForeignChain]:
         return
     with netfilter.socket:
         tables = netfilter.tables()
-        chains = {table: netfilter.chains(table) for table in tables}
+        found = netfilter.chains()
+        chains = {table: found.get((table.protocol, table.name), {}) for table in tables}
         for table in tables:
             if table.name == TABLE and table.family in _IP.values():
                 yield from _ours(table, chains[table])
@@ -156,29 +179,28 @@ def _is_of_iptables(table: _Table, chains: Mapping[str, bytes]) -> bool:
 def _of_iptables(
     netfilter: _Netfilter, table: _Table, chains: Mapping[str, bytes], *, is_ours: bool
 ) -> Iterator[ForeignChain]:
-    """A table of iptables-nft: its extensions are read as iptables-save prints them."""
+    """A table of iptables-nft: its extensions are read as its program prints them."""
     prefix = OF_KUBERNETES if is_ours else ""
     wanted = {n: c for n, c in chains.items() if not prefix or not n.startswith(prefix)}
     by_chain = netfilter.rules(table, wanted)
-    extended = any(
-        foreign_nft.is_of_iptables(r.expressions) for of in by_chain.values() for r in of
-    )
-    printed: dict[tuple[str, str], list[str]] = {}
-    if extended:
-        family = Family.IPV4 if table.family == "ip" else Family.IPV6
-        printed = foreign_iptables.specs(_save(family, Variant.NFT, table.name))
+    extended = [
+        name
+        for name, rules in by_chain.items()
+        if any(foreign_nft.is_of_iptables(rule.expressions) for rule in rules)
+    ]
+    printed = _said(_FAMILY_OF[table.family], table.name, extended)
     sets = _Sets(netfilter, table)
     for name, rules in by_chain.items():
-        lines = printed.get((table.name, name), [])
+        lines = printed.get(name, [])
         made = _rules_of_iptables(table, rules, lines, sets)
         chain = _chain(f"iptables-{Variant.NFT}", table, name, wanted[name], made)
         yield foreign_iptables.of_ours(chain) if is_ours else chain
 
 
 def _rules_of_iptables(
-    table: _Table, rules: Sequence[Named], lines: Sequence[str], sets: _Sets
+    table: _Table, rules: Sequence[Dumped], lines: Sequence[str], sets: _Sets
 ) -> Iterator[ForeignRule]:
-    """`lines`: those of iptables-save, one for each rule; or fewer, where it could not say all."""
+    """`lines`: those of its program, one for each rule; or fewer, where it could not say all."""
     is_said = len(lines) == len(rules)
     for number, rule in enumerate(rules, 1):
         if is_said and foreign_nft.is_of_iptables(rule.expressions):
@@ -247,23 +269,24 @@ class _Netfilter:
                 found.append(_Table(protocol, words(told.get(nl.NFTA_TABLE_NAME, b"")), age))
         return found
 
-    def chains(self, table: _Table) -> dict[str, bytes]:
-        """The attributes of its chains."""
-        found = {}
-        for _, answer in self._dump(nl.GETCHAIN, table.protocol):
+    def chains(self) -> dict[tuple[int, str], dict[str, bytes]]:
+        """The attributes of the chains of each table, by its protocol and name."""
+        found: dict[tuple[int, str], dict[str, bytes]] = {}
+        for protocol, answer in self._dump(nl.GETCHAIN, 0):
             told = dict(attributes(answer))
-            if words(told.get(nl.NFTA_CHAIN_TABLE, b"")) == table.name:
-                found[words(told.get(nl.NFTA_CHAIN_NAME, b""))] = answer
+            table = words(told.get(nl.NFTA_CHAIN_TABLE, b""))
+            name = words(told.get(nl.NFTA_CHAIN_NAME, b""))
+            found.setdefault((protocol, table), {})[name] = answer
         return found
 
-    def rules(self, table: _Table, chains: Mapping[str, bytes]) -> dict[str, list[Named]]:
+    def rules(self, table: _Table, chains: Mapping[str, bytes]) -> dict[str, list[Dumped]]:
         """The rules of these chains of a table."""
-        found: dict[str, list[Named]] = {name: [] for name in chains}
+        found: dict[str, list[Dumped]] = {name: [] for name in chains}
         wanted = nl.text(nl.NFTA_RULE_TABLE, table.name)
         for chain in chains:
             body = wanted + nl.text(nl.NFTA_RULE_CHAIN, chain)
             for _, answer in self._dump(nl.GETRULE, table.protocol, body):
-                found[chain].append(foreign_nft.named(answer))
+                found[chain].append(foreign_nft.dumped(answer))
         return found
 
     def few(self, table: _Table, name: str) -> tuple[Element, ...] | None:

@@ -47,11 +47,9 @@ _OPAQUE_OBJECTS = (2, 4)
 """Of objref: a quota and a limit; the others let each packet go on."""
 
 
-class Named(NamedTuple):
+class Dumped(NamedTuple):
     """A rule as nf_tables dumps it."""
 
-    table: str
-    chain: str
     handle: int
     expressions: bytes
 
@@ -60,11 +58,10 @@ Sets = Callable[[str], tuple[Element, ...] | None]
 """The elements of an anonymous set of the table, by its name; None: they were not read."""
 
 
-def named(rule: bytes) -> Named:
-    """Where a rule stands, and its expressions, still encoded."""
+def dumped(rule: bytes) -> Dumped:
+    """The handle of a rule, and its expressions, still encoded."""
     told = dict(attributes(rule))
-    handle = int.from_bytes(told.get(3, b""), "big")
-    return Named(words(told.get(1, b"")), words(told.get(2, b"")), handle, told.get(4, b""))
+    return Dumped(int.from_bytes(told.get(3, b""), "big"), told.get(4, b""))
 
 
 def of_kube_proxy(rule: ForeignRule) -> ForeignRule:
@@ -79,7 +76,7 @@ def is_of_iptables(expressions: bytes) -> bool:
     return _TARGET in expressions or expressions.count(_MATCH) > expressions.count(_COMMENT)
 
 
-def rules(family: str, rule: Named, sets: Sets) -> tuple[ForeignRule, ...]:
+def rules(family: str, rule: Dumped, sets: Sets) -> tuple[ForeignRule, ...]:
     """What a rule decides: one ForeignRule, one per element of a verdict map, or none."""
     reading = _Reading(family, sets)
     for one in payloads(rule.expressions):
