@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from endpoints.names import Family
+from endpoints.names import Family, ObjectName
 from modes.base import ApplyReport, TableRules, total
-from tests.unit.proxy.build import CART, PAY
+
+PAY, CART = ObjectName("shop", "pay"), ObjectName("shop", "cart")
 
 
 def test_of_several_transactions() -> None:
