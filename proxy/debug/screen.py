@@ -7,6 +7,7 @@ line whose longest word does not fit is longer than the screen.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
@@ -16,6 +17,8 @@ import msgspec
 from proxy.debug.table import GAP, STYLE, aligned, columns
 
 _PLAIN_AGAIN = "\x1b[0m"
+
+_WORD = re.compile(r"\s*\S+")
 
 
 class Style(StrEnum):
@@ -95,19 +98,19 @@ def _width(*, is_terminal: bool) -> int | None:
 def wrapped(text: str, first: int, room: int) -> list[str]:
     """A text in lines: the first one of at most so many columns, the others of `room`.
 
-    A colour that a line ends in ends with it, and begins again on the next one.
+    Gaps of several spaces stay, but where a line ends. A colour that a line ends in ends with it,
+    and begins again on the next one.
     """
     lines: list[str] = []
-    line: list[str] = []
-    used = 0
-    for word in text.split():
-        width = columns([word])
-        if line and used + 1 + width > (room if lines else first):
-            lines.append(" ".join(line))
-            line, used = [], 0
-        used += width + (1 if line else 0)
-        line.append(word)
-    lines.append(" ".join(line))
+    line = ""
+    for piece in _WORD.findall(text.strip()):
+        room_here = room if lines else first
+        if line and columns([line + piece]) > room_here:
+            lines.append(line)
+            line = piece.lstrip()
+        else:
+            line += piece
+    lines.append(line)
     return _each_painted(lines)
 
 

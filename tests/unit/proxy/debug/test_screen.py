@@ -110,6 +110,12 @@ def test_prose() -> None:
     assert PLAIN.prose("one two three", "  ", "- ") == ["  one two three"]
 
 
+def test_gaps_stay_within_a_line() -> None:
+    text = "DROP   it is not accepted   here"
+    assert Screen(26).prose(text, hang="  ") == ["DROP   it is not accepted", "  here"]
+    assert Screen(80).prose(text) == PLAIN.prose(text) == [text]
+
+
 def test_a_colour_takes_no_room_and_ends_with_its_line() -> None:
     shown = Screen(20, colour=True)
     bad = shown.painted("no, not at all", Style.BAD)
