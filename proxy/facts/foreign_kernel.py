@@ -13,7 +13,7 @@ import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from errno import EINTR, ENOENT, EPERM
-from typing import DumpedTuple
+from typing import NamedTuple
 
 from endpoints.names import Family
 from modes.base import EnvironmentFault, KernelFault, NotPermitted
