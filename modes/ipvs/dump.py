@@ -173,13 +173,14 @@ class _Reader:
         self._found = found
         self._layout = layout
         self._family = family
+        sets = {kind: found.sets.get(self._name(kind)) for kind in Kind}
+        self._held = {kind: of.elements if of is not None else {} for kind, of in sets.items()}
         self._ranges: dict[tuple[str, Protocol | None, int], set[str]] = defaultdict(set)
         for element in self._elements(Kind.LOAD_BALANCER_SOURCE_CIDR):
             self._ranges[element.address, element.protocol, element.port].add(element.other)
 
     def _elements(self, kind: Kind) -> Mapping[Element, Extra]:
-        of = self._found.sets.get(self._name(kind))
-        return of.elements if of is not None else {}
+        return self._held[kind]
 
     def _name(self, kind: Kind) -> SetName:
         return SetName(kind, self._family)

@@ -7,6 +7,7 @@ is asked through what is passed in.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 
 import msgspec
 
@@ -47,6 +48,7 @@ def bits(scheduler: str, flags: Iterable[str]) -> int:
     return sum({_FLAGS[flag] for flag in own})
 
 
+@lru_cache(maxsize=256)
 def named(server: VirtualServer) -> tuple[str, ...]:
     """The flags of a virtual server's scheduler as `ipvsadm` has them: `sh-port`, or `flag-2`."""
     own = {bit: name for name, bit in _FLAGS.items() if name.partition("-")[0] == server.scheduler}
