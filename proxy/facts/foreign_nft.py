@@ -28,7 +28,7 @@ from proxy.facts.foreign_values import (
 )
 
 _CODES = {0: Kind.DROP, 1: Kind.ACCEPT, -5: Kind.RETURN, -3: Kind.JUMP, -4: Kind.GOTO}
-_QUEUE, _CONTINUE = 3, -1
+_CONTINUE = -1
 _TARGETS = {
     "DNAT": Kind.DNAT,
     "MASQUERADE": Kind.MASQUERADE,
