@@ -19,6 +19,10 @@ from proxy.debug.table import GAP, STYLE, aligned, columns
 _PLAIN_AGAIN = "\x1b[0m"
 
 _WORD = re.compile(r"\s*\S+")
+_READABLE = 20
+"""Columns that a folded text should have."""
+_KEY_AND_ONE = 2
+"""Columns of a table that cannot be divided."""
 
 
 class Style(StrEnum):
@@ -51,17 +55,27 @@ class Screen(msgspec.Struct, frozen=True):
         """Rows as aligned lines; the columns in `right` end flush.
 
         Where a line would be wider than the screen, the text of column `give` goes on below
-        itself. A negative one counts from the last column of the longest row.
+        itself. A negative one counts from the last column of the longest row. Where that leaves
+        too little room for it, there are several tables, one below the other, which all begin with
+        the first column.
         """
-        widths = [columns(column) for column in _columns(rows)]
-        if self.width is None or not widths:
+        cells = _columns(rows)
+        widths = [columns(column) for column in cells]
+        taken = len(indent) + len(GAP) * (len(widths) - 1) + sum(widths)
+        if self.width is None or taken <= self.width:
             return aligned(rows, indent, right)
         given = give % len(widths)
-        others = len(indent) + len(GAP) * (len(widths) - 1) + sum(widths) - widths[given]
-        if others + widths[given] <= self.width:
-            return aligned(rows, indent, right)
-        room = self.width - others
-        return aligned([part for row in rows for part in _parts(row, given, room)], indent, right)
+        room = self.width - taken + widths[given]
+        if room >= _least(cells[given]) or len(widths) <= _KEY_AND_ONE:
+            parts = [part for row in rows for part in _parts(row, given, room)]
+            return aligned(parts, indent, right)
+        widths[given] = _least(cells[given])
+        lines: list[str] = []
+        for chosen in _tables(widths, self.width - len(indent)):
+            part = [[row[i] for i in chosen if i < len(row)] for row in rows]
+            flush = frozenset(at for at, i in enumerate(chosen) if i in right)
+            lines += self.table(part, indent, flush, chosen.index(given) if given in chosen else -1)
+        return lines
 
     def prose(self, text: str, indent: str = "", hang: str = "") -> list[str]:
         """Lines of a text; all begin with `indent`, all but the first with `hang` after that."""
@@ -128,6 +142,25 @@ def _each_painted(lines: Sequence[str]) -> list[str]:
 def _columns(rows: Sequence[Sequence[str]]) -> list[list[str]]:
     count = max(map(len, rows), default=0)
     return [[row[i] for row in rows if i < len(row)] for i in range(count)]
+
+
+def _least(column: Sequence[str]) -> int:
+    """What a column needs to be read with ease when it is folded."""
+    return min(columns(column), max(_READABLE, columns(w for cell in column for w in cell.split())))
+
+
+def _tables(widths: Sequence[int], width: int) -> list[list[int]]:
+    """Which columns stand side by side: the first one, and as many of the next as there is room."""
+    tables: list[list[int]] = []
+    used = 0
+    for column in range(1, len(widths)):
+        needed = len(GAP) + widths[column]
+        if not tables or used + needed > width:
+            tables.append([0])
+            used = widths[0]
+        tables[-1].append(column)
+        used += needed
+    return tables
 
 
 def _parts(row: Sequence[str], give: int, room: int) -> list[list[str]]:
