@@ -23,6 +23,7 @@ from modes.iptables.rendering import Rendering
 from modes.iptables.skeleton import skeleton
 from modes.iptables.wanted import Wanted, abilities
 from modes.xtables import adopt
+from modes.xtables.chains import FIREWALL
 from modes.xtables.compared import compared
 from modes.xtables.names import Table
 from modes.xtables.remembered import Remembered
@@ -160,7 +161,7 @@ class IptablesHeld:
         chosen: dict[ChainName, tuple[str, ...]] = {}
         if self._only.all:
             for chain, specs in found.items():
-                if adopt.is_ours(chain):
+                if _is_of_a_proxy(chain):
                     chosen[chain] = tuple(specs)
                 elif jumps := [one for one in specs if _is_jump(chain, one)]:
                     chosen[chain] = tuple(jumps)
@@ -189,8 +190,13 @@ def recalled(document: object) -> Looked:
         raise ValueError(f"tables of iptables cannot be read: {fault}") from None
 
 
+def _is_of_a_proxy(chain: ChainName) -> bool:
+    """Whether a chain is one of ours, or the one that we share with the kubelet."""
+    return adopt.is_ours(chain) or chain == FIREWALL
+
+
 def _is_jump(chain: ChainName, spec: str) -> bool:
-    return adopt.is_ours(ChainName(chain.table, adopt.target(spec)))
+    return _is_of_a_proxy(ChainName(chain.table, adopt.target(spec)))
 
 
 def _policy(chain: ChainName) -> str:

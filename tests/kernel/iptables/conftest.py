@@ -8,7 +8,7 @@ import pytest
 
 from modes.iptables.mode import IptablesMode
 from modes.xtables.variant import Variant
-from tests.kernel.iptables import tables
+from tests.kernel.iptables import looked, tables
 from tests.lab import sandbox
 
 
@@ -32,3 +32,11 @@ def mode(network: None, variant: Variant) -> Iterator[IptablesMode]:  # noqa: AR
     made = tables.mode_of(variant)
     yield made
     made.close()
+
+
+@pytest.fixture
+def applied(mode: IptablesMode) -> IptablesMode:
+    """A node that holds what it should."""
+    mode.start(looked.NODE)
+    assert not mode.replace(looked.KNOWN).failed
+    return mode

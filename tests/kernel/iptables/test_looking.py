@@ -7,95 +7,46 @@ from collections.abc import Mapping
 import msgspec
 import pytest
 
-from endpoints.names import ObjectName
-from endpoints.node import NodePortAddresses
-from modes.base import ModeSettings, Plans
-from modes.held import EVERYTHING, Difference, DifferenceKind, Held, Only
-from modes.iptables import service_chains
-from modes.iptables.looking import look, recalled
+from modes.base import ModeSettings
+from modes.held import EVERYTHING, Difference, DifferenceKind, Only
+from modes.iptables.looking import recalled
 from modes.iptables.mode import IptablesMode
 from modes.xtables.variant import Variant
 from tests.kernel.iptables import others, tables
-from tests.kernel.rulesets import plans, services
-from tests.unit.endpoints.build import NODE_A
-from tests.unit.modes.nftables.build import (
-    LOCAL,
-    balancer,
-    cluster_ip,
-    external_ip,
-    node_port,
-    plan_of,
-    pods,
+from tests.kernel.iptables.looked import (
+    DIFFERENT,
+    EXTRA,
+    KNOWN,
+    LAST,
+    MISSING,
+    NODE,
+    PAY,
+    S1,
+    S2,
+    SVC,
+    seen,
+    wrong,
 )
+from tests.kernel.rulesets import services
 
-MISSING, EXTRA, DIFFERENT = (
-    DifferenceKind.MISSING,
-    DifferenceKind.EXTRA,
-    DifferenceKind.DIFFERENT,
-)
-NODE = msgspec.structs.replace(
-    NODE_A, node_ports_v4=NodePortAddresses(match_all=True, addresses=("127.0.0.1",))
-)
-PAY = ObjectName("shop", "pay")
-ENDS = pods("10.244.1.2", "10.244.2.2")
-KNOWN: dict[ObjectName, Plans] = {
-    **services(1, 2, 3, endpoints=3),
-    ObjectName("shop", "none"): (plan_of(cluster_ip("10.96.9.9"), name=plans(9)[0].name),),
-    PAY: (
-        plan_of(
-            cluster_ip("10.96.7.7"),
-            external_ip("198.51.100.9", policy=LOCAL),
-            balancer("198.51.100.4", policy=LOCAL, ranges=["203.0.113.0/24"]),
-            node_port(30080, LOCAL),
-            cluster=ENDS,
-            affinity_seconds=90,
-        ),
-        plan_of(cluster_ip("fd00:10:96::7"), cluster=pods("fd00:10:244:1::2")),
-    ),
-}
-(ONE, _) = KNOWN[ObjectName("shop", "s1")]
-SVC = service_chains.cluster_chain(ONE.name)
-SEP = service_chains.endpoint_chain(ONE.name, ONE.cluster[0])
-LAST = service_chains.endpoint_chain(ONE.name, ONE.cluster[-1])
-S1, S2 = "shop/s1:http", "shop/s2:http"
 STALE = "KUBE-SEP-AAAAAAAAAAAAAAAA"
 DNAT = f"{STALE} -p tcp -j DNAT --to-destination 10.9.9.9:1"
-NO_COMMENT = "-m comment --comment"
 
 
-@pytest.fixture
-def applied(mode: IptablesMode) -> IptablesMode:
-    """A node that holds what it should."""
-    mode.start(NODE)
-    assert not mode.replace(KNOWN).failed
-    return mode
-
-
-def seen(variant: Variant, only: Only = EVERYTHING) -> Held:
-    return look(only, ModeSettings(iptables_variant=variant))
-
-
-def wrong(variant: Variant, only: Only = EVERYTHING) -> tuple[Difference, ...]:
-    return seen(variant, only).differences(NODE, KNOWN)
-
-
-def test_what_is_applied_is_what_is_held(applied: IptablesMode, variant: Variant) -> None:
+@pytest.mark.usefixtures("applied")
+def test_what_is_applied_is_what_is_held(variant: Variant) -> None:
     held = seen(variant)
     assert held.differences(NODE, KNOWN) == ()
-    assert {of.name for of in held.services} == {
-        *(f"shop/s{n}:http" for n in (1, 2, 3, 9)),
-        "shop/pay:http",
-    }
-    # By what counts, the dump of the mode itself tells the same without counters.
-    bare = [
-        msgspec.structs.replace(
-            of,
-            endpoint_flows={},
-            frontends=tuple(msgspec.structs.replace(f, new_flows=None) for f in of.frontends),
-        )
-        for of in held.services
-    ]
-    assert bare == list(applied.dump())
+    applied = {(str(p.name), p.family.value): p for plans in KNOWN.values() for p in plans}
+    assert {(of.name, of.family) for of in held.services} == set(applied)
+    for of in held.services:
+        plan = applied[of.name, of.family]
+        places = {(one.address or "node", one.port) for one in plan.frontends}
+        assert {(one.address, one.port) for one in of.frontends} == places
+        everywhere = tuple(map(str, plan.cluster))
+        assert {one.endpoints for one in of.frontends} == {everywhere}
+        assert of.affinity_seconds == plan.affinity_seconds
+        assert of.endpoint_flows == dict.fromkeys(everywhere, 0)
 
 
 def test_nothing_is_changed(
