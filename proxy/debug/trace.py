@@ -6,9 +6,11 @@ import argparse
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from endpoints.addresses import family
 from endpoints.node import NodeView
-from modes.base import Missing
+from modes.base import EnvironmentFault, Missing
 from modes.tracing.following import Flow, Following
 from modes.tracing.kernel import PacketTrace, clock, link_name
 from modes.tracing.outcome import Became, Outcome, became, due
@@ -46,13 +48,22 @@ def main(flags: argparse.Namespace) -> int:
     aim = _aim(flags.target, getattr(flags, "from"))
     seconds = _seconds(flags.timeout)
     count = _count(flags.count)
-    desired = live()
-    known, node = services(desired), desired.node if desired else None
+    known, node, doubt = _known()
     end_at_once()  # by SystemExit, and with it goes the table
     found = _traced(_Asked(aim, seconds, count, known, node))
+    found = msgspec.structs.replace(found, advice=(*found.advice, *doubt))
     print(as_json(found) if json else "\n".join(text(found, screen())))
     is_fine = found.flows and all(flow.outcome is Outcome.REACHED for flow in found.flows)
     return 0 if is_fine else 1
+
+
+def _known() -> tuple[Services, NodeView | None, tuple[str, ...]]:
+    """What the running headgate knows, and a sentence if it does not say; packets do not wait."""
+    try:
+        desired = live()
+    except EnvironmentFault as why:
+        return Services(), None, (f"The Services of this node are not known: {why}.",)
+    return services(desired), desired.node if desired else None, ()
 
 
 def _aim(to: str, source: str) -> Aim:

@@ -201,6 +201,18 @@ def test_nobody_answers(world: Lab, family: int) -> None:
     assert "no reply within 3 s" in said.flow.summary
 
 
+@BOTH
+def test_answers_pass_netfilter_by(world: Lab, family: int) -> None:
+    """The pod answers its neighbour on the bridge, who knows nothing of it."""
+    name = ("bridge-nf-call-iptables", "bridge-nf-call-ip6tables")[family]
+    world.exec(NODE.name, ["sysctl", "-qw", f"net.bridge.{name}=0"])
+    said = traced(world, CLIENT_POD, VIPS["own"][family])
+    world.exec(NODE.name, ["sysctl", "-qw", f"net.bridge.{name}=1"])
+    assert said.flow.outcome in (Outcome.UNANSWERED, Outcome.REFUSED)
+    assert said.flow.endpoint == endpoint(world, LOCAL, family)
+    assert name in said.flow.summary
+
+
 def test_a_foreign_rule_drops(world: Lab) -> None:
     table = (
         "table ip guard { chain gate { type filter hook forward priority 10; ip daddr %s drop; }; }"
