@@ -12,6 +12,7 @@ from endpoints.explain import Hook
 from endpoints.node import DetectLocalMode
 from modes.ipvs.schedulers import KNOWN
 from modes.registry import AUTO, MODES
+from proxy.debug.busy import Sort
 from proxy.flags import COMMANDS, Flags
 from proxy.settings.refusal import ConfigError
 from proxy.shells import Line, Word, bash, fish, zsh
@@ -25,6 +26,7 @@ _VALUES: Mapping[str, tuple[str, ...]] = {
     "--iptables-variant": ("auto", "legacy", "nft"),
     "--logging-format": ("text", "json"),
     "--mode": (AUTO, *MODES),
+    "--sort": tuple(Sort),
     "--via": tuple(Hook),
 }
 """Of flags whose metavar does not say them, in every command."""

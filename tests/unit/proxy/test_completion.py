@@ -114,12 +114,16 @@ def test_values(offered: Complete) -> None:
     assert offered("headgate --mode ip") == {"iptables", "ipvs"}
     assert offered("headgate dump --proxy-mode=i") == {"iptables", "ipvs"}
     assert offered("headgate dump -o j") == {"json"}
+    assert offered("headgate dump -o ") == {"table", "json", "native"}
+    assert offered("headgate top --sort b") == {"bytes"}
     assert offered("headgate completion f") == {"fish"}
     assert offered("headgate render --ipvs-scheduler m") == {"mh"}
 
 
 def test_files(offered: Complete) -> None:
     assert offered("headgate render --manifests sh") == {"shop.yaml"}
+    assert offered("headgate diff --snapshot sh") == {"shop.yaml"}
+    assert offered("headgate snapshot -o ku") == {"kube-proxy.conf"}
     assert offered("headgate --config ku") == {"kube-proxy.conf"}
     assert offered("headgate explain --manifests shop.yaml --config ku") == {"kube-proxy.conf"}
     assert not offered("headgate explain --from ") & set(FILES)
