@@ -13,7 +13,6 @@ import msgspec
 from endpoints.names import Family, ObjectName
 from endpoints.node import NodeView
 from endpoints.plan import ServicePlan
-from modes.held import DumpedService
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -265,9 +264,6 @@ class Mode(Protocol):
         None: nothing is left. `successor` is the mode whose rules stay, even where both share
         names. Raises KernelFault and EnvironmentFault.
         """
-
-    def dump(self) -> tuple[DumpedService, ...]:
-        """What the kernel holds, by Service; works without `start` and without a daemon."""
 
     def cleanup(self) -> bool:
         """Remove what is ours and only that; True if there was anything."""

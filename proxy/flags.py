@@ -283,9 +283,7 @@ def _snapshot(flags: Flags) -> None:
 
 
 def _top(flags: Flags) -> None:
-    flags.add_argument(
-        "service", metavar="SERVICE", nargs="?", default="", help="namespace/name[:port] [all]"
-    )
+    _subject(flags)
     flags.text("--interval", metavar="DURATION", text="between figures [2s]", default="2s")
     flags.text("--count", metavar="N", text="how many intervals; 0: till Ctrl-C [0]", default="0")
     flags.text("--sort", metavar="BY", text="new, bytes or flows [new]", default="new")

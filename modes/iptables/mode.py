@@ -26,8 +26,6 @@ from modes.base import (
     Tell,
     total,
 )
-from modes.held import DumpedService
-from modes.iptables.dump import services_in
 from modes.iptables.fragment import count_endpoints, render
 from modes.iptables.localnet import Localnet, serves_loopback
 from modes.iptables.program import ServiceProgram, written
@@ -191,16 +189,6 @@ class IptablesMode:
         if successor != self.name:
             give_way(self._tell, stay=successor in IN_IPTABLES)
         return None
-
-    def dump(self) -> tuple[DumpedService, ...]:
-        """What the kernel holds, by Service; works without `start`."""
-        chosen = host_variant(self._settings.iptables_variant)
-        kernel = Kernel(chosen.variant, self._tell)
-        found: dict[Family, Found] = {}
-        for family in Family:
-            if family is Family.IPV4 or installed(family, chosen.variant):
-                found[family] = read(kernel.save(family))
-        return services_in(found)
 
     def cleanup(self) -> bool:
         """Remove our rules of both variants, and only those; True if there were any.

@@ -74,9 +74,9 @@ class Machine:
         """Netlink messages sent so far."""
         return self.ipvs.messages + self.ipset.messages + self.link.messages
 
-    def observe(self, *, counted: bool = False) -> Found:
-        """Everything: of others too. What went through virtual servers only if `counted`."""
-        servers = self.ipvs.servers(counted=counted)
+    def observe(self) -> Found:
+        """Everything: of others too, but for what went through virtual servers."""
+        servers = self.ipvs.servers(counted=False)
         return Found(servers, self.sets(), self.link.addresses() or frozenset())
 
     def sets(self) -> dict[SetName, FoundSet]:

@@ -27,12 +27,10 @@ from modes.base import (
     Plans,
     Tell,
 )
-from modes.held import DumpedService
 from modes.ipvs.adopt import Found, Ownership, adopt, give_way
 from modes.ipvs.cleanup import clean_up
 from modes.ipvs.draining import Draining
 from modes.ipvs.drift import drift, without
-from modes.ipvs.dump import services_in
 from modes.ipvs.ending import ended
 from modes.ipvs.fragment import NOTHING, Choice, Fragment, render
 from modes.ipvs.ipsets import FOREIGN, SetChange, SetVerb, sets_of
@@ -242,10 +240,6 @@ class IpvsMode:
     def retire(self, successor: str) -> float | None:
         """As of a Mode: who has connections is told to take no more of them."""
         return self._retirement.look(lambda: self._machine, successor)
-
-    def dump(self) -> tuple[DumpedService, ...]:
-        """What the kernel holds, by Service; works without `start`."""
-        return services_in(self._machine.observe(counted=True), self._layout)
 
     def cleanup(self) -> bool:
         """Remove what is ours and only that; True if there was anything.

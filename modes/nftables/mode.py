@@ -25,11 +25,10 @@ from modes.base import (
     Tell,
     silence,
 )
-from modes.held import DumpedService
 from modes.nftables import adopt, affinity, codec, delta
 from modes.nftables import netlink as nl
 from modes.nftables.adopt import Observed
-from modes.nftables.dump import describe, services_in
+from modes.nftables.dump import describe
 from modes.nftables.elements import Elements, Fragment, render, render_node
 from modes.nftables.kernel import (
     Failure,
@@ -177,14 +176,6 @@ class NftablesMode:
             _raise_any(self._kernel.transact(leaving).failures)
             self._tell("Removed what a proxy left", routine=True, mode=self.name)
         return None
-
-    def dump(self) -> tuple[DumpedService, ...]:
-        """What the kernel holds, by Service; works without `start`."""
-        self._kernel.check()
-        elements: Elements = {}
-        for family in Family:
-            elements.update(self._kernel.all_elements(family))
-        return services_in(elements)
 
     def cleanup(self) -> bool:
         """Remove our tables and only those; True if there were any."""

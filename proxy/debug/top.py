@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
@@ -12,12 +11,12 @@ from datetime import UTC, datetime
 import msgspec
 
 from conntrack import sysctls
-from modes.base import Tell, silence
 from modes.held import DumpedService, Only
-from modes.registry import AUTO, MODES, create
+from modes.registry import AUTO, MODES, look
 from proxy.debug import busy
 from proxy.debug.busy import Interval, Sort, busiest, rated, text
 from proxy.debug.flows import Flows, Told
+from proxy.debug.question import subject
 from proxy.debug.reached import Places, reached
 from proxy.debug.screen import screen
 from proxy.debug.table import wants_json
@@ -30,7 +29,6 @@ from proxy.settings.refusal import ConfigError
 
 Show = Callable[[Interval | None], None]
 """Takes an interval, or None before the first one is over."""
-_NAME = re.compile(r"[^/:\s]+/[^/:\s]+(:[^/:\s]+)?")
 _SHORTEST = durations.SECOND // 10
 _HEARING_SECONDS = 0.1
 """Events wait in a buffer for so long at most."""
@@ -59,8 +57,8 @@ def main(flags: argparse.Namespace) -> int:
     with ExitStack() as left:
         attention = left.enter_context(Attention())
         flows = left.enter_context(closing(Flows(_Looking(wanted), time.monotonic)))
-        if wanted.only.service and not flows.places:
-            aside(f"Service {wanted.only.service} is not in the kernel")
+        if not (wanted.only.all or flows.places):
+            aside(f"Service {flags.service} is not in the kernel")
             return 1
         show: Show = _as_line if wanted.json else _as_block
         if not wanted.json and is_refreshed():
@@ -157,33 +155,23 @@ class _Looking:
     def __call__(self) -> Places:
         """Ask now. Raises EnvironmentFault and KernelFault."""
         if self._is_first:
-            held = dict(of_every(self._modes, lambda name: (name, _services(name, aside))))
+            held = dict(of_every(self._modes, lambda name: (name, self._services(name))))
         else:
-            held = {name: _services(name, silence) for name in self._modes}
+            held = {name: self._services(name) for name in self._modes}
         self._is_first = False
         self._modes = tuple(name for name in held if held[name]) or tuple(held)
-        found = [of for services in held.values() for of in services]
-        meant = [of for of in found if self._only.all or self._only.names(of.name)]
-        return reached(meant, local_addresses())
+        return reached((of for services in held.values() for of in services), local_addresses())
 
-
-def _services(name: str, tell: Tell) -> tuple[DumpedService, ...]:
-    """What the kernel holds of a mode."""
-    used = create(name, tell=tell)
-    try:
-        return used.dump()
-    finally:
-        used.close()
+    def _services(self, name: str) -> tuple[DumpedService, ...]:
+        return look(name, self._only).services
 
 
 def _wanted(flags: argparse.Namespace) -> Wanted:
     """What was typed. Raises ConfigError."""
     name = mode(flags.mode)
-    if flags.service and not _NAME.fullmatch(flags.service):
-        raise ConfigError("SERVICE", flags.service, "must be namespace/name or namespace/name:port")
     return Wanted(
         modes=MODES if name == AUTO else (name,),
-        only=Only(service=flags.service),
+        only=subject(flags.service),
         interval_seconds=_interval_seconds(flags.interval),
         count=_count("--count", flags.count),
         sort=_sort(flags.sort),

@@ -24,7 +24,6 @@ from endpoints.node import NodeView
 from endpoints.plan import ServicePlan
 from endpoints.state import ClusterState
 from modes.base import Adopted, ApplyReport, Delta, Drift, ForeignWatch, Glance, Mode, Plans
-from modes.held import DumpedService
 from modes.ipvs.machine import Machine
 from modes.ipvs.mode import IpvsMode
 from modes.nftables.kernel import Kernel
@@ -209,11 +208,6 @@ class MeasuredMode:
     def retire(self, successor: str) -> float | None:
         """Give way."""
         return self._mode.retire(successor)
-
-    def dump(self) -> tuple[DumpedService, ...]:
-        """Dump, measured."""
-        with self._watch.measure("dump"):
-            return self._mode.dump()
 
     def cleanup(self) -> bool:
         """Remove everything."""

@@ -124,8 +124,6 @@ def _rows(back_end: str) -> Iterator[_Row]:
     yield f"  reading back, {writer} s", lambda m: f"{m.restarted.load.read_back:.2f}"
     yield f"  {element} written", lambda m: f"{m.restarted.load.elements:,}"
     yield "  peak RSS MB", lambda m: f"{m.restarted.load.peak_megabytes:.0f}"
-    yield "dump s", lambda m: f"{m.restarted.dump:.2f}"
-    yield f"  of that reading, {writer} s", lambda m: f"{m.restarted.dump_read:.2f}"
     yield "peak RSS after changes MB", lambda m: f"{m.loaded.peak_megabytes:.0f}"
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from endpoints.decode import decode_list
 from endpoints.objects import Kind
+from modes.iptables.looking import look
 from tests.bench import __main__ as bench
 from tests.bench import cluster, instruments, kube_proxy, measure, program, report
 from tests.bench.cluster import Size
@@ -83,13 +84,6 @@ def test_a_restart_writes_nothing(of: Of, back_end: str) -> None:
     assert restart.read_back > 0
 
 
-@pytest.mark.parametrize("back_end", modes.offered())
-def test_a_dump_tells_every_service(of: Of, back_end: str) -> None:
-    restarted = of(back_end).restarted
-    assert restarted.dumped == 20
-    assert restarted.dump > restarted.dump_read > 0
-
-
 def test_a_replaced_endpoint_is_one_slot(of: Of) -> None:
     replaced = of("nftables").loaded.replaced
     assert replaced.count == 8
@@ -160,7 +154,7 @@ def test_the_stand_in_is_a_program_that_serves_every_service() -> None:
     restore = ["iptables-nft-restore", "--noflush"]
     program.launch(restore, kube_proxy.JUMPS.encode())
     program.launch(restore, kube_proxy.first(SMALLEST))
-    frontends = [one for of in modes.create("iptables-nft").dump() for one in of.frontends]
+    frontends = [one for of in look().services for one in of.frontends]
     wanted = [
         (cluster.cluster_ip(n), tuple(f"{pod}:8080" for pod in cluster.pods(SMALLEST, n)))
         for n in range(20)

@@ -112,12 +112,6 @@ class Restarted(msgspec.Struct):
     """What the part `restart` answers."""
 
     load: Load
-    dump: float
-    """Seconds to list what the kernel holds, by Service."""
-    dump_read: float
-    """Of that: to read it."""
-    dumped: int
-    """How many Service ports."""
 
 
 class Weighed(msgspec.Struct):
@@ -278,12 +272,8 @@ def _changes(program: Program, load: Load, frames: Iterable[tuple[str, bytes]]) 
     return Loaded(load, **measured, peak_megabytes=peak_megabytes())
 
 
-def _restart(program: Program, load: Load, _: Iterable[tuple[str, bytes]]) -> Restarted:
-    program.watch.reset()
-    dumped = len(program.mode.dump())
-    return Restarted(
-        load, program.watch.seconds["dump"], program.watch.seconds["kernel read"], dumped
-    )
+def _restart(_: Program, load: Load, __: Iterable[tuple[str, bytes]]) -> Restarted:
+    return Restarted(load)
 
 
 def _weigh(program: Program, _: Load, frames: Iterable[tuple[str, bytes]]) -> Weighed:

@@ -401,7 +401,6 @@ def test_start_alone_writes_nothing(mode: NftablesMode, kernel: Kernel) -> None:
     generation, sending = kernel.generation(), counted(mode)
     mode.start(NODE_A)
     mode.verify()
-    mode.dump()
     kinds = {int.from_bytes(data[4:6], "little") & 0xFF for data in sending.sent}
     assert kinds <= READING
     assert kernel.generation() == generation

@@ -13,6 +13,7 @@ from endpoints.names import ObjectName
 from modes.base import Delta
 from modes.nftables import netlink as nl
 from modes.nftables.kernel import Kernel
+from modes.nftables.looking import look
 from modes.nftables.mode import NftablesMode
 from tests.kernel.rulesets import counted, kinds, plans, services
 from tests.unit.endpoints.build import NODE_A
@@ -87,7 +88,7 @@ def test_one_endpoint_among_two_thousand_is_one_slot(mode: NftablesMode) -> None
     )
     name = ObjectName("shop", "s1")
     mode.replace({name: (msgspec.structs.replace(plan, cluster=many),)})
-    (told,) = mode.dump()
+    (told,) = look().services
     assert set(told.frontends[0].endpoints) == {f"{e.address}:8080" for e in many}
     sending = counted(mode)
     moved = msgspec.structs.replace(many[1234], address="10.244.99.99")
@@ -116,11 +117,11 @@ def test_rules_do_not_grow_with_services(mode: NftablesMode, kernel: Kernel) -> 
     assert len(kernel.dump(nl.GETRULE, 0)) == few + 6
 
 
-def test_everything_but_dumping_starts_no_process_either(mode: NftablesMode) -> None:
+def test_nothing_starts_a_process(mode: NftablesMode) -> None:
     with processes_started() as started:
         mode.start(NODE_A)
         mode.replace(services(1, 2))
         mode.verify()
-        mode.dump()
+        look()
         mode.cleanup()
     assert started == []

@@ -16,6 +16,7 @@ from modes.nftables.codec import Found
 from modes.nftables.elements import Value, Verdict, key_prefix, pack_port
 from modes.nftables.expressions import native32
 from modes.nftables.kernel import Kernel, Sent
+from modes.nftables.looking import look
 from modes.nftables.mode import NftablesMode
 from modes.nftables.sets import S
 from modes.nftables.skeleton import TABLE
@@ -66,7 +67,7 @@ def test_an_element_for_all_others_is_told_and_goes(running: NftablesMode, map_n
     data = {"services": " : drop", "cluster-ips": ""}.get(map_name, " : 6.6.6.6 . 80")
     nft(f"add element ip headgate {map_name} {{ *{data} }}")
     assert running.verify() == Drift(extra=(f"ip {map_name} *",))
-    assert len(running.dump()) == 6
+    assert len(look().services) == 6
     running.replace(services(1, 2, 3))
     assert not running.verify()
     assert "*" not in nft("list", "map" if data else "set", "ip", "headgate", map_name)
@@ -269,7 +270,7 @@ def test_apply_heals_what_it_stumbles_over(
     report = running.apply(Delta(services(9), frozenset({ObjectName("shop", "s1")})))
     assert report.failed == {}
     assert not running.verify()
-    names = {told.name for told in running.dump()}
+    names = {told.name for told in look().services}
     assert names == {"shop/s2:http", "shop/s3:http", "shop/s9:http"}
 
 

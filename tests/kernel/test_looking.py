@@ -112,7 +112,8 @@ def told(held: HeldTables) -> list[tuple[str, str, str]]:
     return [(of.service, of.kind.value, of.what) for of in found]
 
 
-def test_what_was_applied_is_told(running: NftablesMode) -> None:
+@pytest.mark.usefixtures("running")
+def test_what_was_applied_is_told() -> None:
     held = look()
     assert [of.name for of in held.services] == sorted(
         [PAY, PAY, *(f"shop/s{n}:http" for n in (1, 1, 2, 2, 3, 3))]
@@ -122,8 +123,6 @@ def test_what_was_applied_is_told(running: NftablesMode) -> None:
     clients = [msgspec.structs.replace(client, seconds_left=None) for client in of_pay.clients]
     assert clients == [DumpedClient("203.0.113.9", "10.244.1.2:8080")]
     assert of_pay.affinity_seconds == 90
-    without = tuple(msgspec.structs.replace(of, clients=()) for of in held.services)
-    assert without == running.dump()
     assert told(held) == []
 
 

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from modes.base import Delta
+from modes.nftables.looking import look
 from modes.nftables.mode import NftablesMode
 from tests.kernel.rulesets import nft, ruleset, services
 from tests.unit.endpoints.build import NODE_A
@@ -60,7 +61,7 @@ def test_nobody_else_notices_us(mode: NftablesMode, neighbours: str) -> None:
         lambda: mode.replace(first),
         lambda: mode.apply(Delta(second, frozenset(first.keys() - second.keys()))),
         mode.verify,
-        mode.dump,
+        look,
         lambda: (mode.start(everywhere), mode.replace(second)),
         mode.cleanup,
     )

@@ -21,7 +21,7 @@ except EnvironmentFault as fault:
 """
 
 
-@pytest.mark.parametrize("call", ["mode.start(NODE_A)", "mode.dump()", "mode.cleanup()", "look()"])
+@pytest.mark.parametrize("call", ["mode.start(NODE_A)", "mode.cleanup()", "look()"])
 @pytest.mark.parametrize("privileged", [False, True])
 def test_without_the_capability(call: str, *, privileged: bool) -> None:
     prefix = () if privileged else UNPRIVILEGED

@@ -7,6 +7,7 @@ import pytest
 from endpoints.names import ObjectName
 from endpoints.plan import Frontend
 from modes.base import Delta, KernelFault, Plans
+from modes.nftables.looking import look
 from modes.nftables.mode import NftablesMode
 from modes.nftables.netlink import Message
 from tests.kernel.rulesets import Clustered, named, services
@@ -23,13 +24,16 @@ def bad(*extra: Frontend, ranges: tuple[str, ...] = OVERLAPPING, pod: str = "10.
     return (plan_of(*frontends, cluster=pods(pod), name=named("bad")),)
 
 
-def names(mode: NftablesMode) -> set[str]:
-    return {told.name for told in mode.dump()}
+def names() -> set[str]:
+    return {told.name for told in look().services}
 
 
-def endpoints_of_bad(mode: NftablesMode) -> list[tuple[str, ...]]:
+def endpoints_of_bad() -> list[tuple[str, ...]]:
     return [
-        f.endpoints for told in mode.dump() if told.name == "shop/bad:http" for f in told.frontends
+        f.endpoints
+        for told in look().services
+        if told.name == "shop/bad:http"
+        for f in told.frontends
     ]
 
 
@@ -46,7 +50,7 @@ def test_at_the_first_replace_all_others_are_programmed(started: NftablesMode) -
     assert report.failed[BAD] == (
         "ip lb-sources 198.51.100.4 . tcp . 80 . 10.1.0.0/16: File exists (EEXIST)"
     )
-    assert names(started) == {f"shop/s{n}:http" for n in (1, 2, 3, 4)}
+    assert names() == {f"shop/s{n}:http" for n in (1, 2, 3, 4)}
     assert not started.verify()
 
 
@@ -56,7 +60,7 @@ def test_at_apply_all_others_are_programmed(started: NftablesMode) -> None:
         Delta({**services(3), BAD: bad()}, frozenset({ObjectName("shop", "s1")}))
     )
     assert report.failed.keys() == {BAD}
-    assert names(started) == {"shop/s2:http", "shop/s3:http"}
+    assert names() == {"shop/s2:http", "shop/s3:http"}
     assert not started.verify()
 
 
@@ -72,8 +76,8 @@ def test_the_version_before_stays(started: NftablesMode, *, whole: bool) -> None
             Delta({**services(2), BAD: worse}, frozenset({ObjectName("shop", "s1")}))
         )
     assert report.failed.keys() == {BAD}
-    assert names(started) == {"shop/s2:http", "shop/bad:http"}
-    assert endpoints_of_bad(started) == [("10.244.2.1:8080",)] * 2
+    assert names() == {"shop/s2:http", "shop/bad:http"}
+    assert endpoints_of_bad() == [("10.244.2.1:8080",)] * 2
     assert not started.verify()
 
 
@@ -81,7 +85,7 @@ def test_once_it_is_good_it_is_programmed(started: NftablesMode) -> None:
     started.replace({BAD: bad()})
     report = started.apply(Delta({BAD: bad(ranges=OVERLAPPING[:1], pod="10.244.2.2")}))
     assert report.failed == {}
-    assert endpoints_of_bad(started) == [("10.244.2.2:8080",)] * 2
+    assert endpoints_of_bad() == [("10.244.2.2:8080",)] * 2
     assert not started.verify()
 
 
@@ -99,7 +103,7 @@ def test_each_of_many_is_named(started: NftablesMode) -> None:
     assert all(
         f"198.51.100.{n}" in report.failed[ObjectName("shop", f"bad{n}")] for n in range(1, 6)
     )
-    assert names(started) == {"shop/s1:http", "shop/s2:http"}
+    assert names() == {"shop/s1:http", "shop/s2:http"}
     assert not started.verify()
 
 
@@ -117,7 +121,7 @@ def test_among_thousands_of_elements_the_right_one_is_blamed(started: NftablesMo
         ranged[ObjectName("shop", f"r{n}")] = (plan,)
     report = started.replace(ranged)
     assert report.failed.keys() == {ObjectName("shop", "r137")}
-    assert len(names(started)) == 199
+    assert len(names()) == 199
 
 
 def test_who_is_nobody_s_fault_is_a_fault(

@@ -170,7 +170,7 @@ def test_dump_tells_what_the_plans_say(nftables: NftablesMode, cluster: Cluster)
     )
     told = Counter(
         (service.name, service.protocol, service.family, f.address, f.port)
-        for service in nftables.dump()
+        for service in look().services
         for f in service.frontends
     )
     assert told == wanted

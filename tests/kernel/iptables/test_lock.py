@@ -13,6 +13,7 @@ import pytest
 
 from endpoints.names import Family, ObjectName
 from modes.base import Delta, KernelFault, ModeSettings
+from modes.iptables.looking import look
 from modes.iptables.mode import IptablesMode
 from modes.xtables import kernel as module
 from modes.xtables.variant import Variant
@@ -61,7 +62,7 @@ def test_a_change_is_delayed_and_nothing_is_lost(running: IptablesMode) -> None:
     assert {message for message, _ in told} == {"Waiting for the xtables lock"}
     assert str(told[0][1]["holder"]).endswith(f"(pid {holder.pid})")
     assert not running.verify()
-    assert {told.name for told in running.dump()} == {f"shop/s{n}:http" for n in (2, 3, 4)}
+    assert {told.name for told in look().services} == {f"shop/s{n}:http" for n in (2, 3, 4)}
     told.clear()
     assert running.apply(Delta(services(4, endpoints=3))).waited_seconds == 0
     assert running.apply(Delta(services(4))).waited_seconds == 0
@@ -109,5 +110,5 @@ def test_where_nothing_changes_nobody_waits(running: IptablesMode) -> None:
         assert running.replace(BEFORE).waited_seconds == 0
         assert running.apply(Delta(services(1, endpoints=3))).waited_seconds == 0
         assert not running.verify()
-        assert len(running.dump()) == len(BEFORE) * len(Family)
+        assert len(look().services) == len(BEFORE) * len(Family)
     assert told == []

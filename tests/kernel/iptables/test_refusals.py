@@ -10,6 +10,7 @@ import pytest
 from endpoints.names import Family, ObjectName
 from modes.base import Delta, KernelFault, Plans
 from modes.iptables import service_chains
+from modes.iptables.looking import look
 from modes.iptables.mode import IptablesMode
 from modes.xtables.kernel import Kernel, Refused
 from modes.xtables.variant import Variant
@@ -34,17 +35,20 @@ def bad(ranges: str = IMPOSSIBLE[0], pod: str = "10.244.2.1", name: str = "bad")
     return (plan_of(*frontends, cluster=pods(pod), name=named(name)),)
 
 
-def programmed(mode: IptablesMode) -> set[str]:
-    return {told.name for told in mode.dump()}
+def programmed() -> set[str]:
+    return {told.name for told in look().services}
 
 
 def expected(*numbers: int) -> set[str]:
     return {f"shop/s{n}:http" for n in numbers}
 
 
-def endpoints_of_bad(mode: IptablesMode) -> list[tuple[str, ...]]:
+def endpoints_of_bad() -> list[tuple[str, ...]]:
     return [
-        f.endpoints for told in mode.dump() if told.name == "shop/bad:http" for f in told.frontends
+        f.endpoints
+        for told in look().services
+        if told.name == "shop/bad:http"
+        for f in told.frontends
     ]
 
 
@@ -60,7 +64,7 @@ def test_at_the_first_replace_all_others_are_programmed(started: IptablesMode, r
     report = started.replace(listed)
     assert report.failed.keys() == {BAD}
     assert re.fullmatch(r"IPv4: line \d+: .*(invalid mask|not found|address).*", report.failed[BAD])
-    assert programmed(started) == expected(1, 2, 3, 4)
+    assert programmed() == expected(1, 2, 3, 4)
     assert not started.verify()
 
 
@@ -71,7 +75,7 @@ def test_at_apply_all_others_are_programmed(started: IptablesMode) -> None:
     )
     assert report.failed.keys() == {BAD}
     assert "99' specified" in report.failed[BAD]
-    assert programmed(started) == expected(2, 3)
+    assert programmed() == expected(2, 3)
     assert not started.verify()
 
 
@@ -79,7 +83,7 @@ def test_an_impossible_endpoint(started: IptablesMode) -> None:
     report = started.replace({**services(1), BAD: bad(GOOD_RANGE, pod="10.244.2.999")})
     assert report.failed.keys() == {BAD}
     assert "10.244.2.999" in report.failed[BAD]
-    assert programmed(started) == expected(1)
+    assert programmed() == expected(1)
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["apply", "replace"])
@@ -93,8 +97,8 @@ def test_the_version_before_stays(started: IptablesMode, *, whole: bool) -> None
             Delta({**services(2), BAD: worse}, frozenset({ObjectName("shop", "s1")}))
         )
     assert report.failed.keys() == {BAD}
-    assert programmed(started) == expected(2) | {"shop/bad:http"}
-    assert endpoints_of_bad(started) == [("10.244.2.1:8080",)] * 2
+    assert programmed() == expected(2) | {"shop/bad:http"}
+    assert endpoints_of_bad() == [("10.244.2.1:8080",)] * 2
     assert not started.verify()
 
 
@@ -112,10 +116,10 @@ def test_each_of_many_is_named(started: IptablesMode) -> None:
     many = {ObjectName("shop", f"bad{n}"): bad(name=f"bad{n}") for n in range(5)}
     report = started.replace({**services(1, 2), **many})
     assert report.failed.keys() == many.keys()
-    assert programmed(started) == expected(1, 2)
+    assert programmed() == expected(1, 2)
     report = started.apply(Delta({**services(3), **many}))
     assert report.failed.keys() == many.keys()
-    assert programmed(started) == expected(1, 2, 3)
+    assert programmed() == expected(1, 2, 3)
     assert not started.verify()
 
 
@@ -123,7 +127,7 @@ def test_a_family_does_not_suffer_for_the_other(started: IptablesMode) -> None:
     _, v6 = services(9)[ObjectName("shop", "s9")]
     report = started.replace({BAD: (*bad(), v6), **services(1)})
     assert report.failed.keys() == {BAD}
-    told = {(told.name, told.family) for told in started.dump()}
+    told = {(told.name, told.family) for told in look().services}
     assert told == {("shop/s1:http", "IPv4"), ("shop/s1:http", "IPv6"), ("shop/s9:http", "IPv6")}
 
 
@@ -175,8 +179,8 @@ def ones(*numbers: int, endpoint: int) -> Clustered:
     }
 
 
-def endpoints_by_name(mode: IptablesMode) -> Mapping[str, tuple[str, ...]]:
-    return {told.name: told.frontends[0].endpoints for told in mode.dump()}
+def endpoints_by_name() -> Mapping[str, tuple[str, ...]]:
+    return {told.name: told.frontends[0].endpoints for told in look().services}
 
 
 @UNNAMED
@@ -207,11 +211,11 @@ def test_a_refusal_that_names_nobody_is_traced(
         f"{name}:http": ("10.244.2.1:8080",) if name in culprits else ("10.244.2.2:8080",)
         for name in after
     }
-    assert endpoints_by_name(started) == told
+    assert endpoints_by_name() == told
     assert not started.verify()
 
     assert not started.apply(Delta({name: after[name] for name in culprits})).failed
-    assert set(endpoints_by_name(started).values()) == {("10.244.2.2:8080",)}
+    assert set(endpoints_by_name().values()) == {("10.244.2.2:8080",)}
     assert not started.verify()
 
 
@@ -222,7 +226,7 @@ def test_the_first_replace_finds_whom_nobody_named(
     grudge = Grudge(monkeypatch, ["s17", "s40"], line)
     report = started.replace(services(*range(1, 65)))
     assert report.failed.keys() == {ObjectName("shop", "s17"), ObjectName("shop", "s40")}
-    assert programmed(started) == expected(*(n for n in range(1, 65) if n not in (17, 40)))
+    assert programmed() == expected(*(n for n in range(1, 65) if n not in (17, 40)))
     assert not started.verify()
     # By halves: two paths of 6 steps, in each of two families; 64 would be one for each Service.
     assert grudge.attempts < 64

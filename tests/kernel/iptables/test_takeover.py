@@ -7,6 +7,7 @@ import pytest
 from endpoints.names import Family, ObjectName
 from modes.base import Plans
 from modes.iptables import service_chains
+from modes.iptables.looking import look
 from modes.iptables.mode import IptablesMode
 from modes.xtables import names
 from modes.xtables.counters import LOCALHOST_NODEPORTS
@@ -154,7 +155,7 @@ def test_the_rules_become_ours(
     held = tables.held(variant)
     for chain in (STALE_SVC, STALE_SEP):
         assert ChainName(Table.NAT, chain) not in held
-    (told,) = stopped.dump()
+    (told,) = look().services
     assert told.name == "shop/pay:http"
     assert {f.endpoints for f in told.frontends} == {("10.244.1.2:8080", "10.244.2.2:8080")}
 

@@ -9,6 +9,7 @@ import pytest
 
 from endpoints.names import Family, ObjectName
 from modes.base import Delta, EnvironmentFault, ModeSettings
+from modes.iptables.looking import look
 from modes.iptables.mode import IptablesMode
 from modes.xtables import chains, names
 from modes.xtables.kernel import Kernel
@@ -134,7 +135,7 @@ def test_a_host_without_ip6tables_has_ipv4(
         delta = Delta(services(4), frozenset({ObjectName("shop", "s1")}))
         assert not mode.apply(delta).failed
         assert not mode.verify()
-        told = {(told.name, told.family) for told in mode.dump()}
+        told = {(told.name, told.family) for told in look().services}
         assert told == {(f"shop/s{n}:http", "IPv4") for n in (2, 3, 4)}
         again = tables.mode_of(variant)
         assert again.start(NODE_A).kept
@@ -156,13 +157,13 @@ def test_ip6tables_is_removed_while_we_run(
         assert not mode.verify()
     assert mode.start(NODE_A).warnings == ()
     assert not mode.replace(KNOWN).failed
-    assert {told.family for told in mode.dump()} == {"IPv4", "IPv6"}
+    assert {told.family for told in look().services} == {"IPv4", "IPv6"}
 
 
 def test_a_host_without_iptables(
     mode: IptablesMode, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    for call in (lambda: mode.start(NODE_A), mode.cleanup, mode.dump):
+    for call in (lambda: mode.start(NODE_A), mode.cleanup, look):
         with pytest.raises(EnvironmentFault, match="there is no iptables"):
             call()

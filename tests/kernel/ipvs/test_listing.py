@@ -12,6 +12,7 @@ from endpoints.node import DetectLocalMode, LocalTraffic, NodePortAddresses, Nod
 from modes.base import IpvsSettings, ModeSettings, Plans
 from modes.ipvs.kernel import Ipvs
 from modes.ipvs.listing import tables, text
+from modes.ipvs.looking import look
 from modes.ipvs.mode import IpvsMode
 from tests.kernel.ipvs.programs import said
 from tests.unit.modes.nftables.build import (
@@ -107,8 +108,9 @@ def _rules(lines: Iterable[str]) -> list[str]:
     return sorted(line.partition(" [")[0].rstrip() for line in lines if line[:1] in {":", "-"})
 
 
-def test_what_is_held_is_shown_by_service(mode: IpvsMode) -> None:
-    told = {(of.name, of.family): of for of in mode.dump()}
+@pytest.mark.usefixtures("mode")
+def test_what_is_held_is_shown_by_service() -> None:
+    told = {(of.name, of.family): of for of in look().services}
     assert set(told) == {
         *(("shop/pay:http", family) for family in ("IPv4", "IPv6")),
         *((f"shop/{name}", "IPv4") for name in ("dns:dns", "idle")),

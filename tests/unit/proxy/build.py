@@ -18,7 +18,6 @@ from modes.base import (
     KernelFault,
     Plans,
 )
-from modes.held import DumpedService
 from proxy.sources.base import Message
 
 PAY = ObjectName("shop", "pay")
@@ -143,9 +142,6 @@ class MemoryMode:
     def retire(self, successor: str) -> float | None:
         self.calls.append(f"retire for {successor}")
         return None
-
-    def dump(self) -> tuple[DumpedService, ...]:
-        return ()
 
     def cleanup(self) -> bool:
         held, self.table = bool(self.table), {}

@@ -30,11 +30,7 @@ SHOP = together(service(), endpoints("10.244.1.2"), node())
 
 def in_kernel(name: str = "nftables") -> dict[str, tuple[str, ...]]:
     """The endpoints of each Service in this network's kernel, as a mode programmed it."""
-    mode = registry.create(name)
-    try:
-        return {of.name: of.frontends[0].endpoints for of in mode.dump()}
-    finally:
-        mode.close()
+    return {of.name: of.frontends[0].endpoints for of in registry.look(name).services}
 
 
 def ip(command: str) -> None:

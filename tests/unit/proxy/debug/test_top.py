@@ -10,7 +10,7 @@ from proxy.cli import main
 @pytest.mark.parametrize(
     ("arguments", "refusal"),
     [
-        ("pay", "SERVICE: pay: must be namespace/name or namespace/name:port"),
+        ("pay", "SERVICE: pay: must be namespace/name, namespace/name:port or ADDR:PORT[/PROTO]"),
         ("--interval 2", "--interval: 2: must be a duration, like 90s, 15m or 1h30m"),
         ("--interval 99ms", "--interval: 99ms: must be 100ms or more"),
         ("--interval -1s", "--interval: expected one argument"),
