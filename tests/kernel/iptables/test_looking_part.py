@@ -11,6 +11,7 @@ import pytest
 from endpoints.names import Family, ObjectName, Protocol
 from modes.base import Delta, ModeSettings, Plans
 from modes.held import EVERYTHING, Difference, Only
+from modes.iptables import service_chains
 from modes.iptables.looking import look, recalled
 from modes.iptables.mode import IptablesMode
 from modes.iptables.rendering import LARGE_CLUSTER
@@ -23,6 +24,7 @@ from tests.kernel.iptables.looked import (
     KNOWN,
     MISSING,
     NODE,
+    PAY,
     S1,
     SEPS,
     SVC,
@@ -198,3 +200,18 @@ def test_a_document_of_another_version() -> None:
             recalled(document)
     with pytest.raises(ValueError, match="cannot be read: Object missing required field"):
         recalled({"version": 1})
+
+
+@pytest.mark.usefixtures("applied")
+def test_a_chain_that_nothing_leads_to_any_more(variant: Variant) -> None:
+    """It is found by its name, which ends as that of its sisters."""
+    pay = KNOWN[PAY][0].name
+    svl, ext = service_chains.local_chain(pay), service_chains.external_chain(pay)
+    tables.iptables(variant, "-t", "nat", "-F", ext)
+    tables.iptables(variant, "-t", "nat", "-F", svl)
+    told = wrong(variant)
+    assert [(of.service, of.kind, of.what) for of in told] == [
+        ("shop/pay:http", MISSING, f"every rule of chain {chain} in nat (IPv4)")
+        for chain in (ext, svl)
+    ]
+    assert wrong(variant, Only(service="shop/pay")) == told
