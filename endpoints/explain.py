@@ -34,6 +34,7 @@ from endpoints.plan import (
     TrafficPolicy,
     UnusedEndpoint,
 )
+from endpoints.scheduling import how
 
 
 class Hook(StrEnum):
@@ -126,8 +127,10 @@ def explain(plans: Iterable[ServicePlan], node: NodeView, packet: Packet) -> Ver
     return walk(plans, node, packet).verdict
 
 
-def walk(plans: Iterable[ServicePlan], node: NodeView, packet: Packet) -> Explanation:
-    """The verdict on a packet and every step towards it."""
+def walk(
+    plans: Iterable[ServicePlan], node: NodeView, packet: Packet, scheduler: str = ""
+) -> Explanation:
+    """The verdict on a packet and every step towards it; IPVS: `scheduler` is the node's."""
     plans = tuple(plans)
     found = _dispatch(plans, node, packet)
     if found is None:
@@ -155,7 +158,7 @@ def walk(plans: Iterable[ServicePlan], node: NodeView, packet: Packet) -> Explan
     if not endpoints:
         return _nothing_in_force(plan, frontend, arrival, unused, is_local_list=is_local_list)
     hops = {e: _masquerade(plan, frontend, e, node, packet) for e in endpoints}
-    steps = [arrival, _choice(plan, bypass, is_local_list=is_local_list)]
+    steps = [arrival, _choice(plan, bypass, scheduler, is_local_list=is_local_list)]
     reasons = dict.fromkeys(reason for _, reason in hops.values())
     steps.extend(Step(Place.POSTROUTING, reason) for reason in reasons)
     verdict = Forward(frozenset(Hop(e, masqueraded) for e, (masqueraded, _) in hops.items()))
@@ -217,8 +220,8 @@ def _serves_node_ports(node: NodeView, destination: str) -> bool:
 def _bypass(frontend: Frontend, node: NodeView, packet: Packet) -> str:
     """Who bypasses externalTrafficPolicy Local, in words; empty if nobody does.
 
-    Local is for clients outside. A pod (where pods can be told apart) and the node itself come as
-    if their packet had left the node and come back to any other: by the Cluster list.
+    A pod (where pods can be told apart) and the node itself come by the Cluster list, as if their
+    packet had left the node and come back to any other.
     """
     if frontend.kind is FrontendKind.CLUSTER_IP or frontend.policy is TrafficPolicy.CLUSTER:
         return ""
@@ -256,7 +259,6 @@ def _masquerade(
 
 
 def _masquerade_external(frontend: Frontend, node: NodeView, source: str) -> tuple[bool, str]:
-    """The same for what clients outside use, hairpin aside."""
     if frontend.policy is TrafficPolicy.CLUSTER:
         return True, f"{_A[frontend.kind]} with policy Cluster: masqueraded"
     if source in node.addresses:
@@ -277,7 +279,6 @@ def _masquerade_internal(plan: ServicePlan, node: NodeView, packet: Packet) -> t
 
 
 def _undispatched(plans: tuple[ServicePlan, ...], node: NodeView, packet: Packet) -> Explanation:
-    """A packet that reaches no frontend."""
     target = _target(packet)
     kinds = _kinds(plans, packet.destination)
     is_cluster_ip = FrontendKind.CLUSTER_IP in kinds
@@ -298,7 +299,6 @@ def _undispatched(plans: tuple[ServicePlan, ...], node: NodeView, packet: Packet
 def _outside_ranges(
     plan: ServicePlan, frontend: Frontend, node: NodeView, packet: Packet, arrival: Step
 ) -> Explanation:
-    """Dropped by loadBalancerSourceRanges; the advice says what a client inside would get."""
     ranges = ", ".join(frontend.source_ranges)
     text = f"loadBalancerSourceRanges allows {ranges} only: {packet.source} is outside -> drop"
     inside = Packet(
@@ -343,12 +343,12 @@ def _nothing_in_force(
     return _end(Reject(), plan, frontend, [arrival, step], unused)
 
 
-def _choice(plan: ServicePlan, bypass: str, *, is_local_list: bool) -> Step:
-    """The choice of an endpoint."""
+def _choice(plan: ServicePlan, bypass: str, scheduler: str, *, is_local_list: bool) -> Step:
     count = len(plan.local if is_local_list else plan.cluster)
     what = "endpoint on this node" if is_local_list else "endpoint"
     many = "endpoints on this node" if is_local_list else "endpoints"
-    text = f"the only {what}" if count == 1 else f"one of {count} {many}, uniformly"
+    way = how(scheduler and (plan.scheduler or scheduler))
+    text = f"the only {what}" if count == 1 else f"one of {count} {many}, {way}"
     if plan.affinity_seconds is not None and count > 1:
         keeps = f"a client keeps its endpoint for {plan.affinity_seconds} s"
         text += f"; {keeps} after each connection"

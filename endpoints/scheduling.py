@@ -31,6 +31,31 @@ Refuse = Callable[[str, str, str], None]
 """Told of an annotation that cannot be used: its key, its value and why."""
 
 
+_HOW = {
+    "rr": "in turn",
+    "wrr": "in turn, by weight",
+    "lc": "the one with the fewest connections",
+    "wlc": "the one with the fewest connections for its weight",
+    "sh": "by the client's address",
+    "mh": "by the client's address and port",
+    "dh": "by the address asked for: always the same one",
+    "sed": "the one with the shortest expected delay",
+    "nq": "an idle one, else the one with the shortest expected delay",
+    "fo": "the heaviest that is up",
+    "twos": "the less busy of two drawn by chance",
+}
+
+
+def how(scheduler: str) -> str:
+    """How an endpoint is chosen, in words; by no scheduler: as the other modes do."""
+    return _HOW.get(scheduler, f"by scheduler {scheduler}") if scheduler else "uniformly"
+
+
+def is_even(scheduler: str) -> bool:
+    """Whether every endpoint gets the same share of connections, whoever makes them."""
+    return scheduler in ("", "rr", "wrr")
+
+
 def scheduler(text: str) -> str:
     """A scheduler's name: what a kernel may have (IP_VS_SCHEDNAME_MAXLEN). Raises ValueError."""
     if not _NAME(text):

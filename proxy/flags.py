@@ -221,7 +221,11 @@ def _explain(flags: Flags) -> None:
     flags.add_argument(
         "target", metavar="ADDR:PORT[/PROTO]", help="10.96.0.10:53/udp, [fd00::1]:80; TCP if unsaid"
     )
-    flags.text("--from", metavar="ADDR", text="who sends the packet [assumed, and said so]")
+    flags.text(
+        "--from",
+        metavar="ADDR|pod|node|outside",
+        text="who sends the packet, or somebody like that [assumed, and said so]",
+    )
     flags.text(
         "--via",
         metavar="HOOK",

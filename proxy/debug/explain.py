@@ -9,6 +9,7 @@ import msgspec
 
 from endpoints.addresses import bracketed
 from endpoints.explain import Drop, Explanation, Forward, Hop, Packet, Pass, Place, Reject, walk
+from endpoints.scheduling import is_even
 from modes.registry import MODES, places
 from proxy.debug.circumstances import Circumstances, circumstances
 from proxy.debug.question import Question, question, target
@@ -28,7 +29,8 @@ class Candidate(msgspec.Struct, frozen=True):
     endpoint: str
     node: str | None
     zone: str | None
-    probability: float
+    probability: float | None
+    """None: a scheduler of IPVS chooses, by what it knows of clients and endpoints."""
     masqueraded: bool
 
 
@@ -79,14 +81,18 @@ def main(flags: argparse.Namespace) -> int:
     node, plans = wanted.node, wanted.plans
     source = getattr(flags, "from")
     asked = question(aim, source, flags.via, flags.interface, node, plans)
-    explanation = walk(plans, node, asked.packet)
+    scheduler = wanted.of_modes.ipvs.scheduler if wanted.mode == "ipvs" else ""
+    explanation = walk(plans, node, asked.packet, scheduler)
     around = Circumstances((), Ways())
     if check or wanted.running is not None or flags.snapshot:
-        of_client = bool(source)
+        of_client = bool(source) and not asked.assumed
         around = circumstances(
             asked.packet, explanation, wanted, flags.snapshot, of_client=of_client
         )
-    told = answer(asked, explanation, places(wanted.mode, explanation), wanted.origin, around)
+    own = (of.scheduler for of in plans if of.name == explanation.service and of.scheduler)
+    even = is_even(scheduler and next(own, scheduler))
+    named = places(wanted.mode, explanation)
+    told = answer(asked, explanation, named, wanted.origin, around, even=even)
     print(as_json(told) if json else "\n".join(text(told, screen())))
     is_wrong = flags.check and any(of.breaks for of in around.findings)
     return 1 if wanted.problems or is_wrong else 0
@@ -98,13 +104,18 @@ def answer(
     named: Iterable[str],
     origin: str,
     around: Circumstances,
+    *,
+    even: bool = True,
 ) -> Answer:
-    """The explanation of a packet, put together for a reader; `named`: the places of its steps."""
+    """The explanation of a packet, put together for a reader; `named`: the places of its steps.
+
+    `even`: all candidates get the same share.
+    """
     verdict = explanation.verdict
     hops = sorted(verdict.hops) if isinstance(verdict, Forward) else []
     return Answer(
         verdict=type(verdict).__name__.upper(),
-        summary=_summary(asked.packet, explanation, hops),
+        summary=_summary(asked.packet, explanation, hops, even=even),
         packet=asked.packet,
         service=str(explanation.service) if explanation.service else None,
         candidates=tuple(
@@ -112,7 +123,7 @@ def answer(
                 str(hop.endpoint),
                 hop.endpoint.node,
                 hop.endpoint.zone,
-                1 / len(hops),
+                1 / len(hops) if even else None,
                 hop.masqueraded,
             )
             for hop in hops
@@ -157,7 +168,7 @@ def text(found: Answer, shown: Screen) -> list[str]:
     if found.advice:
         lines += shown.prose(found.advice, "  ")
     if found.assumed:
-        lines += shown.prose(f"Without --from, the source is assumed: {found.assumed}.", "  ")
+        lines += shown.prose(found.assumed, "  ")
     return lines
 
 
@@ -181,13 +192,13 @@ def _reply(packet: Packet, hops: Sequence[Hop], ways: Ways) -> str:
     return f"{text}; route back by {', '.join(links)}" if links else text
 
 
-def _summary(packet: Packet, explanation: Explanation, hops: Sequence[Hop]) -> str:
+def _summary(packet: Packet, explanation: Explanation, hops: Sequence[Hop], *, even: bool) -> str:
     """One sentence after the verdict."""
     service = explanation.service
     place = f"{bracketed(packet.destination)}:{packet.port}/{packet.protocol}"
     match explanation.verdict:
         case Forward():
-            return f"{service} -> {_ends(hops)}; {_source(packet, hops)}"
+            return f"{service} -> {_ends(hops, even=even)}; {_source(packet, hops)}"
         case Drop():
             return _why_dropped(packet, explanation)
         case Reject() if service is None:
@@ -208,11 +219,11 @@ def _why_dropped(packet: Packet, explanation: Explanation) -> str:
             return f"{explanation.service} has no endpoint on this node that it may use"
 
 
-def _ends(hops: Sequence[Hop]) -> str:
+def _ends(hops: Sequence[Hop], *, even: bool) -> str:
     share = percent(len(hops))
     if len(hops) > _NAMED_IN_HEADLINE:
-        return f"one of {len(hops)} endpoints ({share} each)"
-    return " or ".join(f"{hop.endpoint} ({share})" for hop in hops)
+        return f"one of {len(hops)} endpoints" + (f" ({share} each)" if even else "")
+    return " or ".join(f"{hop.endpoint} ({share})" if even else str(hop.endpoint) for hop in hops)
 
 
 def _source(packet: Packet, hops: Sequence[Hop]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Sequence
+from enum import StrEnum
 
 import msgspec
 
@@ -33,6 +34,15 @@ class Target(msgspec.Struct, frozen=True):
     address: str
     port: int
     protocol: Protocol
+
+
+class Sender(StrEnum):
+    """Who may be named by a word instead of an address."""
+
+    POD = "pod"
+    """A pod of this node that is no endpoint of the Service, as far as there is one."""
+    NODE = "node"
+    OUTSIDE = "outside"
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -86,15 +96,18 @@ def question(
     plans: Sequence[ServicePlan],
 ) -> Question:
     """The packet to this target. Empty texts are filled in. Raises ConfigError."""
-    of = family(aim.address)
-    if source and family(source := address("--from", source)) is not of:
-        raise ConfigError("--from", source, f"is {family(source)}, but {aim.address} is {of}")
     if via and via not in set(Hook):
         raise ConfigError("--via", via, f"must be one of {', '.join(Hook)}")
     assumed = ""
     if not source:
         source, who = _sender(aim, via, node, plans)
-        assumed = f"{source}, {who}"
+        assumed = f"Without --from, the source is assumed: {source}, {who}."
+    elif source in set(Sender):
+        said = source
+        source, who = _standing_for(Sender(source), aim, node, plans)
+        assumed = f"--from {said} is taken to be {source}, {who}."
+    elif family(source := address("--from", source)) is not (of := family(aim.address)):
+        raise ConfigError("--from", source, f"is {family(source)}, but {aim.address} is {of}")
     hook = Hook(via) if via else Hook.OUTPUT if source in node.addresses else Hook.PREROUTING
     arrival = None
     if hook is Hook.PREROUTING:
@@ -105,12 +118,22 @@ def question(
 
 def _sender(aim: Target, via: str, node: NodeView, plans: Sequence[ServicePlan]) -> tuple[str, str]:
     """Who would send this? Pods use cluster IPs, clients outside use the other addresses."""
-    of = family(aim.address)
     if via == Hook.OUTPUT:
+        return _standing_for(Sender.NODE, aim, node, plans)
+    used_by_pods = any(_is_cluster_ip(aim, row) for plan in plans for row in plan.frontends)
+    return _standing_for(Sender.POD if used_by_pods else Sender.OUTSIDE, aim, node, plans)
+
+
+def _standing_for(
+    sender: Sender, aim: Target, node: NodeView, plans: Sequence[ServicePlan]
+) -> tuple[str, str]:
+    """An address of such a sender, and who that is."""
+    of = family(aim.address)
+    if sender is Sender.NODE:
         mine = sorted(own for own in node.addresses if family(own) is of and not is_loopback(own))
         loopback = "127.0.0.1" if of is Family.IPV4 else "::1"
         return (mine[0] if mine else loopback), "this node itself"
-    if any(_is_cluster_ip(aim, frontend) for plan in plans for frontend in plan.frontends):
+    if sender is Sender.POD:
         if pods := sorted(_local_pods(plans, of) - _local_pods(_aimed_at(aim, plans), of)):
             return pods[0], "a pod of this node"
         for cidr in node.local_traffic.cidrs:

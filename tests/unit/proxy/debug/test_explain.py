@@ -312,7 +312,37 @@ def test_json_names_who_it_is_not_for(explained: Explained) -> None:
     assert found["verdict"] == "PASS"
     assert found["service"] is None
     assert found["candidates"] == []
-    assert found["assumed"] == "203.0.113.1, a client outside the cluster"
+    outside = "203.0.113.1, a client outside the cluster"
+    assert found["assumed"] == f"Without --from, the source is assumed: {outside}."
+
+
+@pytest.mark.parametrize(
+    ("who", "said"),
+    [
+        ("pod", "10.244.255.254, standing for a pod of this node in 10.244.0.0/16"),
+        ("node", "192.168.0.11, this node itself"),
+        ("outside", "203.0.113.1, a client outside the cluster"),
+    ],
+)
+def test_a_sender_may_be_named_by_a_word(explained: Explained, who: str, said: str) -> None:
+    last = explained.text("10.96.7.7:80", "--from", who).splitlines()[-1]
+    assert last == f"  --from {who} is taken to be {said}."
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "words", "ends"),
+    [
+        ("rr", "in turn", "10.244.1.2:8080 (50%) or 10.244.2.9:8080 (50%)"),
+        ("sh", "by the client's address", "10.244.1.2:8080 or 10.244.2.9:8080"),
+        ("xyz", "by scheduler xyz", "10.244.1.2:8080 or 10.244.2.9:8080"),
+    ],
+)
+def test_in_ipvs_mode_a_scheduler_chooses(
+    explained: Explained, scheduler: str, words: str, ends: str
+) -> None:
+    told = explained.text("10.96.7.7:80", "--mode=ipvs", f"--ipvs-scheduler={scheduler}")
+    assert f"one of 2 endpoints, {words}\n" in told
+    assert told.startswith(f"FORWARD   shop/pay:http -> {ends}; ")
 
 
 @pytest.mark.parametrize(
