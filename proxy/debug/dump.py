@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from modes.base import EnvironmentFault
@@ -39,7 +39,7 @@ def main(flags: argparse.Namespace) -> int:
     if form == "native":
         print("\n".join(line for of in held.values() for line in of.native()))
         return 0
-    known = _known(flags)
+    known = _known(flags, _only(held.values()) if flags.service else "")
     dumped = [Dumped(name, joined(of.services, known)) for name, of in held.items()]
     print(as_json(dumped) if form == "json" else "\n".join(_lines(dumped)))
     return 0
@@ -49,15 +49,24 @@ def _of(asked: Kernel, name: str) -> tuple[str, Held]:
     return name, asked.look(name)
 
 
-def _known(flags: argparse.Namespace) -> Desired | None:
-    """Who says more of the endpoints; None: nobody was named, and no headgate runs here."""
+def _only(held: Iterable[Held]) -> str:
+    """The Service that was found, `namespace/name`; empty if there are several."""
+    names = {service.name.partition(":")[0] for of in held for service in of.services}
+    named = [name for name in names if "/" in name]
+    return named[0] if len(named) == 1 else ""
+
+
+def _known(flags: argparse.Namespace, only: str) -> Desired | None:
+    """Who says more of the endpoints; None: nobody was named, and no headgate runs here.
+
+    `only`: at least of those of this Service.
+    """
     if flags.snapshot:
-        return recall(Path(flags.snapshot)).desired()
+        return recall(Path(flags.snapshot)).desired(only)
     if is_named(flags):
-        return desired(flags, otherwise=MODES[0])
-    asked = subject(flags.service).service.partition(":")[0]
+        return desired(flags, only=only, otherwise=MODES[0])
     try:
-        return live(asked)
+        return live(only)
     except EnvironmentFault as fault:
         aside(f"nodes, zones and states are not known: {fault}")
         return None

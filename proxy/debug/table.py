@@ -31,11 +31,15 @@ def aligned(
 
 def columns(cells: Iterable[str]) -> int:
     """How many columns of a screen the widest of these texts takes; colours take none."""
-    return max((len(STYLE.sub("", cell)) for cell in cells), default=0)
+    return max(map(_columns, cells), default=0)
+
+
+def _columns(cell: str) -> int:
+    return len(STYLE.sub("", cell)) if "\x1b" in cell else len(cell)
 
 
 def _filled(cell: str, width: int, *, flush: bool) -> str:
-    space = " " * (width - columns([cell]))
+    space = " " * (width - _columns(cell))
     return space + cell if flush else cell + space
 
 

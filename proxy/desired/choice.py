@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from endpoints.events import Problem, Replace
-from endpoints.names import ObjectName
 from endpoints.objects import KIND_OF, Kind
 from endpoints.state import ClusterState
 from modes import registry
@@ -53,14 +52,14 @@ def desired(
     are the node's, whatever its Node says. Raises ConfigError and EnvironmentFault.
     """
     if flags.snapshot:
-        return _of_mode(recall(Path(flags.snapshot)).desired(), flags)
+        return _of_mode(recall(Path(flags.snapshot)).desired(only), flags)
     if is_named(flags):
         found = gathered(flags, otherwise=otherwise, here=here)
         return Desired(
             found.mode,
             found.of_modes,
             found.state.node,
-            plans(found.state, _name(only)),
+            plans(found.state, only),
             found.origin,
             found.problems,
         )
@@ -161,7 +160,3 @@ def _folded(state: ClusterState, told: Iterable[Replace | Problem]) -> Iterator[
                 "is not among the objects that were read: its zone and its addresses are not known"
             )
             yield Problem(f"Node {state.settings.name}", "", "", reason)
-
-
-def _name(only: str) -> ObjectName | None:
-    return ObjectName(*only.split("/")) if only else None

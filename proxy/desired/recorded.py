@@ -51,7 +51,7 @@ def recorded(state: ClusterState, mode: str, of_modes: ModeSettings) -> Recorded
     )
 
 
-def plans(state: ClusterState, only: ObjectName | None = None) -> tuple[ServicePlan, ...]:
-    """What a state means for its node, by name; `only`: of this Service."""
-    names = [only] if only else sorted(state.services())
+def plans(state: ClusterState, only: str = "") -> tuple[ServicePlan, ...]:
+    """What a state means for its node, by name; `only`: of this Service, `namespace/name`."""
+    names = [ObjectName(*only.split("/"))] if only else sorted(state.services())
     return tuple(plan for name in names for plan in state.plans(name))

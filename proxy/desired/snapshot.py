@@ -49,14 +49,20 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """What could not be read, and why."""
     problems: int = 0
 
-    def desired(self) -> Desired:
-        """What the kernel should have held."""
+    def desired(self, only: str = "") -> Desired:
+        """What the kernel should have held; `only`: of this Service, `namespace/name`."""
         of = self.cluster
         state = of.state()
         name = of.settings.name
         origin = f"a snapshot of {name}, taken {self.written} ({self.origin})"
         return Desired(
-            of.mode, of.of_modes, state.node, plans(state), origin, self.problems, self.running
+            of.mode,
+            of.of_modes,
+            state.node,
+            plans(state, only),
+            origin,
+            self.problems,
+            self.running,
         )
 
 

@@ -17,7 +17,6 @@ from http import HTTPStatus
 
 import msgspec
 
-from endpoints.names import ObjectName
 from modes.base import ModeSettings
 from proxy import log
 from proxy.desired.desired import Desired, LastForeign, Running
@@ -87,12 +86,11 @@ class Debugging(Observer):
             told: object = recorded(known.state, self._mode, self._of_modes)
         else:
             running = self._running(known)
-            only = ObjectName(*name.split("/")) if name else None
             told = Desired(
                 self._mode,
                 self._of_modes,
                 known.state.node,
-                plans(known.state, only),
+                plans(known.state, name),
                 f"the headgate that runs here (pid {running.pid})",
                 running=running,
             )
