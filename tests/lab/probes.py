@@ -161,6 +161,11 @@ class Connection:
         self._socket = opened
         self._settle = settle
 
+    @property
+    def port(self) -> int:
+        """The one of the source."""
+        return int(self._socket.getsockname()[1])
+
     def ask(self, timeout: float = DROP_SECONDS) -> Answer:
         """Say something, and wait for the answer."""
         began = time.perf_counter()
