@@ -12,7 +12,7 @@ from endpoints.explain import Hook
 from endpoints.node import DetectLocalMode
 from modes.ipvs.schedulers import KNOWN
 from modes.registry import AUTO, MODES
-from proxy.debug.busy import Sort
+from proxy.debug.rates.busy import Sort
 from proxy.flags import COMMANDS, Flags
 from proxy.settings.refusal import ConfigError
 from proxy.shells import Line, Word, bash, fish, zsh

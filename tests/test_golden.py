@@ -11,9 +11,11 @@ import msgspec
 import pytest
 
 from proxy.cli import main
-from proxy.debug import busy, differing, dumped, explain, probe, traced
+from proxy.debug import differing, dumped, explain, probe
+from proxy.debug.rates import busy
 from proxy.debug.screen import Screen
 from proxy.debug.table import STYLE, columns
+from proxy.debug.tracing import traced
 from proxy.flags import COMMANDS, Flags, summary
 from tests.golden import values
 

@@ -27,8 +27,8 @@ ANSWERS = {
     "render-ipvs": "modes.ipvs.listing:Listed",
     "render-iptables": "modes.xtables.listing:ListedTable",
     "render-nftables": "modes.nftables.listing:ListedTable",
-    "top": "proxy.debug.busy:Interval",
-    "trace": "proxy.debug.traced:Traced",
+    "top": "proxy.debug.rates.busy:Interval",
+    "trace": "proxy.debug.tracing.traced:Traced",
 }
 """By the name of the file: `headgate COMMAND`, and what of it."""
 LISTS = ("dump", "render-iptables", "render-nftables")

@@ -14,8 +14,9 @@ from typing import NamedTuple, TypeVar
 from endpoints.explain import Explanation, Packet
 from modes.base import EnvironmentFault, KernelFault
 from modes.held import Difference, DifferenceKind, Only
-from proxy.debug.kernel import kernel
+from proxy.debug.kernel import lasting
 from proxy.desired.desired import Desired
+from proxy.desired.live import live
 from proxy.desired.snapshot import recall
 from proxy.every import aside
 from proxy.facts import machine
@@ -103,13 +104,9 @@ def _rules(
         only = Only("", packet.destination, packet.port, packet.protocol)
     else:
         only = Only(str(explanation.service))
-    asked = kernel(snapshot, only, wanted.of_modes)
-
-    def look() -> Sequence[Difference]:
-        return asked.look(wanted.mode).differences(wanted.node, wanted.by_service())
-
+    want = partial(next, _again_and_again(wanted, only))
     none: Sequence[Difference] = ()
-    differing = _tried("our rules", look, none)
+    differing = _tried("our rules", lambda: lasting(want, snapshot, only)[1], none)
     if not differing:
         return
     first, *others = differing
@@ -121,6 +118,13 @@ def _rules(
         f"the kernel does not hold {subject} as it should: {first.kind}: {first.what}{more}",
         _repair(wanted, only),
     )
+
+
+def _again_and_again(wanted: Desired, only: Only) -> Iterator[Desired]:
+    """What is wanted, and what the headgate that runs here wants by then, of those asked for."""
+    yield wanted
+    while True:
+        yield live(only.service.partition(":")[0]) or wanted
 
 
 def _repair(wanted: Desired, only: Only) -> str:

@@ -8,9 +8,9 @@ from functools import partial
 
 from endpoints.addresses import bracketed
 from endpoints.plan import ServicePlan
-from modes.held import Difference, Only
+from modes.held import Only
 from proxy.debug.differing import Differing, differing, text
-from proxy.debug.kernel import kernel
+from proxy.debug.kernel import lasting
 from proxy.debug.question import subject
 from proxy.debug.screen import screen
 from proxy.debug.table import as_json, wants_json
@@ -18,9 +18,6 @@ from proxy.debug.watching import watch
 from proxy.desired.choice import desired
 from proxy.desired.desired import Desired
 from proxy.settings.refusal import ConfigError
-
-_LOOKS = 3
-"""What a running headgate is just about to write is no drift: it is not seen so often."""
 
 
 def main(flags: argparse.Namespace) -> int:
@@ -50,18 +47,11 @@ def compared(want: Callable[[], Desired], snapshot: str, only: Only) -> Differin
 
     Raises as `headgate diff`.
     """
-    wanted, found = want(), frozenset[Difference]()
-    for look in range(_LOOKS):
-        held = kernel(snapshot, only, wanted.of_modes).look(wanted.mode)
-        seen = frozenset(held.differences(wanted.node, wanted.by_service()))
-        found = found & seen if look else seen
-        if not found or wanted.running is None or snapshot:
-            break
-        wanted = want()
+    wanted, found = lasting(want, snapshot, only)
     named = {plan.name.service for plan in wanted.plans if _is_meant(only, plan)}
     if not named and not only.all:
         raise ConfigError("SERVICE", _asked(only), f"is no Service here (says {wanted.origin})")
-    return differing(wanted, len(named), tuple(sorted(found)))
+    return differing(wanted, len(named), found)
 
 
 def _is_meant(only: Only, plan: ServicePlan) -> bool:

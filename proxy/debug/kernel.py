@@ -10,8 +10,9 @@ import msgspec
 
 from modes import registry
 from modes.base import EnvironmentFault, ModeSettings
-from modes.held import EVERYTHING, Held, Only
+from modes.held import EVERYTHING, Difference, Held, Only
 from modes.registry import DEFAULTS, MODES
+from proxy.desired.desired import Desired
 from proxy.desired.snapshot import recall
 from proxy.settings.refusal import ConfigError
 
@@ -23,6 +24,30 @@ class Kernel(NamedTuple):
     """Those that can be asked for."""
     look: Callable[[str], Held]
     """What it holds of a mode. Raises EnvironmentFault and KernelFault."""
+
+
+_LOOKS = 3
+"""What a running headgate is just about to write is no drift: it is not seen so often."""
+
+
+def lasting(
+    want: Callable[[], Desired], snapshot: str, only: Only
+) -> tuple[Desired, tuple[Difference, ...]]:
+    """What should be held, and what is not held as it should be, sorted.
+
+    Where a headgate runs, only what each of several looks sees. Raises as `want` and `kernel`,
+    EnvironmentFault and KernelFault.
+    """
+    wanted, found = want(), frozenset[Difference]()
+    for look in range(_LOOKS):
+        if look:
+            wanted = want()
+        held = kernel(snapshot, only, wanted.of_modes).look(wanted.mode)
+        seen = frozenset(held.differences(wanted.node, wanted.by_service()))
+        found = found & seen if look else seen
+        if not found or wanted.running is None or snapshot:
+            break
+    return wanted, tuple(sorted(found))
 
 
 def kernel(snapshot: str, only: Only = EVERYTHING, settings: ModeSettings = DEFAULTS) -> Kernel:

@@ -61,7 +61,8 @@ def wants(output: str, *others: str) -> str:
     if output in ("text", "table"):
         return "text"
     if output not in others:
-        raise ConfigError("-o", output, f"must be {' or '.join(('text', *others))}")
+        *first, last = ("text", *others)
+        raise ConfigError("-o", output, f"must be {', '.join(first)} or {last}")
     return output
 
 

@@ -13,11 +13,11 @@ import msgspec
 from conntrack import sysctls
 from modes.held import DumpedService, Only
 from modes.registry import AUTO, MODES, look
-from proxy.debug import busy
-from proxy.debug.busy import Interval, Sort, busiest, rated, text
-from proxy.debug.flows import Flows, Told
 from proxy.debug.question import subject
-from proxy.debug.reached import Places, reached
+from proxy.debug.rates import busy
+from proxy.debug.rates.busy import Interval, Sort, busiest, rated, text
+from proxy.debug.rates.flows import Flows, Told
+from proxy.debug.rates.reached import Places, reached
 from proxy.debug.screen import screen
 from proxy.debug.table import wants_json
 from proxy.debug.terminal import Attention, Refreshed, Wish, is_refreshed

@@ -15,14 +15,14 @@ from modes.tracing.following import Flow, Following
 from modes.tracing.kernel import PacketTrace, clock, link_name
 from modes.tracing.outcome import Became, Outcome, became, due
 from modes.tracing.program import Aim
-from proxy.debug import tracked
-from proxy.debug.causes import causes
 from proxy.debug.question import address, target
 from proxy.debug.screen import screen
-from proxy.debug.served import Services, services
 from proxy.debug.table import as_json, wants_json
-from proxy.debug.traced import Look, Traced, place, text, told
-from proxy.debug.waiting import announce, waited
+from proxy.debug.tracing import tracked
+from proxy.debug.tracing.causes import causes
+from proxy.debug.tracing.served import Services, services
+from proxy.debug.tracing.traced import Look, Traced, place, text, told
+from proxy.debug.tracing.waiting import announce, waited
 from proxy.desired.live import live
 from proxy.settings.durations import SECOND, nanoseconds
 from proxy.settings.refusal import ConfigError

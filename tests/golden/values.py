@@ -13,11 +13,11 @@ from modes.held import (
     DumpedTraffic,
 )
 from modes.tracing.outcome import Outcome
-from proxy.debug.busy import DROPPED, UNCOUNTED_BYTES, Busy, Interval, Sort
 from proxy.debug.differing import Differing
 from proxy.debug.dumped import Joined, Member
 from proxy.debug.probe import Probed
-from proxy.debug.traced import Hop, Traced, TracedFlow
+from proxy.debug.rates.busy import DROPPED, UNCOUNTED_BYTES, Busy, Interval, Sort
+from proxy.debug.tracing.traced import Hop, Traced, TracedFlow
 from proxy.desired.desired import LastForeign
 from proxy.facts.finding import Cause, Finding
 

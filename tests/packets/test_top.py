@@ -21,7 +21,7 @@ import msgspec
 import pytest
 
 from endpoints.names import Protocol
-from proxy.debug.busy import Busy, Interval
+from proxy.debug.rates.busy import Busy, Interval
 from tests.lab import namespaces, topology
 from tests.lab.lab import Lab
 from tests.lab.objects import Endpoint, Port, nodes, service, slices

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from proxy.debug.traced import Traced, TracedFlow
+from proxy.debug.tracing.traced import Traced, TracedFlow
 from tests.lab import namespaces
 from tests.lab.lab import Lab
 

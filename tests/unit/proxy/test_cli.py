@@ -6,12 +6,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from modes.base import EnvironmentFault, KernelFault
 from proxy.cli import main
-from proxy.debug import dump
+from proxy.desired.choice import NOBODY
 from proxy.flags import COMMANDS
 
 HEADGATE = [sys.executable, "-m", "proxy"]
@@ -34,7 +35,7 @@ NO_SYSCTLS = [
         ("run extra", "extra: unexpected argument of headgate run"),
         ("probe --mode x", "--mode: unknown flag of headgate probe"),
         ("--manifests", "--manifests: expected one argument"),
-        ("render --mode nftables --node a", "the following arguments are required: --manifests"),
+        ("render --mode nftables --node a", NOBODY),
         ("--config=/missing/a.conf", "--config: /missing/a.conf: No such file or directory"),
         (
             "--master 10.0.0.1",
@@ -55,11 +56,14 @@ NO_SYSCTLS = [
         ("--version=maybe", "--version: maybe: must be true or false"),
         ("--cluster_cidr=x", "--cluster-cidr: x: is no CIDR"),
         ("--log_dirr=x", "--log-dirr: unknown flag of headgate run (did you mean --log-dir?)"),
-        ("dump pay", "SERVICE: pay: must be namespace/name or namespace/name:port"),
-        ("explain", "the following arguments are required: ADDR:PORT[/PROTO], --manifests, --node"),
+        (
+            "dump pay",
+            "SERVICE: pay: must be namespace/name, namespace/name:port or ADDR:PORT[/PROTO]",
+        ),
+        ("explain", "the following arguments are required: ADDR:PORT[/PROTO]"),
         ("--mode=nft", "--mode: nft: must be one of auto, nftables, iptables, ipvs"),
         ("probe -o yaml", "-o: yaml: must be text or json"),
-        ("dump -o yaml", "-o: yaml: must be text or json"),
+        ("dump -o yaml", "-o: yaml: must be text, json or native"),
         (
             "explain 10.0.0.1:80 --mode=auto --manifests . --node a",
             "--mode: auto: must name a mode: no kernel is asked which one works",
@@ -158,15 +162,14 @@ class Kept(Cleaned):
     fault = KernelFault("Device or resource busy")
 
 
-class Unreadable(Cleaned):
-    def dump(self) -> tuple[()]:
-        raise KernelFault("table nat holds rules of nft that iptables-nft-save cannot read")
+def unreadable(*_: object) -> NoReturn:
+    raise KernelFault("table nat holds rules of nft that iptables-nft-save cannot read")
 
 
 def test_what_the_kernel_refuses_is_one_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dump, "create", lambda *_, **__: Unreadable())
+    monkeypatch.setattr("modes.registry.look", unreadable)
     assert main(["dump", "--mode=iptables"]) == 1
     reason = "table nat holds rules of nft that iptables-nft-save cannot read"
     assert capsys.readouterr() == ("", f"headgate: {reason}\n")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.debug.busy import UNCOUNTED_BYTES, Busy, Interval, Sort, busiest, rated, text
-from proxy.debug.counting import Tally
+from proxy.debug.rates.busy import UNCOUNTED_BYTES, Busy, Interval, Sort, busiest, rated, text
+from proxy.debug.rates.counting import Tally
 from proxy.debug.screen import Screen
 
 PAY = Busy("shop/pay:http", 50, 25.0, 1234.5, 10_000_000.0, 1204)

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conntrack.traffic import Sighting
-from proxy.debug.counting import Counting, Tally
+from proxy.debug.rates.counting import Counting, Tally
 
 SERVICES = ("shop/dns:dns", "shop/pay:http")
 

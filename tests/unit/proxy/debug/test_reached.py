@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from endpoints.names import Protocol
 from modes.held import DumpedFrontend, DumpedService
-from proxy.debug.reached import Place, as_tracked, reached
+from proxy.debug.rates.reached import Place, as_tracked, reached
 
 OWN = ("127.0.0.1", "192.168.0.11", "::1", "fd00:192:168::11")
 TCP = Protocol.TCP

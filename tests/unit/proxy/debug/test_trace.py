@@ -14,8 +14,8 @@ from modes.tracing.program import Aim
 from modes.tracing.rules import RuleText
 from proxy.cli import main
 from proxy.debug.screen import Screen
-from proxy.debug.served import Services
-from proxy.debug.traced import Look, Traced, place, text, told
+from proxy.debug.tracing.served import Services
+from proxy.debug.tracing.traced import Look, Traced, place, text, told
 from proxy.facts.finding import Cause, Finding
 from tests.unit.modes.tracing.telling import (
     ASKED,

@@ -13,9 +13,9 @@ from modes.tracing.kernel import FlowNews, clock
 from modes.tracing.outcome import PATIENCE_SECONDS, Outcome
 from modes.tracing.program import Aim
 from modes.tracing.programs import legacy_counts
-from proxy.debug.served import Services
-from proxy.debug.traced import Hop, Traced, TracedFlow, after_words, end, place
-from proxy.debug.waiting import announce, waited
+from proxy.debug.tracing.served import Services
+from proxy.debug.tracing.traced import Hop, Traced, TracedFlow, after_words, end, place
+from proxy.debug.tracing.waiting import announce, waited
 
 _SEEN_REPLY = 1 << 1  # IPS_SEEN_REPLY
 _NEW, _DELETE = 1 << 8, 1 << 8 | 2  # of NFNL_SUBSYS_CTNETLINK

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 import msgspec
 
-from proxy.debug.counting import Tally
+from proxy.debug.rates.counting import Tally
 from proxy.debug.screen import Screen, Style
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")

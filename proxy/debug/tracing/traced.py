@@ -16,9 +16,9 @@ from modes.tracing.following import Flow, Matched, RuleAt, Seen, Way, hook_name
 from modes.tracing.outcome import PATIENCE_SECONDS, Became, Loss, Outcome
 from modes.tracing.program import FORWARD, INPUT, OUTPUT, POSTROUTING, PREROUTING, Aim
 from modes.tracing.rules import RuleText
-from proxy.debug.losing import ROUTED, icmp_words, where_lost
 from proxy.debug.screen import PLAIN, Screen, Style
-from proxy.debug.served import Services
+from proxy.debug.tracing.losing import ROUTED, icmp_words, where_lost
+from proxy.debug.tracing.served import Services
 from proxy.facts.finding import Finding
 
 _RESET, _SYN = 0x04, 0x02

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from modes.tracing.program import Aim
-from proxy.debug.traced import place
+from proxy.debug.tracing.traced import place
 
 _ELSEWHERE = (
     "Does the client send, and to this address and port? Does its packet reach this node? Trace on"

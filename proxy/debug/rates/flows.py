@@ -10,8 +10,8 @@ from conntrack.flows import Filter
 from conntrack.kernel import Events, Kernel
 from conntrack.traffic import Reader, Sighting
 from endpoints.names import Family
-from proxy.debug.counting import Counting, Tally
-from proxy.debug.reached import Places, as_tracked
+from proxy.debug.rates.counting import Counting, Tally
+from proxy.debug.rates.reached import Places, as_tracked
 
 _AT_ONCE = 1 << 16
 """Events that are read before something else is done: they may come faster than they are read."""

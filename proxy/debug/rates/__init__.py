@@ -1,0 +1,1 @@
+"""How busy are Services, and how is that counted?"""
