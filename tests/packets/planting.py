@@ -5,6 +5,8 @@ All on node-a, whose pods and clients outside ask for Services there.
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from endpoints.addresses import bracketed
 from endpoints.names import Protocol
 from tests.kernel.facts.crowd import crowd
 from tests.lab import namespaces, objects, topology
+from tests.lab.daemons import PATIENCE_SECONDS
 from tests.lab.lab import Lab
 from tests.lab.network import write_sysctls
 from tests.lab.objects import Endpoint, Port
@@ -243,9 +246,25 @@ def bridged(world: World) -> Iterator[Reach | None]:
     world.sysctls({name: "1"})
 
 
+def _wait_until_looked_through(lab: Lab) -> None:
+    """Flows that are stale are forgotten when headgate begins, a while after its first sync."""
+    daemon, deadline = lab.headgate(NODE.name), time.monotonic() + PATIENCE_SECONDS
+    while not _LOOKED_THROUGH.search(lab.get(NODE.name, 10249, "/metrics")[1].decode()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(daemon.complaint("did not look through conntrack"))
+        daemon.wait_for_news(len(daemon.lines), _GLANCE_SECONDS)
+
+
+_LOOKED_THROUGH = re.compile(
+    r"^kubeproxy_conntrack_reconciler_sync_duration\S+_count\S* [1-9]", re.MULTILINE
+)
+_GLANCE_SECONDS = 0.05
+
+
 @_cured
 def stale(world: World) -> Iterator[Reach | None]:
     """A resolver asks from one port all the time, and its endpoint went without a word."""
+    _wait_until_looked_through(world.lab)
     vip, gone = VIPS["dns"][world.family], GONE[world.family]
     held = world.lab.hold(POD, Target(vip, 53, Protocol.UDP))
     pod = world.lab.pods[POD].addresses[world.family]
