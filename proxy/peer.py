@@ -26,6 +26,11 @@ class Peer(NamedTuple):
         """Whether it is root's or of our own user."""
         return self.user in (0, os.geteuid())
 
+    @property
+    def trusts_us(self) -> bool:
+        """Whether we are root or of its user."""
+        return os.geteuid() in (0, self.user)
+
 
 def peer(connected: socket.socket) -> Peer:
     """The other end of a connected socket of AF_UNIX."""

@@ -108,14 +108,15 @@ class Schedule:
             self._chores[chore] = self._clock() + seconds
 
     def _due(self, now: float) -> Due:
-        batch: list[Message] = []
+        looks: list[Message] = [message for message in self._held if isinstance(message, Between)]
+        news = len(self._held) > len(looks)
         urgent = any(isinstance(message, _URGENT) for message in self._held)
-        if self._held and (urgent or self._pace.wait_seconds(now) == 0):
+        if news and (urgent or self._pace.wait_seconds(now) == 0):
             batch, self._held = self._held, []
             self._pace.take(now)
         else:
             # What only looks need not wait for the next sync, and is no reason for one.
-            batch = [message for message in self._held if isinstance(message, Between)]
+            batch = looks
             self._held = [message for message in self._held if not isinstance(message, Between)]
         retry = self._retry_at is not None and now >= self._retry_at
         if retry:

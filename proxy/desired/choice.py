@@ -52,7 +52,10 @@ def desired(
     are the node's, whatever its Node says. Raises ConfigError and EnvironmentFault.
     """
     if flags.snapshot:
-        return _of_mode(recall(Path(flags.snapshot)).desired(only), flags)
+        if is_named(flags):
+            reason = "is asked alone: leave out manifests, API server and configuration"
+            raise ConfigError("--snapshot", flags.snapshot, reason)
+        return _as_asked(recall(Path(flags.snapshot)).desired(only), flags)
     if is_named(flags):
         found = gathered(flags, otherwise=otherwise, here=here)
         return Desired(
@@ -66,7 +69,7 @@ def desired(
     running = live(only)
     if running is None:
         raise EnvironmentFault(NOBODY)
-    return _of_mode(running, flags)
+    return _as_asked(running, flags)
 
 
 NOBODY = (
@@ -80,11 +83,14 @@ def is_named(flags: argparse.Namespace) -> bool:
     return bool(flags.manifests or flags.config or flags.kubeconfig or flags.master)
 
 
-def _of_mode(found: Desired, flags: argparse.Namespace) -> Desired:
-    """The same; who was asked has a mode, and cannot answer for another one."""
+def _as_asked(found: Desired, flags: argparse.Namespace) -> Desired:
+    """The same; who was asked has a mode and a Node, and cannot answer for others."""
     if flags.mode not in (None, registry.AUTO, found.mode):
         reason = f"{found.origin} is of mode {found.mode}"
         raise ConfigError("--mode", flags.mode, reason)
+    if flags.node not in ("", found.node.name):
+        reason = f"{found.origin} is of Node {found.node.name}"
+        raise ConfigError("--node", flags.node, reason)
     return found
 
 

@@ -11,7 +11,7 @@ import msgspec
 from modes.base import EnvironmentFault
 from proxy.desired.desired import Desired
 from proxy.desired.recorded import Recorded
-from proxy.peer import peer
+from proxy.peer import Peer, peer
 
 NAME = "\0headgate-debug"
 """An abstract name (unix(7)): it belongs to the network namespace and goes with the process."""
@@ -38,35 +38,41 @@ def objects() -> Recorded | None:
 def _ask(path: str, kind: type[_T]) -> _T | None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as running:
         running.settimeout(3 * PATIENCE_SECONDS)
+        who = "the headgate that runs here"
         try:
             running.connect(NAME)
-        except ConnectionRefusedError:
-            return None
-        answerer = peer(running)
-        if not answerer.is_trusted:
-            who = f"process {answerer.process} of user {answerer.user}"
-            raise EnvironmentFault(f"{who} answers as if it were headgate, and is not believed")
-        try:
+            answerer = peer(running)
+            who = f"{who} (pid {answerer.process})"
+            _require_trust(answerer, who)
             running.sendall(f"GET {path} HTTP/1.1\r\n\r\n".encode())
             answer = b"".join(iter(lambda: running.recv(_PIECE), b""))
+        except ConnectionRefusedError:
+            return None
         except OSError as fault:
-            reason = (
-                f"the headgate that runs here (pid {answerer.process}) does not answer: {fault}"
-            )
-            raise EnvironmentFault(reason) from fault
-    return _read(answer, kind, answerer.process)
+            raise EnvironmentFault(f"{who} does not answer: {fault.strerror or fault}") from fault
+    return _read(answer, kind, who)
 
 
-def _read(answer: bytes, kind: type[_T], process: int) -> _T:
+def _require_trust(answerer: Peer, who: str) -> None:
+    """Refuse to ask whom nobody may believe, and who would not tell us anything."""
+    if not answerer.is_trusted:
+        stranger = f"process {answerer.process} of user {answerer.user}"
+        raise EnvironmentFault(f"{stranger} answers as if it were headgate, and is not believed")
+    if not answerer.trusts_us:
+        raise EnvironmentFault(f"{who} answers to root and to its own user only")
+
+
+def _read(answer: bytes, kind: type[_T], who: str) -> _T:
     head, _, body = answer.partition(b"\r\n\r\n")
     status = int(head.split(b" ", 2)[1]) if head.startswith(b"HTTP/1.1 ") else 0
-    who = f"the headgate that runs here (pid {process})"
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         busy = f"its main loop has not turned for {PATIENCE_SECONDS:.0f} s"
         raise EnvironmentFault(f"{who} does not answer: {busy}")
-    if not status:
-        raise EnvironmentFault(f"{who} answers to root and to its own user only")
+    if status not in (0, HTTPStatus.OK):
+        raise EnvironmentFault(f"{who} is of another version: status {status}")
     try:
         return msgspec.json.decode(body, type=kind)
-    except msgspec.DecodeError as error:
+    except msgspec.ValidationError as error:
         raise EnvironmentFault(f"{who} is of another version: {error}") from error
+    except msgspec.DecodeError as error:
+        raise EnvironmentFault(f"{who} ended the connection amid its answer") from error

@@ -95,11 +95,11 @@ def recall(path: Path) -> Snapshot:
         raise refusal("holds more than any snapshot")
     try:
         kind = msgspec.json.decode(document, type=_Kind)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise refusal("is no snapshot of headgate") from error
     if kind.format != FORMAT:
         raise refusal(f"is of format {kind.format}; this headgate reads format {FORMAT}")
     try:
         return msgspec.json.decode(document, type=Snapshot)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise refusal(f"is damaged: {error}") from error

@@ -97,7 +97,7 @@ class Debugging(Observer):
         return Answer(msgspec.json.encode(told), _JSON)
 
     def _ask(self) -> Known | None:
-        """What the main loop knows, with all that it was told before; None: it does not turn."""
+        """What the main loop knows, as of `Between`; None: it does not turn."""
         answers: queue.SimpleQueue[Known] = queue.SimpleQueue()
         self._sink.put(Between(lambda: answers.put(self._known())))
         try:

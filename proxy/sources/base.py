@@ -57,7 +57,11 @@ class Together(msgspec.Struct, frozen=True):
 
 
 class Between(msgspec.Struct, frozen=True):
-    """Something that wants to see the main loop's own values, between two syncs."""
+    """Something that wants to see the main loop's own values, between two syncs.
+
+    All news that came before it is in them, but for what waits for the distance between syncs: that
+    the kernel is not told of yet either.
+    """
 
     act: Callable[[], None]
     """Returns at once."""
