@@ -42,6 +42,8 @@ class _Fault(NamedTuple):
     remedy: str
     may: bool = False
     """Whether the packet may pass all the same."""
+    names_nodes: bool = False
+    """Whether it matters on which nodes the ends are."""
 
 
 class _Scene(NamedTuple):
@@ -71,25 +73,38 @@ def reach(
     """Findings on the ways of a packet and of its answers."""
     scene = _Scene(packet, explanation, node, facts, ways)
     if ways.before is not None and (fault := _before(scene, ways.before)):
-        yield _finding(fault, [ways.before], 1)
+        yield _finding(scene, fault, [ways.before.destination], breaks=True)
     told: set[tuple[Cause, str]] = set()
     for judge, judged in ((_there, ways.there), (_back, ways.back)):
         found: defaultdict[tuple[Cause, str, str], list[tuple[_Fault, Way]]] = defaultdict(list)
+        passable = len(judged)
         for way in judged:
             fault = judge(scene, way)
+            passable -= fault is not None and not fault.may
             if fault and (fault.cause, fault.head) not in told:
                 found[fault.cause, fault.head, fault.tail].append((fault, way))
         for faults in found.values():
-            yield _finding(faults[0][0], [way for _, way in faults], len(judged))
+            concerned = [way.destination for _, way in faults]
+            yield _finding(scene, faults[0][0], concerned, breaks=not passable)
         told = {(cause, head) for cause, head, _ in found}
     if ways.suspected:
         yield _suspected(scene, ways.suspected)
 
 
-def _finding(fault: _Fault, concerned: Sequence[Way], of: int) -> Finding:
-    breaks = not fault.may and len(concerned) == of
-    names = listed(way.destination for way in concerned)
-    return Finding(fault.cause, breaks, f"{fault.head}{names}{fault.tail}", fault.remedy)
+def _finding(scene: _Scene, fault: _Fault, concerned: Sequence[str], *, breaks: bool) -> Finding:
+    """`breaks`: no other way is left."""
+    names = _on_nodes(scene, concerned) if fault.names_nodes else listed(concerned)
+    text = f"{fault.head}{names}{fault.tail}"
+    return Finding(fault.cause, breaks and not fault.may, text, fault.remedy)
+
+
+def _on_nodes(scene: _Scene, addresses: Sequence[str]) -> str:
+    """`10.244.2.3 or 10.244.2.4 on node-b`, `10.244.2.3 on node-b or 10.244.3.4 on node-c`."""
+    ends = (scene.endpoints.get(address) for address in addresses)
+    whose = [f" on {end.node}" if end and end.node else "" for end in ends]
+    if len(set(whose)) == 1:
+        return listed(addresses) + whose[0]
+    return listed(map("".join, zip(addresses, whose, strict=True)))
 
 
 def _before(scene: _Scene, way: Way) -> _Fault | None:
@@ -152,13 +167,14 @@ def _no_route(scene: _Scene, way: Way) -> _Fault:
         best = max(nowhere, key=lambda route: network(route.network).prefixlen)
         why = f"the route `{best.kind} {best.network}` takes it"
     end = scene.endpoints.get(way.destination)
-    whose = f" on {end.node}" if end and end.node else ""
+    there = f" and on {end.node}" if end and end.node else ""
     return _Fault(
         Cause.NO_ROUTE,
         "packets to ",
-        f"{whose} go nowhere: {why}",
+        f" go nowhere: {why}",
         f"ip route get {way.destination}; the network plug-in of the cluster writes routes to "
-        f"pods: see that it runs on this node{' and on ' + end.node if end and end.node else ''}",
+        f"pods: see that it runs on this node{there}",
+        names_nodes=True,
     )
 
 
@@ -285,7 +301,7 @@ def _strange_route(scene: _Scene, way: Way) -> _Fault | None:
     if end.is_local:
         text = " is a pod of this node, but only the default route leads to it"
     elif end.node and (known := _known_way(scene)):
-        text = f" on {end.node} has no route but the default one, while {known}"
+        text = f" has no route but the default one, while {known}"
     else:
         return None
     return _Fault(
@@ -295,6 +311,7 @@ def _strange_route(scene: _Scene, way: Way) -> _Fault | None:
         f"ip route get {way.destination}; the network plug-in of the cluster writes routes to "
         "pods: see that it runs on this node",
         may=True,
+        names_nodes=not end.is_local,
     )
 
 

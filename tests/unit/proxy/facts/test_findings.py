@@ -22,6 +22,7 @@ VIP, CLIENT_4 = "10.96.7.7", CLIENT[4]
 NEAR = Endpoint("10.244.1.2", 5353, is_local=True, node="node-a")
 FAR = Endpoint("10.244.2.3", 5353, node="node-b")
 FARTHER = Endpoint("10.244.3.4", 5353, node="node-c")
+TWO = (FAR, FARTHER)
 PACKET = Packet(CLIENT_4, VIP, 53, Protocol.UDP)
 FORWARDS = {Family.IPV4: True, Family.IPV6: True}
 ETH0 = Link("eth0", 2, addresses=("192.168.0.11/24",), forwards=FORWARDS)
@@ -191,6 +192,27 @@ def test_endpoints_without_a_route_are_told_of_together() -> None:
         "the route `blackhole 10.244.2.0/24` takes it"
     )
     assert only(told(forward(*ends), ways, facts=facts)) == (Cause.NO_ROUTE, True, text)
+
+
+def test_no_route_to_any_node_is_one_finding_that_breaks() -> None:
+    gone = [way(end.address, "", error="ENETUNREACH", route_error="ENETUNREACH") for end in TWO]
+    text = (
+        "packets to 10.244.2.3 on node-b or 10.244.3.4 on node-c go nowhere: "
+        "there is no route to it"
+    )
+    assert only(told(forward(*TWO), Ways(there=tuple(gone)))) == (Cause.NO_ROUTE, True, text)
+
+
+def test_no_route_for_several_reasons_breaks_as_well() -> None:
+    reasons = ("ENETUNREACH", "EACCES")
+    gone = [
+        way(end.address, "", error=error, route_error=error)
+        for end, error in zip(TWO, reasons, strict=True)
+    ]
+    found = told(forward(*TWO), Ways(there=tuple(gone)))
+    assert [(one.cause, one.breaks) for one in found] == [(Cause.NO_ROUTE, True)] * 2
+    assert "10.244.2.3 on node-b go nowhere: there is no route" in found[0].text
+    assert "10.244.3.4 on node-c go nowhere: its route is of kind prohibit" in found[1].text
 
 
 def test_a_default_route_to_another_node() -> None:
