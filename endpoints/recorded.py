@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from endpoints.exposure import ExposedPort, Exposure
 from endpoints.objects import (
     SERVICE_NAME_LABEL,
+    ZONE_LABEL,
     Annotations,
     ClientIPConfig,
     EndpointConditions,
@@ -20,6 +21,8 @@ from endpoints.objects import (
     Hint,
     LoadBalancerIngress,
     LoadBalancerStatus,
+    Node,
+    NodeSpec,
     ObjectMeta,
     Service,
     ServicePort,
@@ -30,6 +33,14 @@ from endpoints.objects import (
 )
 from endpoints.plan import Endpoint, EndpointState, Frontend, FrontendKind, TrafficPolicy
 from endpoints.slices import NO_HINTS, Contribution, Hints
+
+
+def node_of(node: Node) -> Node:
+    """A Node that means what this one means to the plans of Services: without its other labels."""
+    labels = node.metadata.labels or {}
+    zone = {ZONE_LABEL: labels[ZONE_LABEL]} if ZONE_LABEL in labels else None
+    spec = node.spec and NodeSpec(node.spec.pod_cidr, node.spec.pod_cidrs)
+    return Node(ObjectMeta(node.metadata.name, labels=zone), spec, node.status)
 
 
 def service_of(exposure: Exposure) -> Service:

@@ -28,7 +28,7 @@ from endpoints.objects import (
 )
 from endpoints.plan import FrontendKind, ServicePlan
 from endpoints.planning import plan
-from endpoints.recorded import service_of, slice_of
+from endpoints.recorded import node_of, service_of, slice_of
 from endpoints.slices import Contribution, contribution, triggered
 
 
@@ -90,6 +90,10 @@ class ClusterState:
     def recorded_slices(self) -> tuple[EndpointSlice, ...]:
         """EndpointSlices that mean what the cluster's do."""
         return tuple(map(slice_of, self._slices.values()))
+
+    def recorded_node(self) -> Node | None:
+        """A Node that means what that one does by which this node plans, deleted or not."""
+        return node_of(self._last_node) if self._last_node else None
 
     def services(self) -> Collection[ObjectName]:
         """The Services that are ours to serve."""

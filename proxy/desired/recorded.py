@@ -47,7 +47,7 @@ def recorded(state: ClusterState, mode: str, of_modes: ModeSettings) -> Recorded
         state.local_addresses,
         state.recorded_services(),
         state.recorded_slices(),
-        state.own_node,
+        state.recorded_node(),
     )
 
 

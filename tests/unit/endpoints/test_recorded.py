@@ -9,16 +9,39 @@ from hypothesis import strategies as st
 from endpoints.events import Replace
 from endpoints.exposure import expose
 from endpoints.names import Protocol
-from endpoints.node import NodeSettings
-from endpoints.objects import EndpointSlice, Kind, Service, ServicePort, name_of
-from endpoints.recorded import service_of, slice_of
+from endpoints.node import DetectLocalMode, NodeSettings
+from endpoints.objects import (
+    ZONE_LABEL,
+    EndpointSlice,
+    Kind,
+    Node,
+    NodeAddress,
+    NodeSpec,
+    NodeStatus,
+    ObjectMeta,
+    Service,
+    ServicePort,
+    name_of,
+)
+from endpoints.recorded import node_of, service_of, slice_of
 from endpoints.slices import contribution
-from endpoints.state import ClusterState
+from endpoints.state import ClusterState, view
 from tests.unit.endpoints.build import service
 from tests.unit.endpoints.test_laws import services
 from tests.unit.endpoints.test_laws import slices as endpoint_slices
 
 NODE = "node-a"
+LABELS = st.none() | st.dictionaries(
+    st.sampled_from([ZONE_LABEL, "key", "secret"]), st.text(max_size=3)
+)
+CIDRS = st.lists(st.sampled_from(["10.244.1.0/24", "fd00:1::/64"]), max_size=2, unique=True)
+SPECS = st.none() | st.builds(NodeSpec, st.sampled_from([None, "10.244.1.0/24"]), st.none() | CIDRS)
+ADDRESSES = st.builds(
+    NodeAddress,
+    st.sampled_from(["InternalIP", "ExternalIP"]),
+    st.sampled_from(["192.168.0.1", "fd00::1"]),
+)
+STATUSES = st.none() | st.builds(NodeStatus, st.none() | st.lists(ADDRESSES, max_size=3))
 
 
 @given(services)
@@ -70,3 +93,11 @@ def test_what_is_written_is_an_object_of_kubernetes() -> None:
     assert written["spec"]["externalTrafficPolicy"] == "Local"
     assert written["spec"]["ports"][0]["nodePort"] == 30080
     assert msgspec.convert(written, Service).spec.type == "NodePort"
+
+
+@given(st.builds(Node, st.builds(ObjectMeta, name=st.just(NODE), labels=LABELS), SPECS, STATUSES))
+def test_a_node_is_seen_as_before_and_says_no_more(before: Node) -> None:
+    settings = NodeSettings(NODE, DetectLocalMode.NODE_CIDR)
+    after = node_of(before)
+    assert view(settings, after, frozenset()) == view(settings, before, frozenset())
+    assert set(after.metadata.labels or {}) <= {ZONE_LABEL}

@@ -1,0 +1,1 @@
+"""Is it known what the kernel should hold, and who says so?"""
