@@ -204,7 +204,7 @@ def _summary(packet: Packet, explanation: Explanation, hops: Sequence[Hop], *, e
         case Reject() if service is None:
             return f"no Service has {place}"
         case Reject():
-            return f"{service} has no endpoints"
+            return f"{service} has no {'ready endpoint' if explanation.unused else 'endpoints'}"
         case Pass():
             return f"{place} is left alone"
 
