@@ -261,9 +261,10 @@ def _reverse_path(scene: _Scene, way: Way) -> _Fault | None:
 
 def _suspected(scene: _Scene, ways: Sequence[Way]) -> Finding:
     """Nobody said where the packet arrives, but packets were dropped."""
-    links = [way.arrival for way in ways]
+    links, count = [way.arrival for way in ways], scene.facts.reverse_path_drops
+    packets = "1 packet" if count == 1 else f"{count} packets"
     text = (
-        f"rp_filter has dropped {scene.facts.reverse_path_drops} packets, and would drop those "
+        f"rp_filter has dropped {packets}, and would drop those "
         f"from {scene.packet.source} if they arrive on {listed(links)}: the way back is another one"
     )
     first = links[0]
