@@ -9,7 +9,7 @@ from functools import partial
 from endpoints.addresses import bracketed
 from endpoints.plan import ServicePlan
 from modes.held import Only
-from proxy.debug.differing import Differing, differing, text
+from proxy.debug.differing import Differing, differing, service_of, text
 from proxy.debug.kernel import lasting
 from proxy.debug.question import subject
 from proxy.debug.screen import screen
@@ -48,7 +48,8 @@ def compared(want: Callable[[], Desired], snapshot: str, only: Only) -> Differin
     Raises as `headgate diff`.
     """
     wanted, found = lasting(want, snapshot, only)
-    named = {plan.name.service for plan in wanted.plans if _is_meant(only, plan)}
+    named = {str(plan.name.service) for plan in wanted.plans if _is_meant(only, plan)}
+    named |= {service_of(of) for of in found if of.service}
     if not named and not only.all:
         raise ConfigError("SERVICE", _asked(only), f"is no Service here (says {wanted.origin})")
     return differing(wanted, len(named), found)
@@ -58,7 +59,9 @@ def _is_meant(only: Only, plan: ServicePlan) -> bool:
     if only.service:
         return only.names(str(plan.name))
     return only.all or any(
-        frontend.port == only.port and frontend.address in (only.address, None)
+        frontend.port == only.port
+        and frontend.address in (only.address, None)
+        and plan.name.protocol == only.protocol
         for frontend in plan.frontends
     )
 

@@ -30,7 +30,10 @@ class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
     at: str
     """`2026-11-21T14:03:11.123+01:00`."""
     what: str
-    """`same` or `drift` when the watch begins; `changed` by somebody else, `drift`, `repaired`."""
+    """`same` or `drift` when the watch begins; `changed` by somebody else, `drift`, `repaired`.
+
+    `same`, too, after a change that is repaired, or did no harm, before one could look.
+    """
     difference: Difference | None = None
     change: Foreign | None = None
 
@@ -39,17 +42,18 @@ def watch(compare: Callable[[], Differing], *, json: bool) -> int:
     """Tell until Ctrl-C; 1 if the kernel differed in the end. Raises as `compare`, and OSError."""
     news: queue.SimpleQueue[Foreign] = queue.SimpleQueue()
     before: set[Difference] = set()
-    is_first = True
+    is_news = True
     with suppress(KeyboardInterrupt):
         found, seconds = _timed(compare)
         with _listening(found.mode, news):
             while True:
                 now = set(found.differences)
-                for turn in _turns(before, now, is_first=is_first):
+                for turn in _turns(before, now, is_news=is_news):
                     _say(turn, json=json)
-                before, is_first = now, False
+                before, is_news = now, False
                 for change in _heard(news, max(_INTERVAL_SECONDS, _REST * seconds)):
                     _say(Turn(_now(), "changed", change=change), json=json)
+                    is_news = True
                 found, seconds = _timed(compare)
     return int(bool(before))
 
@@ -60,8 +64,8 @@ def _timed(compare: Callable[[], Differing]) -> tuple[Differing, float]:
     return found, time.monotonic() - began
 
 
-def _turns(before: set[Difference], now: set[Difference], *, is_first: bool) -> Iterator[Turn]:
-    if is_first and not now:
+def _turns(before: set[Difference], now: set[Difference], *, is_news: bool) -> Iterator[Turn]:
+    if is_news and not (now or before):
         yield Turn(_now(), "same")
     for of in sorted(now - before):
         yield Turn(_now(), "drift", of)
