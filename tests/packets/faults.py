@@ -32,6 +32,8 @@ class Ask:
     words: str
     """After `headgate`. FOLDER: of the manifests; FLAGS: those of the running headgate."""
     says: str
+    untraced: str = ""
+    """What it says where the kernel cannot trace: Debian's user-mode Linux."""
     cause: Cause | None = None
     """Of the only finding; None: it finds nothing on this machine that is wrong."""
     breaks: bool = True
@@ -57,6 +59,8 @@ class Fault:
 
 
 _FAILS = (Outcome.REFUSED, Outcome.UNREACHABLE, Outcome.TIMEOUT)
+_RESET = "it answers with a reset (nothing listens there"
+_UNTRACED = "conntrack forgot it at once, as it does after a reset"
 _PAY = "explain 10.96.7.7:80 --from 10.244.1.3"
 _NODE_PORT = "explain 192.168.0.11:30080 --from 203.0.113.7"
 
@@ -77,7 +81,7 @@ FAULTS = (
         target="10.96.7.9:80",
         meets=(Outcome.REFUSED,),
         asks=(
-            Ask("trace 10.96.7.9:80", "it answers with a reset (nothing listens there"),
+            Ask("trace 10.96.7.9:80", _RESET, _UNTRACED),
             Ask(
                 "explain 10.96.7.9:80 --from 10.244.1.3",
                 "10.244.3.2:8082   ready, but hinted for zone eu-1b; this node is in eu-1a",
@@ -123,7 +127,7 @@ FAULTS = (
         sender=POD,
         target="10.96.7.7:80",
         meets=(Outcome.REFUSED,),
-        asks=(Ask("trace 10.96.7.7:80", "it answers with a reset (nothing listens there"),),
+        asks=(Ask("trace 10.96.7.7:80", _RESET, _UNTRACED),),
         plant=planting.with_port(Port(80, "http", node_port=NODE_PORT, target=9999)),
     ),
     Fault(
@@ -145,7 +149,7 @@ FAULTS = (
             Ask(
                 _PAY,
                 "translates 10.96.7.7:80/TCP to 10.244.3.2:8080",
-                Cause.FOREIGN_TRANSLATION,
+                cause=Cause.FOREIGN_TRANSLATION,
             ),
         ),
         plant=planting.foreign,
@@ -157,7 +161,7 @@ FAULTS = (
         sender=POD,
         target="10.96.7.7:80",
         meets=(Outcome.TIMEOUT,),
-        asks=(Ask(_PAY, "conntrack table is full", Cause.CONNTRACK_FULL),),
+        asks=(Ask(_PAY, "conntrack table is full", cause=Cause.CONNTRACK_FULL),),
         plant=planting.full,
     ),
     Fault(
@@ -170,13 +174,13 @@ FAULTS = (
             Ask(
                 _NODE_PORT,
                 "would drop those from 203.0.113.7 if they arrive on eth0",
-                Cause.REVERSE_PATH,
+                cause=Cause.REVERSE_PATH,
                 breaks=False,
             ),
             Ask(
                 f"{_NODE_PORT} --interface eth0",
                 "rp_filter=1 drops what arrives on eth0 from 203.0.113.7",
-                Cause.REVERSE_PATH,
+                cause=Cause.REVERSE_PATH,
             ),
         ),
         plant=planting.reverse_path,
@@ -193,7 +197,7 @@ FAULTS = (
             Ask(
                 _PAY,
                 "packets to 10.244.2.2 on node-b go nowhere: there is no route to it",
-                Cause.NO_ROUTE,
+                cause=Cause.NO_ROUTE,
             ),
         ),
         plant=planting.no_route,
@@ -208,7 +212,7 @@ FAULTS = (
             Ask(
                 _PAY,
                 "pod 10.244.2.2 on node-b has no route but the default one",
-                Cause.NO_ROUTE,
+                cause=Cause.NO_ROUTE,
                 breaks=False,
             ),
         ),
@@ -224,7 +228,7 @@ FAULTS = (
             Ask(
                 "explain 10.96.7.8:80 --from 10.244.1.3",
                 "10.244.1.2 answers 10.244.1.3 within bridge cni0",
-                Cause.BRIDGE_BYPASS,
+                cause=Cause.BRIDGE_BYPASS,
             ),
         ),
         plant=planting.bridged,
@@ -241,7 +245,7 @@ FAULTS = (
             Ask(
                 "explain 10.96.0.10:53/udp --from 10.244.1.3",
                 "to 10.244.2.99:8080, which is no endpoint that serves it",
-                Cause.STALE_FLOW,
+                cause=Cause.STALE_FLOW,
             ),
         ),
         plant=planting.stale,

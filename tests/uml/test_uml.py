@@ -31,6 +31,7 @@ BOOTS: Mapping[str, Mapping[str, Sequence[str]]] = {
         "IPVS: schedulers": ["tests/packets/test_ipvs_schedulers.py"],
         "IPVS: switching": ["tests/packets/test_switching.py", "-k=ipvs"],
         "IPVS: senders are followed": ["tests/packets/test_conntrack.py", "-k=ipvs and IPv4"],
+        "IPVS: faults are named": ["tests/packets/test_faults.py", "-k=ipvs and IPv4"],
     },
     "all else": {
         "SCTP in the lab": ["tests/lab/test_sctp.py"],
