@@ -197,7 +197,12 @@ def _render(flags: Flags) -> None:
 def _cluster(flags: Flags, *, recalls: bool = True) -> None:
     """Who says what a node should hold; if nobody is named, the headgate that runs here."""
     if recalls:
-        flags.text("--snapshot", metavar="FILE", text="ask a file of `headgate snapshot` instead")
+        flags.add_argument(
+            "--snapshot",
+            metavar="FILE",
+            type=_named,
+            help="ask a file of `headgate snapshot` instead",
+        )
     manifests = OF_FLAG["--manifests"]
     flags.add_argument(
         manifests.flag,
@@ -262,6 +267,13 @@ def _diff(flags: Flags) -> None:
     flags.option(OF_FLAG["--mode"], "whose rules should be there [the running headgate's]")
     _cluster(flags)
     _output(flags)
+
+
+def _named(text: str) -> str:
+    """A value that must be there: an empty variable of a shell is no file's name."""
+    if not text:
+        raise argparse.ArgumentTypeError("must name a file")
+    return text
 
 
 def _subject(flags: Flags) -> None:

@@ -67,7 +67,7 @@ def kernel(snapshot: str, only: Only = EVERYTHING, settings: ModeSettings = DEFA
         try:
             value = msgspec.json.decode(document)
             return registry.recalled(mode, value, only, found.cluster.of_modes)
-        except (ValueError, msgspec.ValidationError) as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError("--snapshot", snapshot, f"{mode}: {error}") from error
 
     return Kernel(tuple(found.held), look)

@@ -57,8 +57,13 @@ def _write(path: Path, data: bytes) -> None:
     """For our own user only, and never through what somebody put there before."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     try:
-        with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
-            file.write(data)
+        opened = os.open(path, flags, 0o600)
+        try:
+            with os.fdopen(opened, "wb") as file:
+                file.write(data)
+        except OSError:
+            path.unlink()  # half a snapshot is none
+            raise
     except OSError as fault:
         raise ConfigError("-o", str(path), fault.strerror or "cannot be written") from fault
 
