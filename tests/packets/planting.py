@@ -18,6 +18,7 @@ from tests.kernel.facts.crowd import crowd
 from tests.lab import namespaces, objects, topology
 from tests.lab.daemons import PATIENCE_SECONDS
 from tests.lab.lab import Lab
+from tests.lab.manifests import Document
 from tests.lab.network import write_sysctls
 from tests.lab.objects import Endpoint, Port
 from tests.lab.probes import Answer, Outcome, Target
@@ -85,7 +86,7 @@ def published(
     *endpoints: Endpoint,
     ports: Sequence[Port] = (),
     spec: Mapping[str, object] | None = None,
-) -> list[objects.Document]:
+) -> list[Document]:
     """The objects of a Service of shop."""
     ports = ports or PORTS[name]
     ingress = BALANCER if name == "pay" else ()
