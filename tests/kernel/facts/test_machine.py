@@ -184,8 +184,9 @@ def test_a_full_table_loses_new_connections() -> None:
     with World() as world:
         world.serve(service(PEER))
         assert world.reach(POD_1, Target(VIP, 80)).kind is Outcome.ANSWERED
+        world.network.run(NODE, ["conntrack", "-F"])  # what would end soon, and make room
         with namespaces.inside(world.network[NODE]):
-            crowd("192.0.2.1", 9, int(_MOST.read_text()), until_full=True)
+            crowd("192.0.2.1", 9, int(_MOST.read_text()) + 1, until_full=True)
         assert world.reach(POD_1, Target(VIP, 80)).kind is Outcome.TIMEOUT
         (found,) = world.findings(POD[POD_1])
         assert (found.cause, found.breaks) == (Cause.CONNTRACK_FULL, True)
