@@ -113,7 +113,7 @@ def _run(wanted: Config, read: Callable[[], Config], stack: ExitStack) -> int:
     if observation is None:
         todo = chores(sync, lambda: wanted.sync_seconds) | retire
         return follow(schedule, sync, todo, once=True)
-    observation.debugging.start(messages, sync.known)
+    observation.debugging.start(messages, lambda: sync.known(waits=schedule.holds_news))
     stack.callback(observation.debugging.stop)
     observation.reporting.started(chosen)
     for complaint in complaints:

@@ -89,6 +89,11 @@ class Schedule:
         """Syncs shall keep this distance from now on."""
         self._pace.change(min_sync_seconds, self._clock())
 
+    @property
+    def holds_news(self) -> bool:
+        """Whether something waits for the distance between syncs."""
+        return bool(self._held)
+
     def retry(self) -> None:
         """Something failed: make a later `wait` say so, twice as late as the time before."""
         if self._retry_at is None:

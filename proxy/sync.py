@@ -148,9 +148,13 @@ class Sync:
         """Whether the kernel has taken what it was told last."""
         return not self._unknown
 
-    def known(self) -> Known:
-        """What it knows now; the cost is that of copying a few dictionaries."""
-        is_synced = self._started and not (self._unknown or self._dirty - self._refused.keys())
+    def known(self, *, waits: bool = False) -> Known:
+        """What it knows now; the cost is that of copying a few dictionaries.
+
+        `waits`: there is news that it was not given yet.
+        """
+        behind = waits or self._unknown or bool(self._dirty - self._refused.keys())
+        is_synced = self._started and not behind
         return Known(self._state.copy(), is_synced, dict(self._refused))
 
     def tend(self) -> float | None:

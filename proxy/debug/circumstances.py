@@ -38,6 +38,8 @@ class Circumstances(NamedTuple):
     """Certain breaks first."""
     ways: Ways
     """Empty if nobody was asked."""
+    not_looked_at: tuple[str, ...] = ()
+    """What could not be read, in words."""
 
 
 class _Seen(NamedTuple):
@@ -57,8 +59,10 @@ def circumstances(
     `snapshot`: a file's name; empty: this machine. `of_client`: the packet's source was named, and
     only its flows count. Raises ConfigError for a snapshot that cannot be read.
     """
-    look = partial(_recalled, snapshot) if snapshot else partial(_here, packet, of_client=of_client)
-    found = list(_rules(packet, explanation, wanted, snapshot))
+    tries = _Tries()
+    here = partial(_here, packet, tries, of_client=of_client)
+    look = partial(_recalled, snapshot) if snapshot else here
+    found = list(_rules(packet, explanation, wanted, snapshot, tries))
     seen = look(explanation)
     if seen is not None:
         node = wanted.node
@@ -66,17 +70,33 @@ def circumstances(
         found += taking(seen.foreign, packet, explanation, node, wanted.mode, leaves_by)
         found += findings(packet, explanation, node, seen.facts, seen.ways, seen.flows)
     findings_ = tuple(sorted(found, key=lambda finding: not finding.breaks))
-    return Circumstances(findings_, seen.ways if seen else Ways())
+    return Circumstances(findings_, seen.ways if seen else Ways(), tuple(tries.failed))
 
 
-def _here(packet: Packet, explanation: Explanation, *, of_client: bool) -> _Seen:
+class _Tries:
+    """What cannot be read keeps nobody from looking at the rest."""
+
+    def __init__(self) -> None:
+        self.failed: list[str] = []
+
+    def look(self, what: str, ask: Callable[[], _T], otherwise: _T) -> _T:
+        """What is there; if it cannot be read, the other value."""
+        try:
+            return ask()
+        except (EnvironmentFault, KernelFault) as fault:
+            aside(f"{what} not looked at: {fault}")
+            self.failed.append(what)
+            return otherwise
+
+
+def _here(packet: Packet, tries: _Tries, explanation: Explanation, *, of_client: bool) -> _Seen:
     facts = machine.facts()
     flows = partial(machine.flows, packet, of_client=of_client)
     return _Seen(
         facts,
         ways(packet, explanation, facts),
-        _tried("conntrack", flows, ()),
-        _tried("rules of others", foreign_rules, ()),
+        tries.look("conntrack", flows, ()),
+        tries.look("rules of others", foreign_rules, ()),
     )
 
 
@@ -88,16 +108,8 @@ def _recalled(path: str, _: Explanation) -> _Seen | None:
     return _Seen(snapshot.facts, Ways(), (), snapshot.foreign)
 
 
-def _tried(what: str, look: Callable[[], _T], otherwise: _T) -> _T:
-    try:
-        return look()
-    except (EnvironmentFault, KernelFault) as fault:
-        aside(f"{what} not looked at: {fault}")
-        return otherwise
-
-
 def _rules(
-    packet: Packet, explanation: Explanation, wanted: Desired, snapshot: str
+    packet: Packet, explanation: Explanation, wanted: Desired, snapshot: str, tries: _Tries
 ) -> Iterator[Finding]:
     """What the kernel does not hold as it should, as far as this packet meets it."""
     if explanation.service is None:
@@ -106,7 +118,7 @@ def _rules(
         only = Only(str(explanation.service))
     want = partial(next, _again_and_again(wanted, only))
     none: Sequence[Difference] = ()
-    differing = _tried("our rules", lambda: lasting(want, snapshot, only)[1], none)
+    differing = tries.look("our rules", lambda: lasting(want, snapshot, only)[1], none)
     if not differing:
         return
     first, *others = differing
@@ -114,7 +126,7 @@ def _rules(
     subject = explanation.service or "our rules"
     yield Finding(
         Cause.RULES,
-        any(of.kind is not DifferenceKind.EXTRA for of in differing),
+        any(of.kind is not DifferenceKind.EXTRA or not of.service for of in differing),
         f"the kernel does not hold {subject} as it should: {first.kind}: {first.what}{more}",
         _repair(wanted, only),
     )

@@ -11,6 +11,10 @@ from proxy.debug.screen import Screen, Style
 from proxy.desired.desired import Desired, LastForeign, Running
 
 _ROWS = 50
+_BEHIND = (
+    "the running headgate has news that it has not written yet, or that the kernel refuses: its log"
+    " tells, and minSyncPeriod says how long news may wait"
+)
 _STYLES = {
     DifferenceKind.MISSING: Style.BAD,
     DifferenceKind.DIFFERENT: Style.BAD,
@@ -30,6 +34,8 @@ class Differing(msgspec.Struct, frozen=True):
     differences: tuple[Difference, ...]
     is_running: bool = False
     """Whether a headgate runs, which repairs."""
+    is_synced: bool = True
+    """Whether it has written all that it knows; if not, what it will write is not compared."""
     last_foreign: LastForeign | None = None
     refused: Mapping[str, str] = {}
     """Services that differ since the kernel refuses them, each with its reason."""
@@ -51,6 +57,7 @@ def differing(wanted: Desired, services: int, found: tuple[Difference, ...]) -> 
         services,
         found,
         is_running=wanted.running is not None,
+        is_synced=running.is_synced,
         last_foreign=running.last_foreign,
         refused={name: why for name, why in running.refused.items() if name in names},
     )
@@ -64,7 +71,8 @@ def service_of(difference: Difference) -> str:
 def text(found: Differing, shown: Screen) -> list[str]:
     """The answer, each difference, and what to do."""
     if not found.differences:
-        return shown.table([(shown.painted("SAME", Style.GOOD), _same(found))])
+        lines = shown.table([(shown.painted("SAME", Style.GOOD), _same(found))])
+        return lines + ([] if found.is_synced else shown.prose(_BEHIND))
     lines = shown.table([(shown.painted("DRIFT", Style.BAD), _drift(found))])
     rows = [
         (of.service or "(rules of no Service)", shown.painted(of.kind, _STYLES[of.kind]), of.what)
@@ -75,7 +83,7 @@ def text(found: Differing, shown: Screen) -> list[str]:
         lines.append(f"  and {len(found.differences) - _ROWS:,} more: -o json has all")
     for name, reason in sorted(found.refused.items()):
         lines += shown.prose(f"{name} is refused by the kernel: {reason}")
-    return lines + shown.prose(_advice(found))
+    return lines + shown.prose(_advice(found) if found.is_synced else _BEHIND)
 
 
 def _same(found: Differing) -> str:

@@ -72,7 +72,8 @@ class Answer(msgspec.Struct, frozen=True):
 def main(flags: argparse.Namespace) -> int:
     """Answer `headgate explain`; 0 whatever the verdict is, 1 if something was refused.
 
-    With `--check` 1, too, if this machine does otherwise. Raises ConfigError and EnvironmentFault.
+    With `--check` 1, too, if this machine does otherwise, and 2 if not all of it could be looked
+    at. Raises ConfigError and EnvironmentFault.
     """
     json = wants_json(flags.output)
     aim = target(flags.target)
@@ -94,8 +95,11 @@ def main(flags: argparse.Namespace) -> int:
     named = places(wanted.mode, explanation)
     told = answer(asked, explanation, named, wanted.origin, around, even=even)
     print(as_json(told) if json else "\n".join(text(told, screen())))
-    is_wrong = flags.check and any(of.breaks for of in around.findings)
-    return 1 if wanted.problems or is_wrong else 0
+    if flags.check and any(of.breaks for of in around.findings):
+        return 1
+    if flags.check and around.not_looked_at:
+        return 2
+    return 1 if wanted.problems else 0
 
 
 def answer(
@@ -150,7 +154,8 @@ def text(found: Answer, shown: Screen) -> list[str]:
     verdict = shown.painted(found.verdict, _STYLES[found.verdict])
     rows: list[tuple[str, str]] = []
     if broken is None:
-        headline = (verdict, found.summary)
+        doubt = "; what may break it is below" if found.findings else ""
+        headline = (verdict, f"{found.summary}{doubt}")
     else:
         headline = (shown.painted("BROKEN", Style.BAD), broken.text)
         rows += [("what to do", broken.remedy), ("otherwise", f"{verdict}   {found.summary}")]

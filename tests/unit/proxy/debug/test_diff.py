@@ -231,3 +231,14 @@ def test_what_is_no_service_is_refused(capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr().err == (
         "headgate: SERVICE: pay: must be namespace/name, namespace/name:port or ADDR:PORT[/PROTO]\n"
     )
+
+
+def test_news_that_is_not_written_yet_is_told() -> None:
+    behind = Differing("nftables", "node-a", "x", 2, (), is_running=True, is_synced=False)
+    first, second = text(behind, PLAIN)
+    assert first.startswith("SAME   all 2 Services are in the kernel")
+    assert second.startswith("the running headgate has news that it has not written yet")
+    differs = msgspec.structs.replace(
+        behind, differences=(Difference("shop/pay", DifferenceKind.MISSING, "10.96.7.7:80/TCP"),)
+    )
+    assert text(differs, PLAIN)[-1] == second
