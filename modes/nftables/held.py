@@ -52,7 +52,7 @@ class HeldTables(msgspec.Struct, frozen=True):
         seen = self.seen
         if seen.frontends is None:
             return tuple(text(held_tables(seen.tables, seen.elements, seen.clients)))
-        elements = _of(seen.elements, seen.frontends)
+        elements = dict(sorted(_of(seen.elements, seen.frontends).items()))
         return tuple(text(held_elements(seen.tables, elements, seen.clients)))
 
     def document(self) -> object:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 
@@ -20,6 +21,8 @@ from proxy.debug.differing import Differing
 _INTERVAL_SECONDS = 1.0
 _REST = 4
 """After a look that took long, so many times as long is waited."""
+_BLUR_SECONDS = 0.5
+"""How much later than it was an answer may make a change seem."""
 _OURS = "headgate"
 """A process of this name writes what it should; its syncs are no news here."""
 
@@ -45,17 +48,45 @@ def watch(compare: Callable[[], Differing], *, json: bool) -> int:
     is_news = True
     with suppress(KeyboardInterrupt):
         found, seconds = _timed(compare)
+        noticed = _Noticed(found)
         with _listening(found.mode, news):
             while True:
                 now = set(found.differences)
                 for turn in _turns(before, now, is_news=is_news):
                     _say(turn, json=json)
                 before, is_news = now, False
+                changes = []
                 for change in _heard(news, max(_INTERVAL_SECONDS, _REST * seconds)):
                     _say(Turn(_now(), "changed", change=change), json=json)
-                    is_news = True
+                    changes.append(change)
                 found, seconds = _timed(compare)
+                for change in noticed.besides(changes, found):
+                    _say(Turn(_now(), "changed", change=change), json=json)
+                    changes.append(change)
+                is_news = bool(changes)
     return int(bool(before))
+
+
+class _Noticed:
+    """What the running headgate noticed, where the kernel tells nobody who changes what."""
+
+    def __init__(self, found: Differing) -> None:
+        self._at = _noticed_at(found)
+        self._heard: set[tuple[str, int]] = set()
+
+    def besides(self, heard: Iterable[Foreign], found: Differing) -> Iterator[Foreign]:
+        """The last foreign change, if it is new and by nobody of whom the kernel told."""
+        self._heard |= {(change.author, change.pid) for change in heard}
+        before, self._at = self._at, _noticed_at(found)
+        if found.last_foreign is not None and self._at > before + _BLUR_SECONDS:
+            change = found.last_foreign.change
+            if (change.author, change.pid) not in self._heard:
+                yield change
+
+
+def _noticed_at(found: Differing) -> float:
+    """When the running headgate noticed a foreign change last, by this process's clock."""
+    return time.monotonic() - found.last_foreign.seconds_ago if found.last_foreign else -math.inf
 
 
 def _timed(compare: Callable[[], Differing]) -> tuple[Differing, float]:

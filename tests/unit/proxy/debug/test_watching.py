@@ -15,6 +15,7 @@ from modes.held import Difference, DifferenceKind
 from proxy.debug import watching
 from proxy.debug.differing import Differing
 from proxy.debug.watching import watch
+from proxy.desired.desired import LastForeign
 from tests.unit.proxy.build import MemoryMode
 
 PAY = Difference("shop/pay:http", DifferenceKind.MISSING, "10.96.7.7:80/TCP in map services")
@@ -57,6 +58,8 @@ class Watched:
         self.mode = Heard(ear)
         self.ear = ear
         self.looks = list(looks)
+        self.noticed: dict[int, float] = {}
+        """How long ago, by look, the running headgate noticed that nft changed something."""
         self.at: list[float] = []
 
     def __call__(self) -> Differing:
@@ -64,9 +67,11 @@ class Watched:
         if not self.looks:
             raise KeyboardInterrupt
         found, heard = self.looks.pop(0)
+        ago = self.noticed.get(len(self.at) - 1)
+        last = LastForeign(BY_NFT, ago) if ago is not None else None
         if heard and self.ear is not None:
             self.ear.told.put(tuple(heard))
-        return msgspec.structs.replace(SAME, differences=tuple(found))
+        return msgspec.structs.replace(SAME, differences=tuple(found), last_foreign=last)
 
 
 Tell = Callable[..., tuple[int, list[str]]]
@@ -148,6 +153,12 @@ def test_a_kernel_that_tells_nobody_is_looked_at(tell: Tell) -> None:
     assert tell(watched) == (0, [SAME_LINE, DRIFT_LINE, REPAIRED_LINE])
 
 
+def test_what_the_headgate_noticed_is_told_where_the_kernel_tells_nobody(tell: Tell) -> None:
+    watched = Watched(None, *[([], [])] * 6)
+    watched.noticed = {0: 90.0, 1: 90.0, 2: 90.0, 3: 0.1, 4: 0.15, 5: 0.0}
+    assert tell(watched) == (0, [SAME_LINE, CHANGED_LINE, SAME_LINE])
+
+
 def test_what_was_opened_is_closed(tell: Tell) -> None:
     watched = Watched(Ear(), ([], []))
     tell(watched)
@@ -179,3 +190,9 @@ def test_a_line_for_a_program_each(tell: Tell) -> None:
             },
         },
     ]
+
+
+def test_what_was_heard_is_not_told_again_when_it_was_noticed(tell: Tell) -> None:
+    watched = Watched(Ear(), ([], [BY_NFT]), *[([], [])] * 3)
+    watched.noticed = {2: 0.1, 3: 0.2}
+    assert tell(watched) == (0, [SAME_LINE, CHANGED_LINE, SAME_LINE])
