@@ -25,6 +25,8 @@ _BLUR_SECONDS = 0.5
 """How much later than it was an answer may make a change seem."""
 _OURS = "headgate"
 """A process of this name writes what it should; its syncs are no news here."""
+_BY_ITSELF = ("nftables",)
+"""Modes that write without programs of others: only there a name tells who writes."""
 
 
 class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -49,7 +51,7 @@ def watch(compare: Callable[[], Differing], *, json: bool) -> int:
     with suppress(KeyboardInterrupt):
         found, seconds = _timed(compare)
         noticed = _Noticed(found)
-        with _listening(found.mode, news):
+        with _listening(found, news):
             while True:
                 now = set(found.differences)
                 for turn in _turns(before, now, is_news=is_news):
@@ -115,9 +117,15 @@ def _heard(news: queue.SimpleQueue[Foreign], seconds: float) -> Iterator[Foreign
 
 
 @contextmanager
-def _listening(mode: str, news: queue.SimpleQueue[Foreign]) -> Iterator[None]:
-    """Put there what the kernel tells of foreign changes, where it tells any."""
-    used = create(mode)
+def _listening(found: Differing, news: queue.SimpleQueue[Foreign]) -> Iterator[None]:
+    """Put there what the kernel tells of foreign changes, where it tells any.
+
+    A headgate that runs writes by iptables as others do, and only it knows which writing is whose.
+    """
+    if found.is_running and found.mode not in _BY_ITSELF:
+        yield
+        return
+    used = create(found.mode)
     heard = used.watch()
     thread = None
     if heard is not None:

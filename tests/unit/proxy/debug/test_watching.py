@@ -58,6 +58,7 @@ class Watched:
         self.mode = Heard(ear)
         self.ear = ear
         self.looks = list(looks)
+        self.answer = SAME
         self.noticed: dict[int, float] = {}
         """How long ago, by look, the running headgate noticed that nft changed something."""
         self.at: list[float] = []
@@ -71,7 +72,7 @@ class Watched:
         last = LastForeign(BY_NFT, ago) if ago is not None else None
         if heard and self.ear is not None:
             self.ear.told.put(tuple(heard))
-        return msgspec.structs.replace(SAME, differences=tuple(found), last_foreign=last)
+        return msgspec.structs.replace(self.answer, differences=tuple(found), last_foreign=last)
 
 
 Tell = Callable[..., tuple[int, list[str]]]
@@ -83,7 +84,9 @@ def tell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 
     def told(watched: Watched, *, json: bool = False) -> tuple[int, list[str]]:
         monkeypatch.setattr(watching, "_INTERVAL_SECONDS", 0.05)
-        monkeypatch.setattr(watching, "create", lambda mode: {"nftables": watched.mode}[mode])
+        monkeypatch.setattr(
+            watching, "create", lambda mode: {watched.answer.mode: watched.mode}[mode]
+        )
         status = watch(watched, json=json)
         lines = capsys.readouterr().out.splitlines()
         return status, lines if json else [line[14:] for line in lines]
@@ -190,6 +193,16 @@ def test_a_line_for_a_program_each(tell: Tell) -> None:
             },
         },
     ]
+
+
+@pytest.mark.parametrize("is_running", [False, True])
+def test_a_headgate_that_writes_by_iptables_is_not_taken_for_another(
+    tell: Tell, *, is_running: bool
+) -> None:
+    watched = Watched(Ear(), ([], [BY_NFT]), *[([], [])] * 2)
+    watched.answer = msgspec.structs.replace(SAME, mode="iptables", is_running=is_running)
+    told = [] if is_running else [CHANGED_LINE, SAME_LINE]
+    assert tell(watched) == (0, [SAME_LINE, *told])
 
 
 def test_what_was_heard_is_not_told_again_when_it_was_noticed(tell: Tell) -> None:
