@@ -17,14 +17,17 @@ import msgspec
 
 from proxy.desired.desired import Desired, Running
 from proxy.desired.recorded import Recorded, plans
+from proxy.desired.sound import require_sound
 from proxy.facts.facts import Facts
 from proxy.facts.foreign import ForeignChains
 from proxy.settings.refusal import ConfigError
+from proxy.settings.regular_file import opened
 
 FORMAT = 1
 """Raised when what was written before cannot be read any more."""
-_LARGEST = 1 << 30
+_LARGEST = 1 << 28
 """Bytes of JSON, at most: a file may claim to be anything."""
+_PIECE = 1 << 20
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,7 +77,7 @@ class _Kind(msgspec.Struct):
 
 def written(snapshot: Snapshot) -> bytes:
     """The bytes of the file."""
-    return gzip.compress(msgspec.json.encode(snapshot), compresslevel=6)
+    return gzip.compress(msgspec.json.encode(snapshot, order="deterministic"), compresslevel=6)
 
 
 @lru_cache(maxsize=1)
@@ -85,10 +88,12 @@ def recall(path: Path) -> Snapshot:
         return ConfigError("--snapshot", str(path), reason)
 
     try:
-        with gzip.open(path) as file:
-            document = file.read(_LARGEST + 1)
+        with opened(path) as file, gzip.open(file) as packed:
+            document = _read(packed)
+    except gzip.BadGzipFile as fault:
+        raise refusal("is no snapshot: it is not compressed by gzip") from fault
     except OSError as fault:
-        raise refusal(fault.strerror or "is no snapshot: it is not compressed by gzip") from fault
+        raise refusal(fault.strerror or str(fault)) from fault
     except (EOFError, zlib.error) as fault:
         raise refusal(f"is damaged: {fault}") from fault
     if len(document) > _LARGEST:
@@ -100,6 +105,16 @@ def recall(path: Path) -> Snapshot:
     if kind.format != FORMAT:
         raise refusal(f"is of format {kind.format}; this headgate reads format {FORMAT}")
     try:
-        return msgspec.json.decode(document, type=Snapshot)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        found = msgspec.json.decode(document, type=Snapshot)
+        require_sound(found.cluster, found.facts, found.foreign)
+    except (ValueError, RecursionError) as error:  # among them what msgspec raises
         raise refusal(f"is damaged: {error}") from error
+    return found
+
+
+def _read(packed: gzip.GzipFile) -> bytearray:
+    """Everything, or what is too much."""
+    document = bytearray()
+    while len(document) <= _LARGEST and (piece := packed.read(_PIECE)):
+        document += piece
+    return document

@@ -10,6 +10,7 @@ import errno
 import os
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 MOST_BYTES = 1 << 20
 """As much as a ConfigMap may hold (MaxSecretSize of Kubernetes' validation: 1 MiB)."""
@@ -28,26 +29,27 @@ def bytes_of(path: Path) -> bytes:
 
     Raises OSError; its `strerror` is the reason, whatever it is.
     """
+    with opened(path) as file:
+        data = file.read(MOST_BYTES + 1)
+    if len(data) > MOST_BYTES:
+        raise OSError(errno.EFBIG, f"must have at most {MOST_BYTES} bytes")
+    return data
+
+
+def opened(path: Path) -> BinaryIO:
+    """A regular file to be read, links followed; never waits. Raises as `bytes_of`."""
     _require_regular(path.stat())
     # What is there may be another file by now.
     number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
         _require_regular(os.fstat(number))
-        return _all(number)
-    finally:
+    except OSError:
         os.close(number)
+        raise
+    return os.fdopen(number, "rb")
 
 
 def _require_regular(found: os.stat_result) -> None:
     kind = stat.S_IFMT(found.st_mode)
     if kind != stat.S_IFREG:
         raise OSError(errno.EINVAL, f"must be a regular file, is {_KINDS.get(kind, 'another one')}")
-
-
-def _all(number: int) -> bytes:
-    data = bytearray()
-    while piece := os.read(number, MOST_BYTES + 1 - len(data)):
-        data += piece
-        if len(data) > MOST_BYTES:
-            raise OSError(errno.EFBIG, f"must have at most {MOST_BYTES} bytes")
-    return bytes(data)

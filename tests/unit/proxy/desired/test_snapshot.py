@@ -215,7 +215,13 @@ def test_no_secret_is_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:
-    assert refusal(tmp_path) == "Is a directory"
+    os.mkfifo(tmp_path / "pipe")
+    for path, kind in (
+        (tmp_path, "folder"),
+        (tmp_path / "pipe", "FIFO"),
+        (Path("/dev/zero"), "device"),
+    ):
+        assert refusal(path) == f"must be a regular file, is a {kind}"
     plain = tmp_path / "plain"
     plain.write_text("apiVersion: v1\n")
     assert refusal(plain) == "is no snapshot: it is not compressed by gzip"
@@ -240,6 +246,84 @@ def test_a_field_that_is_of_another_kind(file: Path) -> None:
     file.write_bytes(gzip.compress(json.dumps(value).encode()))
     recall.cache_clear()
     assert refusal(file) == "is damaged: Expected `array`, got `str` - at `$.cluster.services`"
+
+
+FOREIGN = {
+    "tool": "nft",
+    "family": "ip",
+    "table": "mine",
+    "name": "pre",
+    "rules": [
+        {"kind": "drop", "text": "drop", "conditions": [{"field": "source", "values": ["?"]}]}
+    ],
+}
+UNSOUND: dict[str, tuple[list[str | int], object, str]] = {
+    "cluster IP": (
+        ["cluster", "services", 0, "spec", "clusterIPs", 0],
+        "999.1.1.1;rm",
+        "Service shop/pay: spec.clusterIPs[0]: '999.1.1.1;rm': is not an IP address",
+    ),
+    "port": (
+        ["cluster", "services", 0, "spec", "ports", 0, "port"],
+        -1,
+        "Service shop/pay: spec.ports[0].port: -1: must be 1-65535",
+    ),
+    "name": (
+        ["cluster", "services", 0, "metadata", "name"],
+        "a\x1b[31m\nb",
+        r"Service 'shop/a\x1b[31m\nb': metadata.name: 'a\x1b[31m\nb': must be a DNS subdomain (RFC 1123)",
+    ),
+    "endpoint": (
+        ["cluster", "slices", 0, "endpoints", 0, "addresses", 0],
+        "fd00::zz",
+        "EndpointSlice shop/pay-1: endpoints[0].addresses[0]: 'fd00::zz': is not an IP address",
+    ),
+    "cluster CIDR": (
+        ["cluster", "settings", "cluster_cidrs", 0],
+        "10.0.0.0/99",
+        "clusterCIDR: '10.0.0.0/99': is no CIDR",
+    ),
+    "address of the node": (
+        ["cluster", "addresses", 0],
+        "",
+        "an address of the node: '': is no IP address",
+    ),
+    "mode": (
+        ["cluster", "mode"],
+        "ebpf",
+        "'ebpf' is no mode; modes: nftables, iptables, ipvs",
+    ),
+    "link": (
+        ["facts", "links", 0, "addresses"],
+        ["lo"],
+        "the address of a link: 'lo': is no CIDR",
+    ),
+    "rule of others": (
+        ["foreign"],
+        [FOREIGN],
+        "a rule of nft table ip mine, chain pre: '?': is no CIDR",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNSOUND)
+def test_what_no_api_server_and_no_kernel_says(
+    file: Path, case: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place, wrong, reason = UNSOUND[case]
+    value = json.loads(content(file))
+    *way, last = place
+    part = value
+    for step in way:
+        part = part[step]
+    part[last] = wrong
+    file.write_bytes(gzip.compress(json.dumps(value).encode()))
+    capsys.readouterr()
+    for command in (["diff"], ["explain", "10.96.7.7:80"], ["dump"], ["render"]):
+        recall.cache_clear()
+        assert main([*command, "--snapshot", str(file)]) == 2
+        said = f"headgate: --snapshot: {file}: is damaged: {reason}\n"
+        assert capsys.readouterr() == ("", said)
 
 
 def test_a_table_that_is_of_another_version(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
