@@ -12,7 +12,7 @@ from enum import StrEnum
 
 import msgspec
 
-from endpoints.addresses import canonical, family, network
+from endpoints.addresses import canonical, contains, family, network
 from endpoints.explain import Hook, Packet
 from endpoints.names import Family, Protocol
 from endpoints.node import DetectLocalMode, NodeView
@@ -21,8 +21,11 @@ from endpoints.plan import Frontend, FrontendKind, ServicePlan
 from modes.held import Only
 from proxy.settings.refusal import ConfigError
 
-_TARGET = re.compile(r"(?:\[(?P<v6>[^]]*)\]|(?P<v4>[^:]*)):(?P<port>\d+)(?:/(?P<protocol>\w+))?")
-_NAME = re.compile(r"[^/:\s]+/[^/:\s]+(:[^/:\s]+)?")
+_TARGET = re.compile(
+    r"(?:\[(?P<v6>[^]]*)\]|(?P<v4>[^:]*)):(?P<port>[0-9]{1,9})(?:/(?P<protocol>[A-Za-z]+))?"
+)
+_PART = r"[-.A-Za-z0-9]+"
+_NAME = re.compile(rf"{_PART}/{_PART}(:{_PART})?")
 _PORTS = range(1, 65536)
 _OUTSIDE = {Family.IPV4: "203.0.113.1", Family.IPV6: "2001:db8::1"}
 """Addresses of documentation (RFC 5737, RFC 3849): nobody's."""
@@ -138,8 +141,9 @@ def _standing_for(
             return pods[0], "a pod of this node"
         for cidr in node.local_traffic.cidrs:
             if family(cidr) is of:
+                here = _of_this_node(cidr, node)
                 # The last address but one: the first ones are bridges and real pods.
-                return _last(cidr), f"standing for a pod of this node in {cidr}"
+                return _last(here), f"standing for a pod of this node in {here}"
         unknown = "nothing here says which addresses pods have"
         return _OUTSIDE[of], f"a client outside the cluster, as {unknown}"
     return _OUTSIDE[of], "a client outside the cluster"
@@ -162,6 +166,19 @@ def _local_pods(plans: Iterable[ServicePlan], of: Family) -> set[str]:
         for endpoint in (*plan.cluster, *plan.local)
         if endpoint.is_local
     }
+
+
+def _of_this_node(cidr: str, node: NodeView) -> str:
+    """The part of a range of pods that is this node's, if a bridge has an address there.
+
+    As nearly every network plug-in gives them out: /24 and /64.
+    """
+    of = family(cidr)
+    bridges = sorted(own for own in node.addresses if family(own) is of and contains(cidr, own))
+    size = 24 if of is Family.IPV4 else 64
+    if not bridges or network(cidr).prefixlen >= size:
+        return cidr
+    return str(ipaddress.ip_network(f"{bridges[0]}/{size}", strict=False))
 
 
 def _last(cidr: str) -> str:

@@ -10,6 +10,10 @@ from proxy.cli import main
 @pytest.mark.parametrize(
     ("arguments", "refusal"),
     [
+        (
+            "\u017f/pay",
+            "SERVICE: \u017f/pay: must be namespace/name, namespace/name:port or ADDR:PORT[/PROTO]",
+        ),
         ("pay", "SERVICE: pay: must be namespace/name, namespace/name:port or ADDR:PORT[/PROTO]"),
         ("--interval 2", "--interval: 2: must be a duration, like 90s, 15m or 1h30m"),
         ("--interval 99ms", "--interval: 99ms: must be 100ms or more"),
