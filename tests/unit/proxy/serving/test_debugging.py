@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 
 import pytest
 
@@ -80,7 +80,7 @@ def test_all_that_it_wants_is_told(here: Running) -> None:
     assert found.plans == tuple(
         plan for name in sorted(here.mode.table) for plan in here.mode.table[name]
     )
-    assert found.origin == f"the headgate that runs here (pid {PID})"
+    assert found.origin == f"the headgate that runs here, pid {PID}"
     assert found.running is not None
     assert (found.running.pid, found.running.is_synced) == (PID, True)
 
@@ -279,7 +279,12 @@ def test_services_matter_more_than_a_name_that_is_taken(caplog: pytest.LogCaptur
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (b"", "ended the connection amid its answer"),
+        (b"", "ended the connection without an answer"),
+        (b"HTTP/1.1 200 OK\r\n", "ended the connection amid its answer"),
+        (b"HTTP/1.1 200 OK\r\n\r\n\xff", "ended the connection amid its answer"),
+        (b"HTTP/1.1 xyz\r\n\r\n{}", "is of another version: it does not answer by HTTP/1.1"),
+        (b"\x80", "is of another version: it does not answer by HTTP/1.1"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n400", "is of another version: status 400"),
         (b'HTTP/1.1 200 OK\r\n\r\n{"mode": "nfta', "ended the connection amid its answer"),
         (b"HTTP/1.1 404 Not Found\r\n\r\n", "is of another version: status 404"),
         (
@@ -294,12 +299,47 @@ def test_answers_that_are_none(answer: bytes, reason: str) -> None:
     assert str(refused.value) == f"the headgate that runs here (pid {PID}) {reason}"
 
 
+@contextmanager
+def without_an_end(pause_seconds: float) -> Iterator[None]:
+    """Somebody who has the name and answers a byte, a pause, a byte, until nobody listens."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(NAME)
+        listener.listen()
+        heard = threading.Event()
+
+        def serve() -> None:
+            client, _ = listener.accept()
+            with client, suppress(BrokenPipeError):
+                while not heard.wait(pause_seconds):
+                    client.sendall(b"H")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield
+        finally:
+            heard.set()
+            thread.join()
+
+
 def test_an_answer_that_never_comes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "PATIENCE_SECONDS", 0.01)
-    with (
-        listening(),
-        pytest.raises(EnvironmentFault, match=r"\(pid \d+\) does not answer: timed out"),
-    ):
+    monkeypatch.setattr(asking, "_SECONDS", 0.01)
+    with listening(), pytest.raises(EnvironmentFault, match=r"\(pid \d+\) has not answered within"):
+        live()
+
+
+def test_an_answer_that_comes_drop_by_drop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "_SECONDS", 0.5)
+    with without_an_end(0.01), pytest.raises(EnvironmentFault) as refused:
+        live()
+    assert str(refused.value) == (
+        f"the headgate that runs here (pid {PID}) has not answered within 0.5 s"
+    )
+
+
+def test_an_answer_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "_LARGEST", 1000)
+    with without_an_end(0.0), pytest.raises(EnvironmentFault, match=r" answers with more than "):
         live()
 
 
