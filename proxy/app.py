@@ -6,7 +6,6 @@ Each is made here, told whom to talk to, and ended in the opposite order; `proxy
 from __future__ import annotations
 
 import argparse
-import gc
 import queue
 import time
 from collections.abc import Callable
@@ -83,7 +82,6 @@ def _run(wanted: Config, read: Callable[[], Config], stack: ExitStack) -> int:
     """The same, where there is no other headgate."""
     messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
     begin(Signals(), messages, stack)
-    collect_seldom()
     chosen = _chosen(wanted)
     create = partial(registry.create, settings=wanted.of_modes, tell=log.told)
     mode = create(chosen)
@@ -166,15 +164,6 @@ def warn_of_localhost(mode: str, said: NodePorts) -> None:
     if mode == "ipvs" and asks_for_localhost(said):
         reason = "localhost is left out: the IPVS mode serves no loopback address"
         log.warning("Check the configuration", flag="--nodeport-addresses", reason=reason)
-
-
-def collect_seldom() -> None:
-    """Let the garbage collector walk the program's memory less often.
-
-    What is kept of a cluster has no cycles. With Python's own thresholds (700, 10, 10) looking for
-    some took a sixth of the time of a full load of 10,000 Services.
-    """
-    gc.set_threshold(20_000, 20, 50)
 
 
 def _outlive_others(score: int | None) -> None:

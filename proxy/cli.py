@@ -8,6 +8,7 @@ usage, or a machine that cannot do it.
 from __future__ import annotations
 
 import difflib
+import gc
 import importlib
 import os
 import sys
@@ -54,6 +55,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
+def collect_seldom() -> None:
+    """Let the garbage collector walk the program's memory less often.
+
+    What is kept of a cluster has no cycles. With Python's own thresholds (700, 10, 10) looking for
+    some took a sixth of the time of a full load of 10,000 Services, and of a command that tells of
+    them.
+    """
+    gc.set_threshold(20_000, 20, 50)
+
+
 def _dispatch(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(summary(screen()), file=sys.stdout if arguments else sys.stderr)
@@ -70,6 +81,7 @@ def _dispatch(arguments: list[str]) -> int:
     if unknown:
         raise UsageError(_unknown(parser, unknown[0]))
     module = command.module(flags)
+    collect_seldom()
     status: int = importlib.import_module(module).main(flags)
     return status
 

@@ -59,10 +59,12 @@ class Screen(msgspec.Struct, frozen=True):
         too little room for it, there are several tables, one below the other, which all begin with
         the first column.
         """
+        if self.width is None:
+            return aligned(rows, indent, right)
         cells = _columns(rows)
         widths = [columns(column) for column in cells]
         taken = len(indent) + len(GAP) * (len(widths) - 1) + sum(widths)
-        if self.width is None or taken <= self.width:
+        if taken <= self.width:
             return aligned(rows, indent, right)
         given = give % len(widths)
         room = self.width - taken + widths[given]

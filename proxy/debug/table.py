@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 
 import msgspec
 
@@ -18,15 +19,16 @@ def aligned(
     rows: Sequence[Sequence[str]], indent: str = "", right: frozenset[int] = frozenset()
 ) -> list[str]:
     """One line a row; columns are as wide as their widest cell, those in `right` end flush."""
-    count = max(map(len, rows), default=0)
-    widths = [columns([row[i] for row in rows if i < len(row)]) for i in range(count)]
-    return [
-        (
-            indent
-            + GAP.join(_filled(cell, widths[i], flush=i in right) for i, cell in enumerate(row))
-        ).rstrip()
-        for row in rows
-    ]
+    sizes = [[_columns(cell) for cell in row] for row in rows]
+    widths = [max(column) for column in zip_longest(*sizes, fillvalue=0)]
+    lines = []
+    for row, taken in zip(rows, sizes, strict=True):
+        cells = []
+        for i, (cell, size) in enumerate(zip(row, taken, strict=True)):
+            space = " " * (widths[i] - size)
+            cells.append(space + cell if i in right else cell + space)
+        lines.append((indent + GAP.join(cells)).rstrip())
+    return lines
 
 
 def columns(cells: Iterable[str]) -> int:
@@ -36,11 +38,6 @@ def columns(cells: Iterable[str]) -> int:
 
 def _columns(cell: str) -> int:
     return len(STYLE.sub("", cell)) if "\x1b" in cell else len(cell)
-
-
-def _filled(cell: str, width: int, *, flush: bool) -> str:
-    space = " " * (width - _columns(cell))
-    return space + cell if flush else cell + space
 
 
 def percent(count: int) -> str:

@@ -19,8 +19,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from tests.bench import cluster, elsewhere, idle, measure, program, report
+from tests.bench import cluster, commands, elsewhere, idle, measure, program, report
 from tests.bench.cluster import Size
+from tests.bench.commands import Answered
 from tests.bench.idle import Idle
 from tests.bench.program import Ran
 from tests.bench.results import Measured, Report
@@ -65,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sizes: list[Measured] = []
     runs: list[Ran] = []
     rest: list[Idle] = []
+    answers: list[Answered] = []
     for back_end in back_ends:
         defaults = _defaults(back_end)
         for of in flags.sizes or _sizes(defaults.sizes):
@@ -75,11 +77,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 sandbox.enter_private()
                 tell(f"{back_end}, {of}: headgate run --once")
                 runs.append(program.run_once(back_end, of))
+                sandbox.enter_private()
+                tell(f"{back_end}, {of}: commands")
+                answers += commands.answered(back_end, of)
         if IDLE_SIZE in (flags.sizes or [IDLE_SIZE]):
             sandbox.enter_private()
             tell(f"{back_end}, {IDLE_SIZE}: idle for {idle.IDLE_SECONDS:.0f} s")
             rest.append(idle.idle(back_end, IDLE_SIZE))
-    found = Report(_machine(), sizes, runs, targets(sizes, runs, rest), rest)
+    found = Report(_machine(), sizes, runs, targets(sizes, runs, rest, answers), rest, answers)
     if flags.output == "json":
         print(msgspec.json.format(msgspec.json.encode(found)).decode())
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from tests.bench.beside import Beside
+from tests.bench.commands import Answered
 from tests.bench.idle import Idle
 from tests.bench.results import Measured, Report, StandIn
 from tests.bench.worker import Changes
@@ -42,6 +43,8 @@ def text(report: Report) -> str:
         parts.append(_table(rows_of_runs, right=True))
     if report.idle:
         parts.append(_table([*_of_idle(report.idle)], right=True))
+    if report.answers:
+        parts.append(_table([*_of_answers(report.answers)], right=True))
     if report.targets:
         judged = [["target", "size", "what", "limit", "measured", ""]]
         judged += [
@@ -59,6 +62,14 @@ def _of_idle(idle: Sequence[Idle]) -> Iterator[Sequence[str]]:
         memory = (of.resident_megabytes, shared, of.peak_megabytes)
         cells = ["-" if figure is None else f"{figure:.0f}" for figure in memory]
         yield of.back_end, str(of.size), f"{of.seconds:.0f}", f"{of.percent:.2f}", *cells
+
+
+def _of_answers(answers: Sequence[Answered]) -> Iterator[Sequence[str]]:
+    yield "headgate", "back end", "Services x endpoints", "s", "of the processor", "peak RSS MB"
+    for of in answers:
+        cost = of.cost
+        figures = (f"{cost.seconds:.2f}", f"{cost.user + cost.system:.2f}")
+        yield of.what, of.back_end, str(of.size), *figures, f"{cost.peak_megabytes:.0f}"
 
 
 def slopes(sizes: Sequence[Measured]) -> list[str]:

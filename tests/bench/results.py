@@ -6,6 +6,7 @@ import msgspec
 
 from tests.bench.beside import Beside
 from tests.bench.cluster import Size
+from tests.bench.commands import Answered
 from tests.bench.idle import Idle
 from tests.bench.program import Launched, Ran
 from tests.bench.worker import Loaded, Restarted, Weighed
@@ -71,3 +72,4 @@ class Report(msgspec.Struct):
     runs: list[Ran]
     targets: list[Target] = []
     idle: list[Idle] = []
+    answers: list[Answered] = []

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from tests.bench.cluster import Size
+from tests.bench.commands import Answered
 from tests.bench.idle import Idle
 from tests.bench.program import Ran
 from tests.bench.results import Measured, Target
@@ -16,6 +17,9 @@ TARGET_SIZE = Size(10_000, 10)
 IPVS_SIZE, SMALL_IPVS_SIZE = Size(2_000, 10), Size(200, 10)
 FASTER_THAN_IPVSADM = 4
 IDLE_SIZE = Size(1_000, 10)
+COMMANDS_SIZE, LARGE_COMMANDS_SIZE = Size(1_000, 10), Size(10_000, 10)
+COMMAND_SECONDS, LARGE_COMMAND_SECONDS = 1.0, 3.0
+"""Every command; at the large size one that is asked for a single Service has as long as here."""
 IDLE_MEGABYTES, IDLE_PERCENT = 100.0, 1.0
 """Resident memory, and the share of one processor."""
 
@@ -50,11 +54,14 @@ PEERS = {
 
 
 def targets(
-    sizes: Sequence[Measured], runs: Sequence[Ran], idle: Sequence[Idle] = ()
+    sizes: Sequence[Measured],
+    runs: Sequence[Ran],
+    idle: Sequence[Idle] = (),
+    answers: Sequence[Answered] = (),
 ) -> list[Target]:
     """The promises that these measurements can judge."""
     of_modes = (_of_nftables(sizes, runs), _of_iptables(sizes, runs), _of_ipvs(sizes))
-    return [*itertools.chain(*of_modes), *_of_idle(idle)]
+    return [*itertools.chain(*of_modes), *_of_idle(idle), *_of_commands(answers)]
 
 
 def _of_nftables(sizes: Sequence[Measured], runs: Sequence[Ran]) -> Iterator[Target]:
@@ -122,6 +129,33 @@ def _of_idle(idle: Sequence[Idle]) -> Iterator[Target]:
             name = (of.back_end, of.size)
             yield _below(*name, "idle, RSS", of.resident_megabytes, IDLE_MEGABYTES, "MB")
             yield _below(*name, "idle, of one processor", of.percent, IDLE_PERCENT, "%")
+
+
+def _of_commands(answers: Sequence[Answered]) -> Iterator[Target]:
+    """Of each back end and size the slowest command, of files only at the small size."""
+    for (back_end, size), of in _grouped(answers).items():
+        name = (back_end, size)
+        if size == COMMANDS_SIZE:
+            yield _slowest(*name, "any command", of, COMMAND_SECONDS)
+        elif size == LARGE_COMMANDS_SIZE:
+            live = [one for one in of if not one.is_of_a_file]
+            one = [one for one in live if one.is_of_one]
+            yield _slowest(*name, "a command of one Service", one, COMMAND_SECONDS)
+            yield _slowest(*name, "any command", live, LARGE_COMMAND_SECONDS)
+
+
+def _grouped(answers: Sequence[Answered]) -> dict[tuple[str, Size], list[Answered]]:
+    found: dict[tuple[str, Size], list[Answered]] = {}
+    for one in answers:
+        found.setdefault((one.back_end, one.size), []).append(one)
+    return found
+
+
+def _slowest(
+    back_end: str, of: Size, what: str, answers: Sequence[Answered], limit: float
+) -> Target:
+    slowest = max(answers, key=lambda one: one.cost.seconds)
+    return _below(back_end, of, f"{what}: {slowest.what}", slowest.cost.seconds, limit, "s")
 
 
 def _flat(large: Measured, small: Measured) -> Target:
