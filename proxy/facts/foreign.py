@@ -63,6 +63,8 @@ class Condition(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     field: Field
     values: tuple[str, ...]
     negated: bool = False
+    set_name: str = ""
+    """The named set that holds the values, if one does; it may be empty."""
 
 
 class ForeignRule(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

@@ -1,15 +1,13 @@
 """Which rules of others does this machine hold, in nf_tables and in either kind of iptables?
 
-The only file of foreign rules that touches the machine; all of it concerns the network namespace
-of the calling thread. Nothing is written, and nothing is made by looking: a table of
-iptables-legacy is read only if it is there. Elements of named sets are never read, for there may
-be any number of them; of an anonymous one only a few.
+With `foreign_sets` the only file of foreign rules that touches the machine; all of it concerns the
+network namespace of the calling thread. Nothing is written, and nothing is made by looking: a table
+of iptables-legacy is read only if it is there. Of sets only those with few elements are read.
 """
 
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from errno import EINTR, ENOENT, EPERM
@@ -45,14 +43,10 @@ from proxy.facts.foreign import (
     Kind,
 )
 from proxy.facts.foreign_nft import Dumped
-from proxy.facts.foreign_values import Element
+from proxy.facts.foreign_sets import DATAGRAM, Sets, opened
 
-_NETLINK_NETFILTER = 12
-_DATAGRAM = 1 << 16
 _UNPRIVILEGED = "nf_tables does not answer us: CAP_NET_ADMIN is missing (run as root)"
 _ATTEMPTS = 20
-_FEW = 256
-"""Elements of one set that are still read."""
 _FAMILIES = {1: "inet", 2: "ip", 5: "netdev", 10: "ip6"}
 """NFPROTO_*; a packet to a Service does not meet arp and bridge."""
 _IP = {Family.IPV4: "ip", Family.IPV6: "ip6"}
@@ -60,8 +54,6 @@ _FAMILY_OF = {name: family for family, name in _IP.items()}
 _HOOKS = {0: "prerouting", 1: "input", 2: "forward", 3: "output", 4: "postrouting", 5: "ingress"}
 _TABLE_HANDLE, _CHAIN_HANDLE = 4, 2
 _HOOK_NUMBER, _HOOK_PRIORITY = 1, 2
-_ANONYMOUS = "__"
-"""How the names of anonymous sets and maps begin: `__set0`, `__map1`."""
 _BUILT_IN = frozenset(("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"))
 
 
@@ -151,7 +143,7 @@ def _of_nf_tables() -> Iterator[ForeignChain]:
                 is_ours = others is not None and REFUSE in chains[others]
                 yield from _of_iptables(netfilter, table, chains[table], is_ours=is_ours)
             else:
-                sets = _Sets(netfilter, table)
+                sets = netfilter.sets(table)
                 for name, rules in netfilter.rules(table, chains[table]).items():
                     made = [one for r in rules for one in foreign_nft.rules(table.family, r, sets)]
                     if table.name == KUBE_PROXY:
@@ -189,7 +181,7 @@ def _of_iptables(
         if any(foreign_nft.is_of_iptables(rule.expressions) for rule in rules)
     ]
     printed = _said(_FAMILY_OF[table.family], table.name, extended)
-    sets = _Sets(netfilter, table)
+    sets = netfilter.sets(table)
     for name, rules in by_chain.items():
         lines = printed.get(name, [])
         made = _rules_of_iptables(table, rules, lines, sets)
@@ -198,7 +190,7 @@ def _of_iptables(
 
 
 def _rules_of_iptables(
-    table: _Table, rules: Sequence[Dumped], lines: Sequence[str], sets: _Sets
+    table: _Table, rules: Sequence[Dumped], lines: Sequence[str], sets: Sets
 ) -> Iterator[ForeignRule]:
     """`lines`: those of its program, one for each rule; or fewer, where it could not say all."""
     is_said = len(lines) == len(rules)
@@ -242,22 +234,11 @@ def _chain(
     )
 
 
-class _Sets:
-    """Elements of a table's anonymous sets, read when they are asked for."""
-
-    def __init__(self, netfilter: _Netfilter, table: _Table) -> None:
-        self._netfilter = netfilter
-        self._table = table
-
-    def __call__(self, name: str) -> tuple[Element, ...] | None:
-        return self._netfilter.few(self._table, name) if name.startswith(_ANONYMOUS) else None
-
-
 class _Netfilter:
     """Asks nf_tables. Raises OSError where there is no nfnetlink."""
 
     def __init__(self) -> None:
-        self.socket = _open()
+        self.socket = opened()
         self._sequence = 0
 
     def tables(self) -> list[_Table]:
@@ -289,19 +270,16 @@ class _Netfilter:
                 found[chain].append(foreign_nft.dumped(answer))
         return found
 
-    def few(self, table: _Table, name: str) -> tuple[Element, ...] | None:
-        """The elements of a set, unless they are many; then the rest stays unread in its socket."""
-        body = nl.element_list(table.name, name, ())
-        found: list[Element] = []
-        with _open() as asking:
-            asking.sendall(nl.nft_message(nl.GETSETELEM, NLM_F_DUMP, table.protocol, 1, body))
-            while len(found) <= _FEW:
-                for answer in replies(asking.recv(_DATAGRAM)):
-                    if answer.kind in (NLMSG_DONE, NLMSG_ERROR):
-                        return tuple(found)
-                    listed = dict(attributes(answer.payload)).get(nl.NFTA_ELEM_LIST_ELEMENTS, b"")
-                    found += [foreign_nft.decode_element(one) for _, one in attributes(listed)]
-        return None
+    def sets(self, table: _Table) -> Sets:
+        """The sets of a table; their elements are read when they are asked for."""
+        flags = {}
+        for _, answer in self._dump(
+            nl.GETSET, table.protocol, nl.text(nl.NFTA_SET_TABLE, table.name)
+        ):
+            told = dict(attributes(answer))
+            name = words(told.get(nl.NFTA_SET_NAME, b""))
+            flags[name] = int.from_bytes(told.get(nl.NFTA_SET_FLAGS, b""), "big")
+        return Sets(table.protocol, table.name, flags)
 
     def _dump(self, kind: int, protocol: int, body: bytes = b"") -> list[tuple[int, bytes]]:
         """The protocol and the attributes of each; none of what does not exist."""
@@ -327,15 +305,9 @@ class _Netfilter:
         self.socket.sendall(nl.nft_message(kind, NLM_F_DUMP, protocol, self._sequence, body))
         answers: list[Reply] = []
         while True:
-            for answer in replies(self.socket.recv(_DATAGRAM), opening=0):
+            for answer in replies(self.socket.recv(DATAGRAM), opening=0):
                 if answer.sequence != self._sequence:
                     continue
                 answers.append(answer)
                 if answer.kind in (NLMSG_ERROR, NLMSG_DONE):
                     return answers
-
-
-def _open() -> socket.socket:
-    made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
-    made.bind((0, 0))
-    return made

@@ -6,7 +6,7 @@ whatever else a rule asks for makes it opaque. Numbers are those of linux/netfil
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -18,10 +18,13 @@ from proxy.facts.foreign import Condition, Field, ForeignRule, Kind
 from proxy.facts.foreign_expressions import WRITERS, Expression, expression, payloads
 from proxy.facts.foreign_values import (
     Element,
+    Elements,
     Loaded,
+    Row,
     between,
     chosen,
     joined_bounds,
+    rows,
     said,
     text_of,
     values,
@@ -41,6 +44,9 @@ _TARGETS = {
 _TARGET, _MATCH, _COMMENT = (text(1, name) for name in ("target", "match", "comment"))
 _IPV6 = Condition(Field.FAMILY, ("ip6",))
 _ENDS = ("queue", "synproxy", "fwd")
+_ANONYMOUS = "__"
+"""How the names of anonymous sets and maps begin: `__set0`, `__map1`."""
+_SOME_MAP = "vmap { … }"
 _STATEMENTS = ("counter", "log", "last", "dup", "flow_offload", *WRITERS)
 """They let each packet go on; some of them write into it, or into what is known of it."""
 _OPAQUE_OBJECTS = (2, 4)
@@ -54,8 +60,8 @@ class Dumped(NamedTuple):
     expressions: bytes
 
 
-Sets = Callable[[str], tuple[Element, ...] | None]
-"""The elements of an anonymous set of the table, by its name; None: they were not read."""
+Sets = Callable[[str], Elements | None]
+"""The elements of a set of the table, by its name; None: they were not read."""
 
 
 def dumped(rule: bytes) -> Dumped:
@@ -65,8 +71,11 @@ def dumped(rule: bytes) -> Dumped:
 
 
 def of_kube_proxy(rule: ForeignRule) -> ForeignRule:
-    """A rule of kube-proxy's own table: its maps lead from addresses and ports to Services."""
-    if rule.kind is Kind.UNKNOWN and rule.to.startswith("vmap @service-"):
+    """A rule of kube-proxy's own table.
+
+    Its maps lead from addresses and ports to Services, and from there to endpoints by chance.
+    """
+    if rule.kind is Kind.UNKNOWN and rule.to.startswith(("vmap @service-", _SOME_MAP)):
         return msgspec.structs.replace(rule, kind=Kind.DNAT, opaque=True, to="a Service's endpoint")
     return rule
 
@@ -77,7 +86,10 @@ def is_of_iptables(expressions: bytes) -> bool:
 
 
 def rules(family: str, rule: Dumped, sets: Sets) -> tuple[ForeignRule, ...]:
-    """What a rule decides: one ForeignRule, one per element of a verdict map, or none."""
+    """What a rule decides: nothing, one ForeignRule, or one per element.
+
+    The elements are those of a verdict map, or of a set of concatenated fields.
+    """
     reading = _Reading(family, sets)
     for one in payloads(rule.expressions):
         reading.take(expression(one))
@@ -104,7 +116,9 @@ class _Reading:
         self._constants: dict[int, bytes] = {}
         self._conditions: list[Condition] = []
         self._unread: list[str] = []
-        self._ends: list[tuple[Kind, str, Condition | None]] = []
+        self._rows: list[tuple[Condition, ...]] = [()]
+        """One of these is met, besides the conditions."""
+        self._ends: list[tuple[Kind, str, tuple[Condition, ...]]] = []
 
     def take(self, one: Expression) -> None:
         """The next expression."""
@@ -124,16 +138,17 @@ class _Reading:
         return [
             ForeignRule(
                 kind,
-                said((*conditions, *_only(more)), self._unread, kind, to),
+                said((*conditions, *row, *more), self._unread, kind, to),
                 handle,
-                (*conditions, *_only(more)),
+                (*conditions, *row, *more),
                 bool(self._unread),
                 to,
             )
             for kind, to, more in self._ends
+            for row in self._rows
         ]
 
-    def _end(self, kind: Kind, to: str = "", only: Condition | None = None) -> None:
+    def _end(self, kind: Kind, to: str = "", only: tuple[Condition, ...] = ()) -> None:
         self._ends.append((kind, to, only))
 
     # What loads a register.
@@ -185,33 +200,58 @@ class _Reading:
             self._conditions.append(condition)
 
     def _lookup(self, one: Expression) -> None:
-        loaded = self._registers.get(one.word(2))
         name = words(one.parts.get(1, b""))
-        elements = self._sets(name)
         if 3 in one.parts and one.numbers[3]:  # noqa: PLR2004 (a register: a map of values)
             self._unread.append(f"map {name}")
             self._load(one.word(3), Loaded(None, f"map {name}", 0))
-        elif 3 in one.parts:  # noqa: PLR2004 (the verdict's register)
-            self._verdict_map(name, loaded, elements)
-        else:
-            negated = bool(one.numbers.get(5, 0) & 1)
-            found = chosen(loaded, elements, negated=negated) if loaded and elements else None
-            if found is None:
-                self._unread.append(f"{loaded.name if loaded else ''} @{name}".strip())
-            else:
-                self._conditions.append(found)
-
-    def _verdict_map(
-        self, name: str, loaded: Loaded | None, elements: tuple[Element, ...] | None
-    ) -> None:
-        found = values(loaded, elements) if loaded and elements else []
-        if not found or loaded is None or loaded.field is None:
-            self._end(Kind.UNKNOWN, f"vmap @{name}")
             return
-        for value, one in found:
+        elements = self._sets(name)
+        fields = self._fields(one.word(2), elements)
+        if 3 in one.parts:  # noqa: PLR2004 (the verdict's register)
+            self._verdict_map(name, _asked(fields, elements))
+            return
+        negated = bool(one.numbers.get(5, 0) & 1)
+        if not self._is_one_of(name, fields, elements, negated=negated):
+            known = " . ".join(loaded.name for loaded in fields)
+            self._unread.append(f"{known} @{name}".strip())
+
+    def _fields(self, word: int, elements: Elements | None) -> list[Loaded]:
+        """What makes up the key of a set, from a register on."""
+        size = len(elements.listed[0].key) if elements and elements.listed else 1
+        found: list[Loaded] = []
+        while size > 0 and (loaded := self._registers.get(word)) and loaded.size:
+            found.append(loaded)
+            size -= loaded.aligned
+            word += loaded.aligned // 4
+        return found
+
+    def _is_one_of(
+        self, name: str, fields: list[Loaded], elements: Elements | None, *, negated: bool
+    ) -> bool:
+        """Whether it can be said that the key is in the set; if so, it is."""
+        if elements is None or not fields:
+            return False
+        if len(fields) == 1:
+            shown = "" if name.startswith(_ANONYMOUS) else name
+            found = chosen(fields[0], elements, negated=negated, set_name=shown)
+            if found is not None:
+                self._conditions.append(found)
+            return found is not None
+        asked = _asked(fields, elements)
+        if asked is None or negated or self._rows != [()]:
+            return False
+        self._rows = [conditions for conditions, _ in asked]
+        return True
+
+    def _verdict_map(self, name: str, asked: list[Row] | None) -> None:
+        if asked is None:
+            anonymous = name.startswith(_ANONYMOUS)
+            self._end(Kind.UNKNOWN, _SOME_MAP if anonymous else f"vmap @{name}")
+            return
+        for conditions, one in asked:
             kind, to = verdict(one.verdict)
             if kind:
-                self._end(kind, to, Condition(loaded.field, (value,)))
+                self._end(kind, to, conditions)
 
     # What ends it.
 
@@ -286,8 +326,15 @@ _METHODS: Mapping[str, Callable[[_Reading, Expression], None]] = {
 }
 
 
-def _only(more: Condition | None) -> tuple[Condition, ...]:
-    return () if more is None else (more,)
+def _asked(fields: list[Loaded], elements: Elements | None) -> list[Row] | None:
+    """What each element of a set asks for; None: it cannot be said."""
+    if elements is None or not fields:
+        return None
+    field = fields[0].field
+    if len(fields) > 1 or field is None:
+        return rows(fields, elements)
+    found = values(fields[0], elements)
+    return None if found is None else [((Condition(field, (v,)),), one) for v, one in found]
 
 
 @lru_cache(maxsize=8192)
@@ -303,7 +350,21 @@ def decode_element(element: bytes) -> Element:
         _value(told.get(1)) or b"",
         bool(int.from_bytes(told.get(3, b""), "big") & 1),
         data.get(2, b""),
+        _value(told.get(10)) or b"",
+        any(_decides(expressions) for expressions in _of_element(told)),
     )
+
+
+def _of_element(told: Mapping[int, bytes]) -> Iterator[bytes]:
+    """The expressions of an element: one (NFTA_SET_ELEM_EXPR), or a list of them."""
+    if 7 in told:  # noqa: PLR2004
+        yield told[7]
+    yield from payloads(told.get(11, b""))
+
+
+def _decides(element_expression: bytes) -> bool:
+    name = words(dict(attributes(element_expression)).get(1, b""))
+    return name not in _STATEMENTS
 
 
 def device(hook: bytes) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -40,6 +40,11 @@ class Loaded(NamedTuple):
     mask: bytes = b""
     """Which bits were kept."""
 
+    @property
+    def aligned(self) -> int:
+        """The bytes that it takes among concatenated fields: whole registers."""
+        return (self.size + 3) & ~3
+
 
 class Element(NamedTuple):
     """An element of a set; of an interval there are two, the second with the first value behind."""
@@ -47,6 +52,17 @@ class Element(NamedTuple):
     key: bytes
     is_end: bool = False
     verdict: bytes = b""
+    last: bytes = b""
+    """Of an interval of concatenated fields: the last value of each."""
+    is_conditional: bool = False
+    """It has a limit or a quota of its own, or the like."""
+
+
+class Elements(NamedTuple):
+    """All elements of a set."""
+
+    listed: tuple[Element, ...]
+    is_interval: bool = False
 
 
 @lru_cache(maxsize=4096)
@@ -133,6 +149,8 @@ def joined_bounds(low: Condition, high: Condition) -> Condition | None:
 
 def between(loaded: Loaded, low: bytes, high: bytes) -> str | None:
     """A range of addresses or ports."""
+    if loaded.mask.strip(b"\xff"):
+        return None
     if loaded.field in _PORTS:
         return f"{int.from_bytes(low, 'big')}-{int.from_bytes(high, 'big')}"
     if loaded.field in _ADDRESSES and len(low) == len(high) == loaded.size:
@@ -140,29 +158,51 @@ def between(loaded: Loaded, low: bytes, high: bytes) -> str | None:
     return None
 
 
-def chosen(loaded: Loaded, elements: Iterable[Element], *, negated: bool) -> Condition | None:
+def chosen(loaded: Loaded, elements: Elements, *, negated: bool, set_name: str) -> Condition | None:
     """That a field is one of these elements; None: it cannot be said."""
     found = values(loaded, elements)
-    if not found or loaded.field is None:
+    if found is None or loaded.field is None:
         return None
-    return Condition(loaded.field, tuple(value for value, _ in found), negated)
+    return Condition(loaded.field, tuple(value for value, _ in found), negated, set_name)
 
 
-def values(loaded: Loaded, elements: Iterable[Element]) -> list[tuple[str, Element]]:
-    """What each element stands for, an interval by its first one; empty: it cannot be said."""
-    ordered = sorted(elements, key=lambda one: (one.key, not one.is_end))
+def values(loaded: Loaded, elements: Elements) -> list[tuple[str, Element]] | None:
+    """What each element stands for, an interval by its first one; None: it cannot be said."""
+    ordered = sorted(elements.listed, key=lambda one: (one.key, not one.is_end))
     if loaded.field is None or any(len(one.key) != loaded.size for one in ordered):
-        return []
-    is_interval = any(one.is_end for one in ordered)
+        return None
     found: list[tuple[str, Element]] = []
     for at, one in enumerate(ordered):
         if one.is_end:
             continue
         behind = ordered[at + 1].key if at + 1 < len(ordered) else b""
-        value = _interval(loaded, one.key, behind) if is_interval else _one(loaded, one.key)
+        low = one.key
+        value = _interval(loaded, low, behind) if elements.is_interval else _one(loaded, low)
         if value is None:
-            return []
+            return None
         found.append((value, one))
+    return found
+
+
+Row = tuple[tuple[Condition, ...], Element]
+"""What of a packet an element asks for; all conditions are to be met."""
+
+
+def rows(fields: Sequence[Loaded], elements: Elements) -> list[Row] | None:
+    """What each element of a set of concatenated fields asks for; None: it cannot be said."""
+    found: list[Row] = []
+    for one in elements.listed:
+        conditions, at = [], 0
+        for loaded in fields:
+            low, high = (key[at : at + loaded.size] for key in (one.key, one.last or one.key))
+            value = _one(loaded, low) if low == high else between(loaded, low, high)
+            if value is None or loaded.field is None:
+                return None
+            conditions.append(Condition(loaded.field, (value,)))
+            at += loaded.aligned
+        if at != len(one.key):
+            return None
+        found.append((tuple(conditions), one))
     return found
 
 
@@ -175,7 +215,8 @@ def _interval(loaded: Loaded, low: bytes, behind: bytes) -> str | None:
 def said(conditions: Sequence[Condition], unread: Sequence[str], kind: Kind, to: str) -> str:
     """A rule as nft would write it; what is not read stands in brackets."""
     protocol = next((c for c in conditions if c.field is Field.PROTOCOL), None)
-    named = protocol.values[0] if protocol and len(protocol.values) == 1 else ""
+    is_one = protocol is not None and len(protocol.values) == 1 and not protocol.set_name
+    named = protocol.values[0] if protocol and is_one else ""
     has_port = any(c.field in _PORTS for c in conditions)
     parts = [
         _words(c, named)
@@ -189,11 +230,9 @@ def said(conditions: Sequence[Condition], unread: Sequence[str], kind: Kind, to:
 
 def _words(condition: Condition, protocol: str) -> str:
     values = condition.values
-    shown = values[0] if len(values) == 1 else f"{{ {', '.join(values[:_MANY])} }}"
-    if len(values) > _MANY:
-        shown = f"{{ {', '.join(values[:_MANY])}, … }}"
+    shown = _shown(condition)
     negation = "!= " if condition.negated else ""
-    ip = "ip6" if ":" in values[0] else "ip"
+    ip = "ip6" if any(":" in value for value in values[:1]) else "ip"
     match condition.field:
         case Field.SOURCE | Field.DESTINATION:
             name = f"{ip} {'saddr' if condition.field is Field.SOURCE else 'daddr'}"
@@ -202,17 +241,27 @@ def _words(condition: Condition, protocol: str) -> str:
             name = f"{protocol or 'th'} {which}"
         case Field.IN_INTERFACE | Field.OUT_INTERFACE:
             name = "iifname" if condition.field is Field.IN_INTERFACE else "oifname"
-            shown = shown if len(values) > 1 else f'"{shown}"'
+            shown = f'"{shown}"' if shown in values else shown
         case Field.STATE:
             is_status = set(values) <= set(_STATUSES.values())
             name = "ct status" if is_status else "ct state"
-            shown = ",".join(values).lower()
+            shown = shown if condition.set_name else ",".join(values).lower()
         case Field.SOURCE_TYPE | Field.DESTINATION_TYPE:
             name = f"fib {'s' if condition.field is Field.SOURCE_TYPE else 'd'}addr type"
-            shown = shown.lower()
+            shown = shown if condition.set_name else shown.lower()
         case _:
             name = "meta l4proto"
     return f"{name} {negation}{shown}"
+
+
+def _shown(condition: Condition) -> str:
+    values = condition.values
+    if condition.set_name:
+        return f"@{condition.set_name}"
+    if len(values) == 1:
+        return values[0]
+    more = ", …" if len(values) > _MANY else ""
+    return f"{{ {', '.join(values[:_MANY])}{more} }}"
 
 
 def _ending(kind: Kind, to: str) -> str:

@@ -165,7 +165,8 @@ def matches(rule: ForeignRule, seen: Seen) -> Met:
     """Whether a rule matches a packet."""
     found = Met.MAYBE if rule.opaque else Met.YES
     for condition in rule.conditions:
-        met = _met(condition, seen)
+        empty = Met.YES if condition.negated else Met.NO
+        met = _met(condition, seen) if condition.values else empty
         if met is Met.NO:
             return met
         if met is Met.MAYBE:

@@ -47,6 +47,14 @@ def chain(kind: str, *rules: str, more: str = "") -> str:
 TO_VIP = "$ip daddr $vip tcp dport $port"
 TO_ENDPOINT = "$ip daddr $endpoint tcp dport $target"
 DNAT = f"{TO_VIP} dnat $ip to $thief"
+
+
+def by_set(kind: str, elements: str, rule: str, cause: Cause | None, what: str = "set") -> Rules:
+    """A rule that asks for a named set or map `s`."""
+    more = f"{what} s {{ type {kind}; elements = {{ {elements} }}; }}"
+    return Rules(chain("filter hook $hook priority -300", rule, more=more), cause)
+
+
 FIREWALL = (
     "filter hook $last priority 0; policy drop",
     "ct state vmap { established : accept, related : accept, invalid : drop }",
@@ -109,6 +117,52 @@ NFT = {
             more="chain there { udp dport $port drop; }",
         ),
         None,
+    ),
+    "drop by a named set": by_set("$addr", "$vip", "$ip daddr @s drop", DROP),
+    "drop by a named set, of others": by_set("$addr", "$thief_address", "$ip daddr @s drop", None),
+    "drop by a named set of networks": by_set(
+        "$addr; flags interval", "$network", "$ip daddr @s drop", DROP
+    ),
+    "drop by a named set of ports": by_set(
+        "inet_service; flags interval", "70-79, $port", "tcp dport @s drop", DROP
+    ),
+    "drop by two fields": by_set(
+        "$addr . inet_service", "$vip . $port", "$ip daddr . tcp dport @s drop", DROP
+    ),
+    "drop by ranges of two fields": by_set(
+        "$addr . inet_service; flags interval",
+        "$network . $port-$port, $thief_address . 1-65535",
+        "$ip daddr . tcp dport @s drop",
+        DROP,
+    ),
+    "drop of all but those in a named set": by_set(
+        "$addr", "$vip", "tcp dport $port $ip daddr != @s drop", None
+    ),
+    "drop of all but those in an empty set": Rules(
+        chain(
+            "filter hook $hook priority -300",
+            "$ip daddr != @s tcp dport $port drop",
+            more="set s { type $addr; }",
+        ),
+        DROP,
+    ),
+    "dnat by a named set": Rules(
+        chain(
+            "nat hook $hook priority -110",
+            "$ip daddr @s tcp dport $port dnat $ip to $thief",
+            more="set s { type $addr; elements = { $vip }; }",
+        ),
+        TRANSLATION,
+    ),
+    "a named verdict map": by_set(
+        "$addr : verdict", "$vip : drop, $thief_address : accept", "$ip daddr vmap @s", DROP, "map"
+    ),
+    "a named verdict map of another port": by_set(
+        "$addr . inet_service : verdict",
+        "$vip . $target : drop",
+        "$ip daddr . tcp dport vmap @s",
+        None,
+        "map",
     ),
     "by the type of the address": Rules(
         chain("filter hook $hook priority -300", f"fib daddr type local {TO_VIP} drop"), None
@@ -194,6 +248,7 @@ def filled(script: str, world: World, family: int, hook: Hook, port: int) -> str
     last = "output" if hook is Hook.OUTPUT or world.mode == "ipvs" else "forward"
     return Template(script).substitute(
         ip=("ip", "ip6")[family],
+        addr=("ipv4_addr", "ipv6_addr")[family],
         vip=VIPS[family],
         network=topology.SERVICE_CIDRS[family],
         port=port,
