@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from endpoints.explain import Explanation, Forward, Place
+from endpoints.explain import Drop, Explanation, Forward, Place
 from endpoints.plan import FrontendKind
 
 _CHAINS = {
@@ -18,7 +18,17 @@ _CHAINS = {
 
 def chain(place: Place, of: Explanation) -> str:
     """The chain of a step of an explanation."""
+    if place is Place.NO_ENDPOINTS and isinstance(of.verdict, Drop):
+        return _dropping(of)
     return _CHAINS.get(place) or _choice(place, of)
+
+
+def _dropping(of: Explanation) -> str:
+    """The map whose verdict drops what finds no endpoint on this node."""
+    kind = of.frontend.kind if of.frontend else None
+    if kind is FrontendKind.CLUSTER_IP:
+        return "services"
+    return "nodeport-local" if kind is FrontendKind.NODE_PORT else "external-local"
 
 
 def _choice(place: Place, of: Explanation) -> str:

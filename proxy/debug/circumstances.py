@@ -61,7 +61,7 @@ def circumstances(
     """
     tries = _Tries()
     here = partial(_here, packet, tries, of_client=of_client)
-    look = partial(_recalled, snapshot) if snapshot else here
+    look = partial(_recalled, snapshot, tries) if snapshot else here
     found = list(_rules(packet, explanation, wanted, snapshot, tries))
     seen = look(explanation)
     if seen is not None:
@@ -100,9 +100,10 @@ def _here(packet: Packet, tries: _Tries, explanation: Explanation, *, of_client:
     )
 
 
-def _recalled(path: str, _: Explanation) -> _Seen | None:
+def _recalled(path: str, tries: _Tries, _: Explanation) -> _Seen | None:
     """Of a single packet nobody asked that machine."""
     snapshot = recall(Path(path))
+    tries.failed.append("routes of this packet and its flows, which no snapshot has")
     if snapshot.facts is None:
         return None
     return _Seen(snapshot.facts, Ways(), (), snapshot.foreign)

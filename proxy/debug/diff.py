@@ -17,11 +17,12 @@ from proxy.debug.table import as_json, wants_json
 from proxy.debug.watching import watch
 from proxy.desired.choice import desired
 from proxy.desired.desired import Desired
+from proxy.every import aside
 from proxy.settings.refusal import ConfigError
 
 
 def main(flags: argparse.Namespace) -> int:
-    """Answer `headgate diff`; 1 if the kernel holds anything else than it should.
+    """Answer `headgate diff`; 1 if the kernel holds anything else than it should, or for nobody.
 
     Raises ConfigError, EnvironmentFault and KernelFault.
     """
@@ -33,6 +34,9 @@ def main(flags: argparse.Namespace) -> int:
     if flags.watch:
         return watch(partial(compared, want, flags.snapshot, only), json=json)
     found = compared(want, flags.snapshot, only)
+    if not found.services and not only.all:
+        aside(f"{_asked(only)} is no Service here (says {found.origin})")
+        return 1
     print(as_json(found) if json else "\n".join(text(found, screen())))
     return int(bool(found.differences))
 
@@ -50,8 +54,6 @@ def compared(want: Callable[[], Desired], snapshot: str, only: Only) -> Differin
     wanted, found = lasting(want, snapshot, only)
     named = {str(plan.name.service) for plan in wanted.plans if _is_meant(only, plan)}
     named |= {service_of(of) for of in found if of.service}
-    if not named and not only.all:
-        raise ConfigError("SERVICE", _asked(only), f"is no Service here (says {wanted.origin})")
     return differing(wanted, len(named), found)
 
 

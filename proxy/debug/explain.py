@@ -21,6 +21,7 @@ from proxy.facts.finding import Finding
 
 _NAMED_IN_HEADLINE = 4
 _ROWS = 10
+NOBODY_LOOKED = "this machine, its rules, routes and conntrack; --check does"
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -67,6 +68,8 @@ class Answer(msgspec.Struct, frozen=True):
     """What of this machine speaks against it."""
     reply: str = ""
     """What an answer needs; empty where there is none."""
+    not_looked_at: tuple[str, ...] = ()
+    """What of this machine was not held against it."""
 
 
 def main(flags: argparse.Namespace) -> int:
@@ -84,7 +87,7 @@ def main(flags: argparse.Namespace) -> int:
     asked = question(aim, source, flags.via, flags.interface, node, plans)
     scheduler = wanted.of_modes.ipvs.scheduler if wanted.mode == "ipvs" else ""
     explanation = walk(plans, node, asked.packet, scheduler)
-    around = Circumstances((), Ways())
+    around = Circumstances((), Ways(), (NOBODY_LOOKED,))
     if check or wanted.running is not None or flags.snapshot:
         of_client = bool(source) and not asked.assumed
         around = circumstances(
@@ -97,7 +100,7 @@ def main(flags: argparse.Namespace) -> int:
     print(as_json(told) if json else "\n".join(text(told, screen())))
     if flags.check and any(of.breaks for of in around.findings):
         return 1
-    if flags.check and around.not_looked_at:
+    if flags.check and around.not_looked_at and not flags.snapshot:
         return 2
     return 1 if wanted.problems else 0
 
@@ -142,6 +145,7 @@ def answer(
         origin=origin,
         findings=around.findings,
         reply=_reply(asked.packet, hops, around.ways),
+        not_looked_at=around.not_looked_at,
     )
 
 
@@ -172,6 +176,8 @@ def text(found: Answer, shown: Screen) -> list[str]:
     lines = [*shown.table([headline]), *shown.table(rows, "  ")]
     if found.advice:
         lines += shown.prose(found.advice, "  ")
+    if found.not_looked_at:
+        lines += shown.prose(f"Not looked at: {', '.join(found.not_looked_at)}.", "  ")
     if found.assumed:
         lines += shown.prose(found.assumed, "  ")
     return lines

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -41,16 +42,21 @@ def main(flags: argparse.Namespace) -> int:
         _write(Path(flags.output), data)
     for what, why in taken.missing.items():
         aside(f"{what} left out: {why}")
-    services, slices = len(taken.cluster.services), len(taken.cluster.slices)
     held = ", ".join(taken.held) or "no mode's rules"
+    services = _many(taken.cluster.services, "Service")
+    slices = _many(taken.cluster.slices, "EndpointSlice")
     # Where the file goes to standard output, nothing else may.
     (sys.stderr if flags.output == _STDOUT else sys.stdout).write(
-        f"{flags.output}   {len(data) / 1024:,.0f} KiB: {services:,} Services, {slices:,}"
-        f" EndpointSlices, {held}, routes, sysctls, rules of others\n"
+        f"{flags.output}   {len(data) / 1024:,.0f} KiB: {services}, {slices}, {held}, routes,"
+        " sysctls, rules of others\n"
         "It holds addresses of clients that session affinity keeps, and names of Services; no"
         " Secrets, no tokens.\n"
     )
     return 1 if taken.missing or taken.problems else 0
+
+
+def _many(found: Sequence[object], name: str) -> str:
+    return f"{len(found):,} {name}{'' if len(found) == 1 else 's'}"
 
 
 def _write(path: Path, data: bytes) -> None:

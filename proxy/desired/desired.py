@@ -44,7 +44,7 @@ class Desired(msgspec.Struct, frozen=True):
     plans: tuple[ServicePlan, ...]
     """By name."""
     origin: str
-    """Who says so, in words: `the headgate that runs here (pid 4711)`."""
+    """Who says so, in words: `the headgate that runs here, pid 4711`."""
     problems: int = 0
     """How many objects or fields were refused on the way; each was told of."""
     running: Running | None = None

@@ -173,7 +173,9 @@ def _no_route(scene: _Scene, way: Way) -> _Fault:
         "packets to ",
         f" go nowhere: {why}",
         f"ip route get {way.destination}; the network plug-in of the cluster writes routes to "
-        f"pods: see that it runs on this node{there}",
+        f"pods: see that it runs on this node{there}"
+        if end
+        else f"ip route get {way.destination}; is this the address that was meant?",
         names_nodes=True,
     )
 

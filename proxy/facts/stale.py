@@ -64,7 +64,9 @@ def _finding(packet: Packet, answering: End, entries: Sequence[Tracked]) -> Find
         f"conntrack still sends packets from {whose} for {_end(asked)}/{packet.protocol} to "
         f"{where} (for {seconds} s, and longer while packets come)"
     )
-    return Finding(Cause.STALE_FLOW, bool(of_client), text, _remedy(packet, answering))
+    # A sender of datagrams goes on from its port; a client of TCP tries again from another one.
+    breaks = bool(of_client) and packet.protocol is not Protocol.TCP
+    return Finding(Cause.STALE_FLOW, breaks, text, _remedy(packet, answering))
 
 
 def _remedy(packet: Packet, answering: End) -> str:

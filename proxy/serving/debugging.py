@@ -91,7 +91,7 @@ class Debugging(Observer):
                 self._of_modes,
                 known.state.node,
                 plans(known.state, name),
-                f"the headgate that runs here (pid {running.pid})",
+                f"the headgate that runs here, pid {running.pid}",
                 running=running,
             )
         return Answer(msgspec.json.encode(told), _JSON)

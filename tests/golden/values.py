@@ -22,7 +22,7 @@ from proxy.desired.desired import LastForeign
 from proxy.facts.finding import Cause, Finding
 
 POD_1, POD_2, POD_3 = "10.244.1.2:8080", "10.244.2.9:8080", "10.244.3.4:8080"
-HERE = "the headgate that runs here (pid 4711)"
+HERE = "the headgate that runs here, pid 4711"
 
 PROBED = Probed(
     (

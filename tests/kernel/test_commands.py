@@ -111,7 +111,7 @@ def test_where_nothing_is_wrong_nothing_differs() -> None:
 
 def test_the_origin_is_the_headgate_that_runs(alive: Daemon, back_end: str) -> None:
     told = answer("diff")
-    assert told["origin"] == f"the headgate that runs here (pid {alive.pid})"
+    assert told["origin"] == f"the headgate that runs here, pid {alive.pid}"
     assert (told["mode"], told["node"], told["is_running"]) == (mode_of(back_end), NODE, True)
 
 

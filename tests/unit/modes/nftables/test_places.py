@@ -7,6 +7,7 @@ import pytest
 from endpoints.explain import Place
 from endpoints.names import Family
 from modes.nftables.places import chain
+from modes.nftables.sets import set_specs
 from modes.nftables.skeleton import Layout, Shape
 from modes.registry import places
 from tests.unit.modes.ways import WAYS
@@ -24,7 +25,7 @@ NAMES = {
     "no endpoints": ["prerouting", "no-endpoints"],
     "no endpoints, external IP": ["prerouting", "no-endpoints"],
     "no endpoints, balancer": ["prerouting", "no-endpoints"],
-    "no local endpoints, node port": ["prerouting", "no-endpoints"],
+    "no local endpoints, node port": ["prerouting", "nodeport-local"],
     "no Service": ["prerouting"],
 }
 
@@ -34,9 +35,10 @@ def test_names(way: str) -> None:
     assert list(places("nftables", WAYS[way].explanation)) == NAMES[way]
 
 
-def test_there_are_such_chains() -> None:
+def test_there_are_such_chains_and_maps() -> None:
     layout = Layout(Shape(Family.IPV4))
     constant = {chain.name for chain in layout.base_chains()}
+    constant |= {spec.id.set_name for spec in set_specs(Family.IPV4)}
     named = {name for names in NAMES.values() for name in names}
     assert {name for name in named - constant if layout.numbered_chain(name) is None} == set()
 

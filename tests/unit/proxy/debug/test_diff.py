@@ -18,12 +18,11 @@ from proxy.debug.differing import Differing, text
 from proxy.debug.kernel import Kernel
 from proxy.debug.screen import PLAIN, Screen
 from proxy.desired.desired import Desired, LastForeign, Running
-from proxy.settings.refusal import ConfigError
 from tests.unit.endpoints.build import NODE_A
 from tests.unit.modes.nftables.build import cluster_ip, node_port, plan_of
 
 MISSING, EXTRA = DifferenceKind.MISSING, DifferenceKind.EXTRA
-HERE = "the headgate that runs here (pid 4711)"
+HERE = "the headgate that runs here, pid 4711"
 PAY = Difference("shop/pay:http", MISSING, "10.96.7.7:80/TCP in map services")
 CART = Difference("shop/cart:http", MISSING, "10.96.7.8:80/TCP in map services")
 NOBODYS = Difference("", EXTRA, "rule of another in chain services")
@@ -134,10 +133,17 @@ def test_only_services_that_are_meant_are_counted(held: Seen, only: Only, servic
     ],
 )
 @pytest.mark.usefixtures("held")
-def test_a_service_that_is_not_there(only: Only, asked: str) -> None:
-    with pytest.raises(ConfigError) as refused:
-        found(only=only)
-    assert str(refused.value) == f"SERVICE: {asked}: is no Service here (says {HERE})"
+def test_a_service_that_is_not_there(
+    only: Only,
+    asked: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    nobody = found(only=only)
+    assert (nobody.services, nobody.differences) == (0, ())
+    monkeypatch.setattr("proxy.debug.diff.compared", lambda *_: nobody)
+    assert main(["diff", asked]) == 1
+    assert capsys.readouterr() == ("", f"headgate: {asked} is no Service here (says {HERE})\n")
 
 
 def test_a_service_that_only_the_kernel_has_is_told(held: Seen) -> None:

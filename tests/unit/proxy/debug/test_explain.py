@@ -119,6 +119,7 @@ FORWARD   shop/pay:http -> 10.244.1.2:8080 (50%) or 10.244.2.9:8080 (50%); sourc
   3  postrouting   10.244.1.9 is a local pod (clusterCIDR 10.244.0.0/16): not masqueraded
   reply            goes to 10.244.1.9, and must come through this node, whose conntrack entry makes it one of 10.96.7.7:80
   not used         10.244.3.4:8080   ready, but hinted for zone eu-1b; this node is in eu-1a
+  Not looked at: this machine, its rules, routes and conntrack; --check does.
 """
     )
 
@@ -132,6 +133,7 @@ DROP   shop/pay:http does not accept 192.0.2.8
   2  lb-check     loadBalancerSourceRanges allows 203.0.113.0/24 only: 192.0.2.8 is outside -> drop
   not used        10.244.3.4:8080   ready, but hinted for zone eu-1b; this node is in eu-1a
   A client inside the range would reach 10.244.1.2:8080 (100%), externalTrafficPolicy Local, client address kept.
+  Not looked at: this machine, its rules, routes and conntrack; --check does.
 """
     )
 
@@ -170,8 +172,8 @@ def test_headlines(explained: Explained, arguments: str, headline: str) -> None:
 def test_of_many_candidates_the_first_are_named(explained: Explained) -> None:
     lines = explained.text("10.96.7.10:80", "--from", "10.244.1.2").splitlines()
     assert lines[4] == "  candidate        10.244.9.1:8080"
-    assert lines[-2] == "                   and 2 more: -o json has all"
-    assert lines[-1].startswith("  reply            goes to 10.244.1.2, ")
+    assert lines[-3] == "                   and 2 more: -o json has all"
+    assert lines[-2].startswith("  reply            goes to 10.244.1.2, ")
     assert len([line for line in lines if ":8080" in line]) == 10
 
 
