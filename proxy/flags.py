@@ -217,7 +217,9 @@ def _cluster(flags: Flags, *, recalls: bool = True) -> None:
         "a KubeProxyConfiguration: what it says of the API server, of mode, pods, NodePorts and"
         " masquerade",
     )
-    flags.text("--node", metavar="NAME", text="seen from this Node [this machine's]")
+    flags.text(
+        "--node", metavar="NAME", text="seen from this Node; manifests need it [this machine's]"
+    )
     _node(flags)
     _ipvs(flags)
 

@@ -100,7 +100,8 @@ def _drift(found: Differing) -> str:
         what = "rules that belong to no Service"
         return f"{what} differ from what should be in the kernel ({found.mode})"
     verb = "differs" if count == 1 else "differ"
-    return f"{count:,} of {found.services:,} Services {verb} from what should be in the kernel"
+    noun = "Service" if found.services == 1 else "Services"
+    return f"{count:,} of {found.services:,} {noun} {verb} from what should be in the kernel"
 
 
 def _advice(found: Differing) -> str:

@@ -64,6 +64,8 @@ class Answer(msgspec.Struct, frozen=True):
     assumed: str
     origin: str
     """Who says what should be."""
+    is_broken: bool = False
+    """Whether this machine keeps the packet from that, for certain."""
     findings: tuple[Finding, ...] = ()
     """What of this machine speaks against it."""
     reply: str = ""
@@ -143,6 +145,7 @@ def answer(
         advice=explanation.advice,
         assumed=asked.assumed,
         origin=origin,
+        is_broken=any(of.breaks for of in around.findings),
         findings=around.findings,
         reply=_reply(asked.packet, hops, around.ways),
         not_looked_at=around.not_looked_at,

@@ -133,7 +133,11 @@ def _standing_for(
     """An address of such a sender, and who that is."""
     of = family(aim.address)
     if sender is Sender.NODE:
-        mine = sorted(own for own in node.addresses if family(own) is of and not is_loopback(own))
+        # What it sends to a Service comes from the address of its default route, as a rule.
+        mine = sorted(
+            (own for own in node.addresses if family(own) is of and not is_loopback(own)),
+            key=lambda own: (own not in node.primary, own),
+        )
         loopback = "127.0.0.1" if of is Family.IPV4 else "::1"
         return (mine[0] if mine else loopback), "this node itself"
     if sender is Sender.POD:
