@@ -10,14 +10,15 @@ from __future__ import annotations
 import difflib
 import gc
 import importlib
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
 from modes.base import EnvironmentFault, KernelFault
 from proxy.debug.screen import screen
+from proxy.every import aside
 from proxy.flags import COMMANDS, Flags, summary
+from proxy.output import OutputFault, abandon, attend
 from proxy.settings.refusal import ConfigError
 
 EXIT_FINE, EXIT_FAILURE, EXIT_USAGE = 0, 1, 2
@@ -37,22 +38,31 @@ class Parser(Flags):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line, by default the process's own, and return its exit status."""
+    if argv is None:
+        attend()
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        status = _dispatch(arguments)
-        sys.stdout.flush()
+        try:
+            return _dispatch(arguments)
+        finally:
+            sys.stdout.flush()
     except (UsageError, ConfigError, EnvironmentFault) as error:
-        for line in str(error).splitlines():
-            print(f"headgate: {line}", file=sys.stderr)
+        _say(error)
+        if isinstance(error, OutputFault):
+            abandon()
         return EXIT_USAGE
     except KernelFault as error:
-        print(f"headgate: {error}", file=sys.stderr)
+        _say(error)
         return EXIT_FAILURE
     except BrokenPipeError:
-        # Whoever read has gone (`headgate dump | head`); what is left must not be flushed at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read has gone: `headgate dump | head`.
+        abandon()
         return EXIT_FAILURE
-    return status
+
+
+def _say(error: Exception) -> None:
+    for line in str(error).splitlines():
+        aside(line)
 
 
 def collect_seldom() -> None:

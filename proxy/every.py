@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from modes.base import EnvironmentFault, Missing
+from proxy.settings.refusal import printable
 
 _T = TypeVar("_T")
 
@@ -35,4 +36,4 @@ def of_every(modes: Iterable[str], ask: Callable[[str], _T]) -> list[_T]:
 def aside(message: str, /, *, routine: bool = False, **fields: object) -> None:  # noqa: ARG001 (a Tell's)
     """Say on standard error what is no answer: `headgate: message, name value`."""
     details = "".join(f", {name} {value}" for name, value in fields.items())
-    sys.stderr.write(f"headgate: {message}{details}\n")
+    sys.stderr.write(f"headgate: {printable(message + details)}\n")
