@@ -17,30 +17,30 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from endpoints.addresses import bracketed, family
-from endpoints.explain import Explanation, Forward, Hook, Packet, Pass
+from endpoints.explain import Explanation, Forward, Hook, Hop, Packet, Pass
 from endpoints.names import Family
 from endpoints.node import NodeView
 from endpoints.plan import Endpoint, FrontendKind, TrafficPolicy
 from proxy.facts.finding import Cause, Finding
 from proxy.facts.foreign import KUBE_PROXY, OF_KUBERNETES, ForeignChain, ForeignChains, Kind
-from proxy.facts.foreign_way import ENDS, SOURCES, TRANSLATIONS, Seen, Taken, Way, chains_of
+from proxy.facts.foreign_replies import reply, stages
+from proxy.facts.foreign_way import (
+    ENDS,
+    HIGHEST,
+    SOURCES,
+    TRANSLATIONS,
+    Seen,
+    Stage,
+    Taken,
+    Way,
+    chains_of,
+)
 
 _CONNTRACK, _DNAT, _SNAT = -200, -100, 100
-_LOWEST, _HIGHEST = -(1 << 31), (1 << 31) - 1
 _IPVS = "ipvs"
 _NFT = "nft"
 _POSTROUTING = "postrouting"
 _NAMED_ENDPOINTS = 4
-
-
-class _Stage(NamedTuple):
-    """Base chains of one hook that are asked one after the other about the same packet."""
-
-    hook: str
-    seen: Seen
-    lowest: int = _LOWEST
-    highest: int = _HIGHEST
-    nat: bool = False
 
 
 class _Hit(NamedTuple):
@@ -48,6 +48,11 @@ class _Hit(NamedTuple):
     certain: bool
     in_doubt: bool
     """Whether it comes before our own rules is not known."""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Of two with one key the same is told."""
+        return self.taken.base.place, self.taken.rule.text
 
 
 def taking(
@@ -62,7 +67,8 @@ def taking(
 
     `rules`: of `foreign_rules`; `mode`: the one that serves; `leaves_by`: the interface towards an
     endpoint's address, as far as it is known. Possible is only told of rules that name the packet's
-    destination address or port; breaks: certain, for all endpoints that the packet may go to.
+    destination address or port, or drop by its source; of rules for replies those that name either
+    address or the endpoint's port. Breaks: certain, for all endpoints that the packet may go to.
     """
     return tuple(_Search(rules, packet, explanation, node, mode, leaves_by or {}).findings())
 
@@ -117,29 +123,36 @@ class _Search:
             local=self._local,
         )
 
-    def _before(self) -> Iterator[_Stage]:
+    def _before(self) -> Iterator[Stage]:
         seen, hook = self._seen(), str(self._packet.hook)
         if self._packet.hook is Hook.PREROUTING:
-            yield _Stage("ingress", seen)
-        yield _Stage(hook, seen, highest=_DNAT)
-        yield _Stage(hook, seen, nat=True)
+            yield Stage("ingress", seen)
+        yield Stage(hook, seen, highest=_DNAT)
+        yield Stage(hook, seen, nat=True)
         if self._is_ipvs and self._packet.hook is Hook.PREROUTING:
-            yield _Stage(hook, seen, lowest=_DNAT + 1)
-            yield _Stage("input", seen, highest=_SNAT - 2)
+            yield Stage(hook, seen, lowest=_DNAT + 1)
+            yield Stage("input", seen, highest=_SNAT - 2)
 
     # From then on.
 
     def _behind(self, verdict: Forward) -> Iterator[Finding]:
         found: dict[tuple[str, str], tuple[_Hit, list[Endpoint]]] = {}
+        replied: dict[tuple[str, str], tuple[_Hit, list[Endpoint]]] = {}
         for hop in sorted(verdict.hops):
-            for hit in self._road(self._after(hop.endpoint, masqueraded=hop.masqueraded)):
-                key = hit.taken.base.place, hit.taken.rule.text
-                found.setdefault(key, (hit, []))[1].append(hop.endpoint)
+            hits = self._road(self._after(hop.endpoint, masqueraded=hop.masqueraded))
+            for hit in hits:
+                found.setdefault(hit.key, (hit, []))[1].append(hop.endpoint)
+            if not any(hit.certain for hit in hits):
+                for hit in self._road(self._back(hop)):
+                    replied.setdefault(hit.key, (hit, []))[1].append(hop.endpoint)
         for hit, endpoints in found.values():
             yield _told_behind(hit, endpoints, breaks=len(endpoints) == len(verdict.hops))
+        for key, (hit, endpoints) in replied.items():
+            if key not in found:
+                yield _told_of_replies(hit, endpoints)
         yield from self._sources(verdict)
 
-    def _after(self, endpoint: Endpoint, *, masqueraded: bool) -> Iterator[_Stage]:
+    def _after(self, endpoint: Endpoint, *, masqueraded: bool) -> Iterator[Stage]:
         states = frozenset(("NEW",) if self._is_ipvs else ("NEW", "DNAT"))
         seen = self._seen(endpoint.address, endpoint.port)
         seen = seen._replace(states=states, masqueraded=masqueraded)
@@ -147,19 +160,25 @@ class _Search:
         is_own = self._packet.hook is Hook.OUTPUT
         if endpoint.address in self._node.addresses and not is_own:
             if not self._is_ipvs:
-                yield _Stage("prerouting", seen, lowest=_DNAT + 1)
-                yield _Stage("input", seen)
+                yield Stage("prerouting", seen, lowest=_DNAT + 1)
+                yield Stage("input", seen)
             return
         going = seen._replace(leaves_by=leaves_by)
         if self._is_ipvs:
-            yield _Stage("output", going._replace(arrives_on=""))
+            yield Stage("output", going._replace(arrives_on=""))
         elif is_own:
-            yield _Stage("output", going, lowest=_DNAT + 1)
+            yield Stage("output", going, lowest=_DNAT + 1)
         else:
-            yield _Stage("prerouting", seen, lowest=_DNAT + 1)
-            yield _Stage("forward", going)
+            yield Stage("prerouting", seen, lowest=_DNAT + 1)
+            yield Stage("forward", going)
         leaving = going._replace(arrives_on=None)
-        yield _Stage(_POSTROUTING, leaving, highest=_SNAT - 1 if masqueraded else _HIGHEST)
+        yield Stage(_POSTROUTING, leaving, highest=_SNAT - 1 if masqueraded else HIGHEST)
+
+    def _back(self, hop: Hop) -> Iterator[Stage]:
+        first, of_ipvs, packet = self._seen(), self._is_ipvs, self._packet
+        seen = reply(packet, hop.endpoint, first, is_ipvs=of_ipvs, snat=hop.masqueraded)
+        towards = self._leaves_by.get(hop.endpoint.address)
+        return stages(seen, packet, self._node, towards, is_ipvs=of_ipvs)
 
     def _sources(self, verdict: Forward) -> Iterator[Finding]:
         """Who replaces a source that policy Local promises to keep."""
@@ -188,7 +207,7 @@ class _Search:
 
     # Following.
 
-    def _road(self, stages: Iterator[_Stage]) -> list[_Hit]:
+    def _road(self, stages: Iterator[Stage]) -> list[_Hit]:
         """What takes the packet, up to the first that does so for certain."""
         found: list[_Hit] = []
         for stage in stages:
@@ -199,7 +218,7 @@ class _Search:
                     return found
         return found
 
-    def _chains(self, stage: _Stage) -> list[ForeignChain]:
+    def _chains(self, stage: Stage) -> list[ForeignChain]:
         """The base chains of a stage, in their order; the younger of two first."""
         found = [
             chain
@@ -211,7 +230,7 @@ class _Search:
         ]
         return sorted(found, key=lambda chain: (chain.priority, -chain.age))
 
-    def _filtering(self, stage: _Stage) -> Iterator[list[_Hit]]:
+    def _filtering(self, stage: Stage) -> Iterator[list[_Hit]]:
         for chain in self._chains(stage):
             wanted = ENDS | {Kind.TPROXY}
             if chain.priority < _CONNTRACK:
@@ -224,7 +243,7 @@ class _Search:
             taken = self._walk(chain, stage.seen, wanted, certain=certain, ours_end=False)
             yield [_Hit(one, one.certain, in_doubt=False) for one in taken]
 
-    def _translating(self, stage: _Stage) -> Iterator[list[_Hit]]:
+    def _translating(self, stage: Stage) -> Iterator[list[_Hit]]:
         ours = self._ours(stage)
         for chain in self._chains(stage):
             if ours and chain.priority > ours.priority:
@@ -233,7 +252,7 @@ class _Search:
             in_doubt = ours is not None and chain is not ours and _is_in_doubt(chain, ours)
             yield [_Hit(one, one.certain and not in_doubt, in_doubt) for one in taken]
 
-    def _ours(self, stage: _Stage) -> ForeignChain | None:
+    def _ours(self, stage: Stage) -> ForeignChain | None:
         """The chain in which our own rules take the packet; IPVS comes after all of them."""
         if self._is_ipvs:
             return None
@@ -287,14 +306,29 @@ def _is_in_doubt(chain: ForeignChain, ours: ForeignChain) -> bool:
     return not (chain.age and ours.age and chain.age > ours.age)
 
 
-def _told_behind(hit: _Hit, endpoints: list[Endpoint], *, breaks: bool) -> Finding:
+def _told_of_replies(hit: _Hit, endpoints: list[Endpoint]) -> Finding:
+    """Never that it breaks: whether they come back through this node is not known here."""
+    verb = {
+        Kind.NOTRACK: "keeps from conntrack",
+        Kind.REJECT: "refuses",
+        Kind.TPROXY: "takes to a proxy",
+    }.get(hit.taken.rule.kind, "drops")
+    does = f"{verb} replies of {_named(endpoints)}"
+    return _finding(Cause.FOREIGN_DROP, hit.taken, does, breaks=False)
+
+
+def _named(endpoints: list[Endpoint]) -> str:
     names = ", ".join(str(one) for one in endpoints[:_NAMED_ENDPOINTS])
     if len(endpoints) > _NAMED_ENDPOINTS:
         names += f" and {len(endpoints) - _NAMED_ENDPOINTS} more"
+    return names
+
+
+def _told_behind(hit: _Hit, endpoints: list[Endpoint], *, breaks: bool) -> Finding:
     verb = {Kind.REJECT: "refuses", Kind.TPROXY: "takes to a proxy"}.get(
         hit.taken.rule.kind, "drops"
     )
-    does = f"{verb} what goes on to {names}"
+    does = f"{verb} what goes on to {_named(endpoints)}"
     return _finding(Cause.FOREIGN_DROP, hit.taken, does, breaks=breaks and hit.certain)
 
 

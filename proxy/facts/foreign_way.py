@@ -20,13 +20,16 @@ TRANSLATIONS = frozenset((Kind.DNAT, Kind.REDIRECT, Kind.TPROXY))
 SOURCES = frozenset((Kind.SNAT, Kind.MASQUERADE))
 ENDS = frozenset((Kind.DROP, Kind.REJECT))
 _JUMPS = frozenset((Kind.JUMP, Kind.GOTO))
+LOWEST, HIGHEST = -(1 << 31), (1 << 31) - 1
+"""Priorities of chains."""
 _DEPTH = 16
 """Chains within chains: the kernel follows as many (NFT_JUMP_STACK_SIZE)."""
 _NARROW = 256
 """Addresses of a network that still names a packet's destination rather than a region."""
+_PORTS = (Field.SOURCE_PORT, Field.DESTINATION_PORT)
 _LOCAL = "LOCAL"
-_MARKED_CHAIN = "KUBE-FORWARD"
-"""Accepts what our rules marked for masquerade, whatever stands behind it."""
+_FORWARD_CHAIN = "KUBE-FORWARD"
+"""Accepts replies and what our rules marked for masquerade, whatever stands behind it."""
 
 
 class Met(Enum):
@@ -38,13 +41,15 @@ class Met(Enum):
 
 
 class Seen(NamedTuple):
-    """The first packet of a connection, as one hook sees it."""
+    """The first packet of a connection, or a reply, as one hook sees it."""
 
     family: str
     """`ip`, `ip6`."""
     source: str
     destination: str
+    """Empty: not known."""
     port: int
+    """0: not known."""
     protocol: str
     """`tcp`."""
     states: frozenset[str] = frozenset(("NEW",))
@@ -55,6 +60,19 @@ class Seen(NamedTuple):
     """Addresses of this node."""
     masqueraded: bool = False
     """Our rules have marked it for that."""
+    source_port: int = 0
+    """0: not known."""
+    is_reply: bool = False
+
+
+class Stage(NamedTuple):
+    """Base chains of one hook that are asked one after the other about the same packet."""
+
+    hook: str
+    seen: Seen
+    lowest: int = LOWEST
+    highest: int = HIGHEST
+    nat: bool = False
 
 
 class Taken(NamedTuple):
@@ -67,7 +85,7 @@ class Taken(NamedTuple):
     rule: ForeignRule
     certain: bool
     named: bool
-    """Conditions on the way there that are met name its destination, not just a region."""
+    """Conditions on the way there that are met name the packet: see `names`."""
 
 
 def chains_of(chains: ForeignChains) -> dict[tuple[str, str, str, str], ForeignChain]:
@@ -146,7 +164,8 @@ class Way:
         """Take what a rule says that is no jump; whether a packet that it matches ends there."""
         if rule.kind is Kind.OURS:
             self.is_ours = True
-            is_accepted = rule.to == _MARKED_CHAIN and self._seen.masqueraded
+            of_ours = self._seen.masqueraded or self._seen.is_reply
+            is_accepted = rule.to == _FORWARD_CHAIN and of_ours
             return self._ours_end or is_accepted
         if rule.kind in self._wanted:
             found = named or names(rule, self._seen)
@@ -175,49 +194,81 @@ def matches(rule: ForeignRule, seen: Seen) -> Met:
 
 
 def names(rule: ForeignRule, seen: Seen) -> bool:
-    """Whether conditions of a rule that are met name the destination or its port."""
+    """Whether conditions of a rule that are met name the packet, not just a region.
+
+    Its destination or port; the source where the rule itself drops what comes from there: chains
+    for what a pod sends are on every node with network policies. Of a reply either address, or the
+    port it comes from.
+    """
+    by_source = seen.is_reply or rule.kind in ENDS
     return any(
         not condition.negated
         and _met(condition, seen) is Met.YES
         and (
-            condition.field is Field.DESTINATION_PORT
-            or (condition.field is Field.DESTINATION and _is_narrow(condition.values))
+            condition.field in _PORTS
+            or (condition.field is Field.DESTINATION and _is_named(seen.destination, condition))
+            or (by_source and condition.field is Field.SOURCE and _is_named(seen.source, condition))
         )
         for condition in rule.conditions
     )
 
 
-def _is_narrow(values: Iterable[str]) -> bool:
-    return all(high - low < _NARROW for low, high in map(_bounds, values))
+def _is_named(address: str, condition: Condition) -> bool:
+    """Whether a narrow one of the values holds the address."""
+    low_and_high = (_bounds(value) for value in condition.values)
+    narrow = ((low, high) for low, high in low_and_high if high - low < _NARROW)
+    return any(low <= _number(address) <= high for low, high in narrow)
+
+
+def _is_unknown(field: Field, seen: Seen) -> bool:
+    match field:
+        case Field.DESTINATION | Field.DESTINATION_TYPE:
+            return not seen.destination
+        case Field.SOURCE_PORT | Field.DESTINATION_PORT:
+            return not _port(field, seen)
+        case Field.IN_INTERFACE | Field.OUT_INTERFACE:
+            return _interface(field, seen) is None
+        case _:
+            return False
+
+
+def _port(field: Field, seen: Seen) -> int:
+    return seen.port if field is Field.DESTINATION_PORT else seen.source_port
+
+
+def _interface(field: Field, seen: Seen) -> str | None:
+    return seen.arrives_on if field is Field.IN_INTERFACE else seen.leaves_by
 
 
 def _met(condition: Condition, seen: Seen) -> Met:
-    match condition.field:
+    if _is_unknown(condition.field, seen):
+        return Met.MAYBE
+    return Met.YES if _is_true(condition, seen) is not condition.negated else Met.NO
+
+
+def _is_true(condition: Condition, seen: Seen) -> bool:
+    """Whether a packet's field has one of the values."""
+    field, values = condition.field, condition.values
+    match field:
         case Field.SOURCE:
-            found = _is_in(seen.source, condition.values)
+            found = _is_in(seen.source, values)
         case Field.DESTINATION:
-            found = _is_in(seen.destination, condition.values)
+            found = _is_in(seen.destination, values)
         case Field.PROTOCOL:
-            found = seen.protocol in condition.values
-        case Field.DESTINATION_PORT:
-            found = any(_covers(value, seen.port) for value in condition.values)
+            found = seen.protocol in values
+        case Field.SOURCE_PORT | Field.DESTINATION_PORT:
+            found = any(_covers(value, _port(field, seen)) for value in values)
         case Field.IN_INTERFACE | Field.OUT_INTERFACE:
-            is_arrival = condition.field is Field.IN_INTERFACE
-            interface = seen.arrives_on if is_arrival else seen.leaves_by
-            if interface is None:
-                return Met.MAYBE
-            found = any(_is_called(interface, value) for value in condition.values)
+            interface = _interface(field, seen) or ""
+            found = any(_is_called(interface, value) for value in values)
         case Field.STATE:
-            found = not seen.states.isdisjoint(condition.values)
+            found = not seen.states.isdisjoint(values)
         case Field.FAMILY:
-            found = seen.family in condition.values
-        case Field.SOURCE_TYPE | Field.DESTINATION_TYPE:
-            is_source = condition.field is Field.SOURCE_TYPE
-            address = seen.source if is_source else seen.destination
-            found = _is_local(address, condition.values, seen.local)
-        case _:
-            return Met.MAYBE
-    return Met.YES if found is not condition.negated else Met.NO
+            found = seen.family in values
+        case _:  # the type of an address
+            address = seen.source if field is Field.SOURCE_TYPE else seen.destination
+            found = _is_local(address, values, seen.local)
+    return found
 
 
 def _is_local(address: str, types: Iterable[str], local: frozenset[str]) -> bool:

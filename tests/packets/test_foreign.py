@@ -164,6 +164,20 @@ NFT = {
         None,
         "map",
     ),
+    "replies": Rules(chain("filter hook $back priority 0", "ct state established drop"), DROP),
+    "replies of the endpoint": Rules(
+        chain("filter hook $back priority 0", "$ip saddr $endpoint drop"), DROP
+    ),
+    "replies, before they are known": Rules(
+        chain("filter hook prerouting priority -300", "$ip saddr $endpoint tcp sport $target drop"),
+        DROP,
+    ),
+    "replies, at the end": Rules(
+        chain("filter hook $end priority 90", "tcp sport $target drop"), DROP
+    ),
+    "replies, by the Service": Rules(
+        chain("filter hook $end priority 90", "$ip saddr $vip drop"), None
+    ),
     "by the type of the address": Rules(
         chain("filter hook $hook priority -300", f"fib daddr type local {TO_VIP} drop"), None
     ),
@@ -257,6 +271,8 @@ def filled(script: str, world: World, family: int, hook: Hook, port: int) -> str
         thief=f"{shown.format(thief)}:{TARGET_PORT}",
         thief_address=thief,
         hook=hook,
+        back="input" if hook is Hook.OUTPUT else "forward",
+        end="input" if hook is Hook.OUTPUT else "postrouting",
         HOOK=hook.upper(),
         last=last,
         LAST=last.upper(),

@@ -252,7 +252,8 @@ def test_before_our_jump_it_is_told_and_behind_it_is_not(
         (["-d 10.244.0.0/16 -m set --match-set blocked src -j DROP"], None),
         (["-p tcp --dport 8080 -m connlimit --connlimit-above 9 -j REJECT"], False),
         (["-m conntrack --ctstate NEW -m conntrack --ctstate DNAT -j DROP"], True),
-        (["-m conntrack --ctstate RELATED,ESTABLISHED -j DROP"], None),
+        (["-s 10.244.1.7 -m limit --limit 1/s -j DROP"], False),
+        (["-s 10.244.1.0/16 -m limit --limit 1/s -j DROP"], None),
     ],
 )
 def test_behind_our_translation_the_endpoint_is_what_is_matched(
@@ -262,6 +263,61 @@ def test_behind_our_translation_the_endpoint_is_what_is_matched(
     found = findings(rules, packet())
     assert {one.breaks for one in found} == (set() if breaks is None else {breaks})
     assert {one.cause for one in found} <= {Cause.FOREIGN_DROP}
+
+
+REPLIES = {
+    "all of them": ("-m conntrack --ctstate RELATED,ESTABLISHED -j DROP", 2),
+    "of one endpoint": ("-s 10.244.2.2 -j REJECT", 1),
+    "by the port": ("-s 10.244.0.0/16 -p tcp --sport 8080 -j DROP", 2),
+    "to the client": (f"-d {POD} -j DROP", 2),
+    "of one endpoint, if they are many": ("-s 10.244.2.2 -m limit --limit 1/s -j DROP", 1),
+    "by the port, if they are many": ("-p tcp --sport 8080 -m limit --limit 1/s -j DROP", 2),
+    "if they are many": (
+        "-p tcp -m limit --limit 1/s -m conntrack --ctstate ESTABLISHED -j DROP",
+        0,
+    ),
+    "of a network, if they are many": ("-s 10.244.0.0/16 -m limit --limit 1/s -j DROP", 0),
+    "by another port": ("-p tcp --sport 80 -j DROP", 0),
+    "of the Service, before it is put in": (f"-s {VIP} -j DROP", 0),
+    "by the client's port": (f"-s {VIP} -p tcp --dport 50000 -j DROP", 0),
+    "those that are new": ("-d 10.244.1.7 -m conntrack --ctstate NEW -j DROP", 0),
+}
+
+
+@pytest.mark.parametrize(("line", "endpoints"), REPLIES.values(), ids=REPLIES)
+def test_what_takes_replies_is_told_as_possible(line: str, endpoints: int) -> None:
+    found = findings(saved("filter", f"-A FORWARD {line}"), packet())
+    assert [one.cause for one in found] == [Cause.FOREIGN_DROP] * (endpoints > 0)
+    for one in found:
+        assert not one.breaks
+        assert "replies of" in one.text
+        assert one.text.count(":8080") == endpoints
+        assert one.remedy == "iptables-nft -t filter -D FORWARD 1"
+
+
+def test_our_own_rules_accept_replies() -> None:
+    """Those to a client outside come back through this node, and KUBE-FORWARD accepts them."""
+    lines = "-A FORWARD -m conntrack --ctstate ESTABLISHED -j DROP"
+    assert findings(ours(forward=lines), packet(CLIENT, NODE, NODE_PORT), "iptables") == ()
+    rules = saved("filter", lines)
+    assert len(findings(rules, packet(CLIENT, NODE, NODE_PORT), "iptables")) == 1
+
+
+def test_of_a_masqueraded_reply_the_destination_is_not_known_at_first() -> None:
+    asked = packet(CLIENT, NODE, NODE_PORT, "eth0")
+    for table, told in (("raw", 0), ("mangle", 0), ("filter", 1)):
+        base = "FORWARD" if table == "filter" else "PREROUTING"
+        rules = saved(table, f"-A {base} -d {CLIENT} -j DROP")
+        assert len(findings(rules, asked)) == told
+        rules = saved(table, f"-A {base} -s 10.244.2.2 -d {CLIENT} -j DROP")
+        assert len(findings(rules, asked)) == 1
+
+
+def test_replies_to_the_node_itself_come_in_by_input() -> None:
+    lines = ("-p tcp --sport 8080 -j DROP",)
+    for base, told in (("INPUT", 1), ("FORWARD", 0), ("OUTPUT", 0)):
+        rules = saved("filter", *(f"-A {base} {line}" for line in lines))
+        assert len(findings(rules, packet(NODE))) == told
 
 
 def test_a_drop_names_the_endpoints_that_it_hits() -> None:
