@@ -245,7 +245,7 @@ def _explain(flags: Flags) -> None:
         " says, else nftables]",
     )
     flags.text("--interface", metavar="NAME", text="where it arrives [where the way back leads]")
-    flags.truth("--check", "look at this machine, too; 1 if it does otherwise")
+    flags.truth("--check", "look at this machine in any case, and exit with 1 if it does otherwise")
     _cluster(flags)
     _output(flags)
 

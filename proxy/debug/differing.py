@@ -115,4 +115,7 @@ def _advice(found: Differing) -> str:
     if found.is_running:
         watch = "if this stays, see `headgate diff --watch`"
         return f"{told}the running headgate repairs within a second: {watch}"
-    return f"nobody repairs this while no headgate runs here (says {found.origin})"
+    return (
+        f"nobody repairs this while no headgate runs here (says {found.origin}); what was written"
+        " with other flags than these, --cluster-cidr for one, differs as well"
+    )

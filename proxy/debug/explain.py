@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Sequence
+from socket import if_nameindex
 
 import msgspec
 
@@ -18,6 +19,7 @@ from proxy.debug.table import as_json, percent, wants_json
 from proxy.desired.choice import desired
 from proxy.facts.facts import Ways
 from proxy.facts.finding import Finding
+from proxy.settings.refusal import ConfigError
 
 _NAMED_IN_HEADLINE = 4
 _ROWS = 10
@@ -90,7 +92,10 @@ def main(flags: argparse.Namespace) -> int:
     scheduler = wanted.of_modes.ipvs.scheduler if wanted.mode == "ipvs" else ""
     explanation = walk(plans, node, asked.packet, scheduler)
     around = Circumstances((), Ways(), (NOBODY_LOOKED,))
-    if check or wanted.running is not None or flags.snapshot:
+    looks_here = (check or wanted.running is not None) and not flags.snapshot
+    if looks_here and flags.interface and flags.interface not in dict(if_nameindex()).values():
+        raise ConfigError("--interface", flags.interface, "is no link of this machine")
+    if looks_here or flags.snapshot:
         of_client = bool(source) and not asked.assumed
         around = circumstances(
             asked.packet, explanation, wanted, flags.snapshot, of_client=of_client

@@ -86,7 +86,7 @@ def is_named(flags: argparse.Namespace) -> bool:
 def _as_asked(found: Desired, flags: argparse.Namespace) -> Desired:
     """The same; who was asked has a mode and a Node, and cannot answer for others."""
     if flags.mode not in (None, registry.AUTO, found.mode):
-        reason = f"{found.origin} is of mode {found.mode}"
+        reason = f"{found.origin}: its mode is {found.mode}"
         raise ConfigError("--mode", flags.mode, reason)
     if flags.node not in ("", found.node.name):
         reason = f"{found.origin} is of Node {found.node.name}"

@@ -149,7 +149,7 @@ def test_who_is_asked_answers_for_no_other_mode_or_node(source: str, tmp_path: P
         for agreeing in ("--mode=nftables", "--mode=auto", "--node=node-a"):
             assert names(asked(*named, agreeing)) == ["shop/pay:http"]
         for other, refusal in (
-            ("--mode=ipvs", f"--mode: ipvs: {origin} is of mode nftables"),
+            ("--mode=ipvs", f"--mode: ipvs: {origin}: its mode is nftables"),
             ("--node=node-b", f"--node: node-b: {origin} is of Node node-a"),
         ):
             with pytest.raises(ConfigError) as refused:
