@@ -23,6 +23,8 @@ _FEW = 1000
 """Elements of one set that are still read."""
 _IN_ALL = 20_000
 """Elements of named sets of one table: each rule that asks for a set is told all of them."""
+_PER_SET = 10
+"""What asking for a set counts, in elements, even for an empty one."""
 _ATTEMPTS = 3
 
 
@@ -49,7 +51,7 @@ class Sets:
         if name not in self._known:
             self._known[name] = self._read(name, flags)
         found = self._known[name]
-        self._left -= len(found.listed) if found else 1
+        self._left -= _PER_SET + (len(found.listed) if found else 0)
         return found
 
     def _read(self, name: str, flags: int) -> Elements | None:

@@ -34,6 +34,7 @@ except EnvironmentFault as fault:
 """
 RULES = 10_000
 ELEMENTS = 250_000
+SETS_OF_ONE = 5_000
 LIMIT_SECONDS = 1.0
 """Of this process, with other tests beside it."""
 
@@ -407,6 +408,19 @@ def test_a_set_with_very_many_elements_takes_no_time(flags: str, key: str) -> No
     (chain,) = foreign_rules()
     assert time.monotonic() - began < LIMIT_SECONDS
     assert [one.opaque for one in chain.rules] == [True, True]
+
+
+def test_very_many_small_sets_take_little_time() -> None:
+    numbered = list(enumerate(many(SETS_OF_ONE)))
+    sets = "\n".join(
+        f"set s{n} {{ type ipv4_addr; elements = {{ {address} }}; }}" for n, address in numbered
+    )
+    rules = "\n".join(f"ip daddr @s{n} drop" for n, _ in numbered)
+    nft("-f", "-", text=f"table ip mine {{\n{sets}\nchain way {{\n{rules}\n}}\n}}")
+    began = time.process_time()
+    (chain,) = foreign_rules()
+    assert time.process_time() - began < LIMIT_SECONDS
+    assert {one.opaque for one in chain.rules} == {False, True}
 
 
 @pytest.mark.parametrize("tool", ["of nft", "nft", "legacy"])
