@@ -15,8 +15,10 @@ from enum import StrEnum
 import msgspec
 
 from proxy.debug.table import GAP, STYLE, aligned, columns
+from proxy.settings.refusal import printable
 
-_PLAIN_AGAIN = "\x1b[0m"
+_CODE = "\x1b[{}m"
+_PLAIN_AGAIN = _CODE.format(0)
 
 _WORD = re.compile(r"\s*\S+")
 _READABLE = 20
@@ -34,6 +36,11 @@ class Style(StrEnum):
     FAINT = "2"
 
 
+_OURS = re.compile(
+    f"({'|'.join(map(re.escape, (_PLAIN_AGAIN, *(_CODE.format(s) for s in Style))))})"
+)
+
+
 class Screen(msgspec.Struct, frozen=True):
     """Where text goes."""
 
@@ -43,7 +50,7 @@ class Screen(msgspec.Struct, frozen=True):
 
     def painted(self, text: str, style: Style) -> str:
         """The text in its colour, where there are colours."""
-        return f"\x1b[{style}m{text}{_PLAIN_AGAIN}" if self.colour and text else text
+        return f"{_CODE.format(style)}{text}{_PLAIN_AGAIN}" if self.colour and text else text
 
     def table(
         self,
@@ -59,6 +66,11 @@ class Screen(msgspec.Struct, frozen=True):
         too little room for it, there are several tables, one below the other, which all begin with
         the first column.
         """
+        return [self._harmless(line) for line in self._table(rows, indent, right, give)]
+
+    def _table(
+        self, rows: Sequence[Sequence[str]], indent: str, right: frozenset[int], give: int
+    ) -> list[str]:
         if self.width is None:
             return aligned(rows, indent, right)
         cells = _columns(rows)
@@ -76,16 +88,29 @@ class Screen(msgspec.Struct, frozen=True):
         for chosen in _tables(widths, self.width - len(indent)):
             part = [[row[i] for i in chosen if i < len(row)] for row in rows]
             flush = frozenset(at for at, i in enumerate(chosen) if i in right)
-            lines += self.table(part, indent, flush, chosen.index(given) if given in chosen else -1)
+            at = chosen.index(given) if given in chosen else -1
+            lines += self._table(part, indent, flush, at)
         return lines
 
     def prose(self, text: str, indent: str = "", hang: str = "") -> list[str]:
         """Lines of a text; all begin with `indent`, all but the first with `hang` after that."""
         if self.width is None:
-            return [indent + text]
+            return [self._harmless(indent + text)]
         first = self.width - len(indent)
         lines = wrapped(text, first, first - len(hang))
-        return [indent + (hang if number else "") + line for number, line in enumerate(lines)]
+        return [
+            self._harmless(indent + (hang if number else "") + line)
+            for number, line in enumerate(lines)
+        ]
+
+    def _harmless(self, line: str) -> str:
+        """A line in which nothing but our colours is obeyed by a terminal."""
+        if line.isprintable():
+            return line
+        if not self.colour:
+            return printable(line)
+        parts = enumerate(_OURS.split(line))
+        return "".join(part if number % 2 else printable(part) for number, part in parts)
 
 
 PLAIN = Screen()

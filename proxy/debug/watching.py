@@ -17,6 +17,7 @@ from modes.base import Foreign, ForeignWatch
 from modes.held import Difference
 from modes.registry import create
 from proxy.debug.differing import Differing
+from proxy.settings.refusal import printable
 
 _INTERVAL_SECONDS = 1.0
 _REST = 4
@@ -150,7 +151,7 @@ def _say(turn: Turn, *, json: bool) -> None:
     if json:
         sys.stdout.write(msgspec.json.encode(turn).decode() + "\n")
     else:
-        sys.stdout.write(f"{turn.at[11:23]}  {_words(turn)}\n")
+        sys.stdout.write(f"{turn.at[11:23]}  {printable(_words(turn))}\n")
     sys.stdout.flush()
 
 

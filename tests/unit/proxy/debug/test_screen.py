@@ -175,3 +175,30 @@ def test_a_table_that_is_too_wide_becomes_several() -> None:
         "  10.244.1.2:8080   worker-2     50%   ready, but hinted for",
         "                                       another zone",
     ]
+
+
+HOSTILE = "a\x1b[2Jb\x1b]0;title\x07c\x9b1md\ne\u202ef\x7f\ud800"
+HARMLESS = "a?[2Jb?]0;title?c?1md?e?f??"
+
+
+@pytest.mark.parametrize("width", [None, 200])
+@pytest.mark.parametrize("colour", [False, True])
+def test_no_text_moves_the_cursor(width: int | None, *, colour: bool) -> None:
+    """A terminal obeys a name as it obeys us."""
+    shown = Screen(width, colour=colour)
+    painted = shown.painted("BAD", Style.BAD)
+    assert shown.prose(f"{painted} {HOSTILE}") == [f"{painted} {HARMLESS}"]
+    table = "".join(shown.table([(HOSTILE, painted), ("x", HOSTILE)], "  "))
+    assert table.count(HARMLESS) == 2
+    assert painted in table
+    assert "".join(STYLE.split(table)).isprintable()
+
+
+def test_colours_of_others_are_none_where_there_are_none() -> None:
+    assert PLAIN.prose("\x1b[31mred") == ["?[31mred"]
+    assert PLAIN.table([("\x1b[31mred",)]) == ["?[31mred"]
+
+
+def test_a_tab_and_other_scripts_stay() -> None:
+    text = "\tzürich 東京 \u0633"
+    assert PLAIN.table([("x", text)]) == [f"x   {text}"]
