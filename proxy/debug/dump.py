@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from modes.base import EnvironmentFault
 from modes.held import Held
 from modes.registry import AUTO, MODES
 from proxy.debug.dumped import Dumped, joined, text
-from proxy.debug.kernel import Kernel, kernel
+from proxy.debug.kernel import kernel, look_at
 from proxy.debug.question import subject
 from proxy.debug.screen import screen
 from proxy.debug.table import as_json, wants
@@ -19,8 +18,11 @@ from proxy.desired.choice import desired, is_named
 from proxy.desired.desired import Desired
 from proxy.desired.live import live
 from proxy.desired.snapshot import recall
-from proxy.every import aside, of_every
+from proxy.every import aside
 from proxy.settings.checks import mode
+from proxy.settings.refusal import printable
+
+_NONE = "no Service is in the kernel"
 
 
 def main(flags: argparse.Namespace) -> int:
@@ -31,22 +33,24 @@ def main(flags: argparse.Namespace) -> int:
     form = wants(flags.output, "json", "native")
     wanted = mode(flags.mode or AUTO)
     asked = kernel(flags.snapshot, subject(flags.service))
-    names = asked.modes if wanted == AUTO else (wanted,)
-    held = dict(of_every(names, lambda name: _of(asked, name)))
-    if flags.service and not any(of.services for of in held.values()):
-        print(f"headgate: Service {flags.service} is not in the kernel", file=sys.stderr)
+    looked = look_at(asked, asked.modes if wanted == AUTO else (wanted,))
+    held = looked.held
+    is_empty = not any(of.services for of in held.values())
+    if flags.service and is_empty:
+        if looked.unread:
+            raise EnvironmentFault(f"not known: {looked.doubt}")
+        aside(f"Service {flags.service} is not in the kernel")
         return 1
     if form == "native":
-        print("\n".join(line for of in held.values() for line in of.native()))
-        return 0
-    known = _known(flags, _only(held.values()) if flags.service else "")
-    dumped = [Dumped(name, joined(of.services, known)) for name, of in held.items()]
-    print(as_json(dumped) if form == "json" else "\n".join(_lines(dumped)))
-    return 0
-
-
-def _of(asked: Kernel, name: str) -> tuple[str, Held]:
-    return name, asked.look(name)
+        print("\n".join(printable(line) for of in held.values() for line in of.native()))
+    else:
+        known = _known(flags, _only(held.values()) if flags.service else "")
+        dumped = [Dumped(name, joined(of.services, known)) for name, of in held.items()]
+        none = _NONE if not looked.unread else f"{_NONE}, as far as it can be read"
+        print(as_json(dumped) if form == "json" else "\n".join(_lines(dumped, none)))
+    if looked.unread:
+        aside(f"not known: {looked.doubt}" if is_empty else looked.doubt)
+    return 2 if looked.unread and is_empty else 0
 
 
 def _only(held: Iterable[Held]) -> str:
@@ -72,11 +76,11 @@ def _known(flags: argparse.Namespace, only: str) -> Desired | None:
         return None
 
 
-def _lines(dumped: Sequence[Dumped]) -> Iterator[str]:
-    """A block for each Service port and family, an empty line between two."""
+def _lines(dumped: Sequence[Dumped], none: str) -> Iterator[str]:
+    """A block for each Service port and family, an empty line between two; else `none`."""
     shown = screen()
     blocks = [text(of.mode, service, shown) for of in dumped for service in of.services]
     if not blocks:
-        yield "no Service is in the kernel"
+        yield none
     for number, block in enumerate(blocks):
         yield from ["", *block] if number else block

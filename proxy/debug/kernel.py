@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from modes import registry
-from modes.base import EnvironmentFault, ModeSettings
+from modes.base import EnvironmentFault, KernelFault, Missing, ModeSettings
 from modes.held import EVERYTHING, Difference, Held, Only
 from modes.registry import DEFAULTS, MODES
 from proxy.desired.desired import Desired
@@ -24,6 +24,38 @@ class Kernel(NamedTuple):
     """Those that can be asked for."""
     look: Callable[[str], Held]
     """What it holds of a mode. Raises EnvironmentFault and KernelFault."""
+
+
+class Looked(NamedTuple):
+    """What a kernel holds, as far as it can be told."""
+
+    held: Mapping[str, Held]
+    """By mode."""
+    unread: Mapping[str, str]
+    """Why a mode could not be read, of which there may be something."""
+
+    @property
+    def doubt(self) -> str:
+        """What keeps anybody from knowing more, in words; empty: nothing does."""
+        return "; ".join(f"{mode} could not be read: {why}" for mode, why in self.unread.items())
+
+
+def look_at(asked: Kernel, modes: Iterable[str]) -> Looked:
+    """What is held of these modes, those left out that the kernel does not have at all.
+
+    Raises EnvironmentFault or KernelFault if none of them can be read.
+    """
+    held: dict[str, Held] = {}
+    faults: dict[str, EnvironmentFault | KernelFault] = {}
+    for mode in modes:
+        try:
+            held[mode] = asked.look(mode)
+        except (EnvironmentFault, KernelFault) as fault:
+            faults[mode] = fault
+    unread = {mode: why for mode, why in faults.items() if not isinstance(why, Missing)}
+    if faults and not held:
+        raise next(iter((unread or faults).values()))
+    return Looked(held, {mode: str(why) for mode, why in unread.items()})
 
 
 _LOOKS = 3
@@ -70,4 +102,4 @@ def kernel(snapshot: str, only: Only = EVERYTHING, settings: ModeSettings = DEFA
         except (ValueError, RecursionError) as error:
             raise ConfigError("--snapshot", snapshot, f"{mode}: {error}") from error
 
-    return Kernel(tuple(found.held), look)
+    return Kernel(tuple(mode for mode in MODES if mode in {*found.held, *found.missing}), look)

@@ -11,8 +11,10 @@ from datetime import UTC, datetime
 import msgspec
 
 from conntrack import sysctls
-from modes.held import DumpedService, Only
-from modes.registry import AUTO, MODES, look
+from modes.base import EnvironmentFault
+from modes.held import Only
+from modes.registry import AUTO, MODES
+from proxy.debug.kernel import kernel, look_at
 from proxy.debug.question import subject
 from proxy.debug.rates import busy
 from proxy.debug.rates.busy import Interval, Sort, busiest, rated, text
@@ -21,7 +23,7 @@ from proxy.debug.rates.reached import Places, reached
 from proxy.debug.screen import screen
 from proxy.debug.table import wants_json
 from proxy.debug.terminal import Attention, Refreshed, Wish, is_refreshed
-from proxy.every import aside, of_every
+from proxy.every import aside
 from proxy.node import local_addresses
 from proxy.settings import durations
 from proxy.settings.checks import mode
@@ -56,7 +58,12 @@ def main(flags: argparse.Namespace) -> int:
     wanted = _wanted(flags)
     with ExitStack() as left:
         attention = left.enter_context(Attention())
-        flows = left.enter_context(closing(Flows(_Looking(wanted), time.monotonic)))
+        looking = _Looking(wanted)
+        flows = left.enter_context(closing(Flows(looking, time.monotonic)))
+        if looking.doubt:
+            if not flows.places:
+                raise EnvironmentFault(f"not known: {looking.doubt}")
+            aside(looking.doubt)
         if not (wanted.only.all or flows.places):
             aside(f"Service {flags.service} is not in the kernel")
             return 1
@@ -148,22 +155,22 @@ class _Looking:
     """
 
     def __init__(self, wanted: Wanted) -> None:
-        self._only = wanted.only
+        self._kernel = kernel("", wanted.only)
         self._modes = wanted.modes
         self._is_first = True
+        self.doubt = ""
+        """What could not be read the first time, in words; it is not asked again."""
 
     def __call__(self) -> Places:
         """Ask now. Raises EnvironmentFault and KernelFault."""
         if self._is_first:
-            held = dict(of_every(self._modes, lambda name: (name, self._services(name))))
+            looked = look_at(self._kernel, self._modes)
+            held, self.doubt = looked.held, looked.doubt
         else:
-            held = {name: self._services(name) for name in self._modes}
+            held = {name: self._kernel.look(name) for name in self._modes}
         self._is_first = False
-        self._modes = tuple(name for name in held if held[name]) or tuple(held)
-        return reached((of for services in held.values() for of in services), local_addresses())
-
-    def _services(self, name: str) -> tuple[DumpedService, ...]:
-        return look(name, self._only).services
+        self._modes = tuple(name for name in held if held[name].services) or tuple(held)
+        return reached((of for found in held.values() for of in found.services), local_addresses())
 
 
 def _wanted(flags: argparse.Namespace) -> Wanted:
