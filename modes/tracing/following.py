@@ -29,7 +29,6 @@ _WAYS = 8
 _STEPS = 200
 _PACKETS = 256
 _ORDER = {place: number for number, place in enumerate(PLACES.values())}
-_ENTRIES = (PREROUTING, OUTPUT)
 _ENDS = {(POSTROUTING, 299), (INPUT, 150)}
 
 
@@ -110,8 +109,9 @@ class Flow:
 
     @property
     def way(self) -> Way:
-        """That packet of the client which came farthest, of such ones the first."""
-        return max(self.forth, key=lambda way: (way.is_through, len(way.steps)))
+        """The first packet of the client that came through; of none, that which came farthest."""
+        through = (way for way in self.forth if way.is_through)
+        return next(through, None) or max(self.forth, key=lambda way: len(way.steps))
 
     @property
     def answer(self) -> Way | None:
@@ -215,9 +215,11 @@ class Following:
 
 
 def _begins(seen: Seen, way: Way) -> bool:
-    """Whether this is another packet than the one that had its number."""
-    is_entry = seen.place.hook in _ENTRIES and seen.header.ends == way.first.header.ends
-    return is_entry and _ORDER[seen.place] <= _ORDER[way.latest.place]
+    """Whether this is another packet than the one that had its number.
+
+    On a bridge a number may be known from hook forward alone: the next packet has it again there.
+    """
+    return _ORDER[seen.place] <= _ORDER[way.latest.place]
 
 
 def _further(flow: Flow, ways: list[Way], seen: Seen, now: float) -> Way | None:

@@ -42,7 +42,7 @@ class Became(msgspec.Struct, frozen=True):
     rule: Matched | None = None
     """The rule that dropped the packet; it may have answered it."""
     reply_seconds: float | None = None
-    """From the packet to its answer, as this program read of them."""
+    """From the packet to its answer, as this program read of them; None: not in this order."""
 
 
 def became(flow: Flow, now: float) -> Became | None:
@@ -73,4 +73,5 @@ def _answered(way: Way, answer: Way) -> Became:
     header = answer.first.header
     is_refusal = header.tcp_flags & _RESET or header.icmp
     outcome = Outcome.REFUSED if is_refusal else Outcome.REACHED
-    return Became(outcome, reply_seconds=answer.began - way.began)
+    seconds = answer.began - way.began
+    return Became(outcome, reply_seconds=seconds if seconds >= 0 else None)

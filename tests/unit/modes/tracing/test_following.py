@@ -122,6 +122,31 @@ def test_the_next_packet_may_have_the_same_number() -> None:
     assert flow.way is flow.forth[0]
 
 
+def test_the_next_packet_may_have_the_same_numbers_on_a_bridge() -> None:
+    """From hook forward on, too, it is not the packet before that comes there once more."""
+    renumbered = [*FORTH[:5], *(event._replace(packet=9) for event in FORTH[5:])]
+    flow = only(renumbered * 3 + BACK)
+    assert [len(way.steps) for way in flow.forth] == [len(FORTH)] * 3
+    assert flow.way is flow.forth[0]
+
+
+def test_the_first_packet_that_came_through_counts_and_no_longer_way() -> None:
+    """An answer is not older than its question: what is sent on after it is another packet."""
+    opened = seen("prerouting-early", ASKED, 5, flags=0x10)
+    later = [opened, *(event._replace(packet=5) for event in FORTH[1:])]
+    flow = only([*FORTH[:2], *FORTH[4:], *BACK, *later])
+    assert flow.way is flow.forth[0]
+    assert len(flow.forth[1].steps) > len(flow.way.steps)
+    assert became(flow, 1) == Became(Outcome.REACHED, reply_seconds=0.007)
+
+
+def test_no_time_is_told_of_an_answer_that_was_seen_first() -> None:
+    """As of a packet that was caught on its way out only."""
+    late = [event._replace(packet=5) for event in FORTH]
+    flow = only([*FORTH[:5], *BACK, *late])
+    assert became(flow, 1) == Became(Outcome.REACHED)
+
+
 def test_of_several_packets_the_farthest_counts() -> None:
     flow = only([*FORTH[:2], *FORTH])
     assert flow.way is flow.forth[1]
