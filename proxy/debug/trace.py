@@ -40,7 +40,7 @@ _QUIET = (
 
 
 def main(flags: argparse.Namespace) -> int:
-    """Answer `headgate trace`; 1 unless each flow was answered.
+    """Answer `headgate trace`; 1 unless all came, and endpoints of the Service answered.
 
     Raises ConfigError, EnvironmentFault and KernelFault.
     """
@@ -51,10 +51,16 @@ def main(flags: argparse.Namespace) -> int:
     known, node, doubt = _known()
     end_at_once()  # by SystemExit, and with it goes the table
     found = _traced(_Asked(aim, seconds, count, known, node))
-    found = msgspec.structs.replace(found, advice=(*found.advice, *doubt))
+    advice = (*_missing(len(found.flows), count, seconds), *found.advice, *doubt)
+    found = msgspec.structs.replace(found, advice=advice)
     print(as_json(found) if json else "\n".join(text(found, screen())))
-    is_fine = found.flows and all(flow.outcome is Outcome.REACHED for flow in found.flows)
+    is_fine = len(found.flows) == count and all(flow.is_fine for flow in found.flows)
     return 0 if is_fine else 1
+
+
+def _missing(came: int, count: int, seconds: float) -> tuple[str, ...]:
+    """Of a trace that saw some of its connections only."""
+    return (f"{came} of {count} connections came within {seconds:g} s.",) * (0 < came < count)
 
 
 def _known() -> tuple[Services, NodeView | None, tuple[str, ...]]:
@@ -63,7 +69,16 @@ def _known() -> tuple[Services, NodeView | None, tuple[str, ...]]:
         desired = live()
     except EnvironmentFault as why:
         return Services(), None, (f"The Services of this node are not known: {why}.",)
-    return services(desired), desired.node if desired else None, ()
+    known = msgspec.structs.replace(services(desired), later=_again)
+    return known, desired.node if desired else None, ()
+
+
+def _again() -> Services:
+    """What the running headgate knows by now; nothing if it does not say any more."""
+    try:
+        return services(live())
+    except EnvironmentFault:
+        return Services()
 
 
 def _aim(to: str, source: str) -> Aim:

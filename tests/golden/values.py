@@ -170,7 +170,8 @@ FLOW = TracedFlow(
 LOST = TracedFlow(
     Outcome.LOST,
     "shop/pay:http 10.96.7.7:80/TCP -> 10.244.2.9:8080, lost between prerouting and forward:"
-    " routing refused it: the kernel takes 10.244.1.9 for a forged source on eth1",
+    " routing refused it: rp_filter=1 on eth1 drops what comes from 10.244.1.9, as the way back is"
+    " veth-a1",
     "10.244.1.9:43211",
     forth=(Hop("prerouting", "10.244.1.9:43211 -> 10.96.7.7:80/TCP came in by eth1"),),
     causes=(

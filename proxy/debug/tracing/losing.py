@@ -11,24 +11,22 @@ from modes.tracing.following import Seen
 ROUTED = "prerouting-translated"
 """The last place before routing decides; no rule comes after it in this hook."""
 _NOT_NFT = "a rule of iptables-legacy or a program of the kernel (BPF) dropped it"
+_FULL = "the table of conntrack is full (net.netfilter.nf_conntrack_max)"
 _WHERE = {
     "prerouting-early": (
-        "in prerouting, before conntrack knew it: the table of conntrack is full"
-        f" (net.netfilter.nf_conntrack_max), the packet is damaged, or {_NOT_NFT}"
+        "in prerouting, before conntrack knew it",
+        f"{_FULL}, the packet is damaged, or {_NOT_NFT}",
     ),
-    "prerouting-tracked": f"in prerouting, before it was routed: {_NOT_NFT}",
-    ROUTED: "between prerouting and forward: routing refused it",
-    "input-early": f"in input: {_NOT_NFT}, or IPVS has no server for it",
-    "forward-early": f"in forward: {_NOT_NFT}",
-    "forward-late": f"after forward: {_NOT_NFT}",
-    "output-early": (
-        "in output, before conntrack knew it: the table of conntrack is full"
-        f" (net.netfilter.nf_conntrack_max), or {_NOT_NFT}"
-    ),
-    "output-tracked": f"in output, before it was translated: {_NOT_NFT}",
-    "output-translated": f"in output: {_NOT_NFT}, or IPVS has no server for it",
-    "output-late": "after output: there is no route to where it was translated to",
-    "postrouting-early": f"in postrouting: {_NOT_NFT}, or no port is free for masquerade",
+    "prerouting-tracked": ("in prerouting, before it was routed", _NOT_NFT),
+    ROUTED: ("between prerouting and forward: routing refused it", ""),
+    "input-early": ("in input", f"{_NOT_NFT}, or IPVS has no server for it"),
+    "forward-early": ("in forward", _NOT_NFT),
+    "forward-late": ("after forward", _NOT_NFT),
+    "output-early": ("in output, before conntrack knew it", f"{_FULL}, or {_NOT_NFT}"),
+    "output-tracked": ("in output, before it was translated", _NOT_NFT),
+    "output-translated": ("in output", f"{_NOT_NFT}, or IPVS has no server for it"),
+    "output-late": ("after output", "there is no route to where it was translated to"),
+    "postrouting-early": ("in postrouting", f"{_NOT_NFT}, or no port is free for masquerade"),
 }
 _ICMP = {
     (3, 0): "network unreachable",
@@ -51,13 +49,13 @@ _ICMPV6 = {
 _ICMPV6_NUMBER = 58
 
 
-def where_lost(at: Seen, *, is_quiet: bool = False) -> str:
+def where_lost(at: Seen, *, is_quiet: bool = False) -> tuple[str, str]:
     """Between which places, and what may have done it.
 
     `is_quiet`: the rules of nf_tables were not told of either.
     """
-    text = _WHERE[at.place.chain]
-    return text.replace(_NOT_NFT, "a rule dropped it") if is_quiet else text
+    where, guess = _WHERE[at.place.chain]
+    return where, guess.replace(_NOT_NFT, "a rule dropped it") if is_quiet else guess
 
 
 def icmp_words(header: Header) -> str:

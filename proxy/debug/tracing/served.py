@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -20,6 +20,8 @@ class Services(msgspec.Struct, frozen=True):
     frontends: Mapping[_Place, ServicePlan] = {}
     """Of a NodePort the family stands for the address."""
     node_addresses: frozenset[str] = frozenset()
+    later: Callable[[], Services] | None = None
+    """Asks anew: an endpoint may be younger than this answer."""
 
     def at(self, address: str, port: int, protocol: Protocol) -> ServicePlan | None:
         """The Service port that is reached there; None: nobody knows of one."""
@@ -40,7 +42,9 @@ class Services(msgspec.Struct, frozen=True):
             return None
         waiting = (of.endpoint for of in found.unused)
         serving = (one for one in waiting if one.state is not EndpointState.NOT_READY)
-        return endpoint in {str(one) for one in (*found.cluster, *found.local, *serving)}
+        if endpoint in {str(one) for one in (*found.cluster, *found.local, *serving)}:
+            return True
+        return self.later is not None and self.later().serves(address, port, protocol, endpoint)
 
 
 def services(desired: Desired | None) -> Services:

@@ -11,7 +11,7 @@ from endpoints.addresses import bracketed
 from endpoints.names import Protocol
 from modes.nftables.skeleton import TABLE
 from modes.tracing.counted import CountedRule
-from modes.tracing.events import Ends
+from modes.tracing.events import Ends, Header
 from modes.tracing.following import Flow, Matched, RuleAt, Seen, Way, hook_name
 from modes.tracing.outcome import PATIENCE_SECONDS, Became, Loss, Outcome
 from modes.tracing.program import FORWARD, INPUT, OUTPUT, POSTROUTING, PREROUTING, Aim
@@ -23,6 +23,8 @@ from proxy.facts.finding import Finding
 
 _RESET, _SYN = 0x04, 0x02
 _NAMED_RULES = 3
+_SILENT = "the endpoint does not answer, or answers another way"
+_STRAY = "conntrack keeps an old flow there, or a rule of others sends packets there"
 _STYLES = {
     Outcome.REACHED: Style.GOOD,
     Outcome.REFUSED: Style.BAD,
@@ -72,6 +74,14 @@ class TracedFlow(msgspec.Struct, frozen=True):
     """That of the answer."""
     causes: tuple[Finding, ...] = ()
     """What this machine does to such packets, besides rules."""
+    is_endpoint: bool | None = None
+    """Whether `endpoint` may get packets of the Service; None: nobody here knows, or the connection
+    was open already, which an endpoint that goes may keep."""
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether it was answered, and not by somebody else."""
+        return self.outcome is Outcome.REACHED and self.is_endpoint is not False
 
 
 class Traced(msgspec.Struct, frozen=True):
@@ -94,19 +104,32 @@ def told(flow: Flow, of: Became, look: Look, aim: Aim) -> TracedFlow:
     head = f"{named} {place(aim)}" if named else place(aim)
     loss = _loss(of, look)
     causes = () if loss.is_certain else look.causes(flow, of)
-    certain = next((f": {cause.text}" for cause in causes if cause.breaks), "")
+    endpoint = end(now.destination, now.destination_port) if way.is_through else ""
+    is_endpoint = None
+    if endpoint and not _is_open_already(way.first.header):
+        is_endpoint = look.services.serves(aim.address, aim.port, aim.protocol, endpoint)
+    stray = elsewhere(named) if is_endpoint is False else ""
+    why = next((cause.text for cause in causes if cause.breaks), loss.guess)
+    if of.outcome is Outcome.UNANSWERED:
+        why = why or (_STRAY if stray else _SILENT)
     return TracedFlow(
         Outcome.REFUSED if loss.is_refusal else of.outcome,
-        f"{head}{_summary(flow, of, loss.text, look, aim)}{certain}",
+        f"{head}{_summary(flow, of, loss.text, stray)}{f': {why}' if why else ''}",
         end(flow.ends.source, flow.ends.source_port),
-        end(now.destination, now.destination_port) if way.is_through else "",
+        endpoint,
         end(now.source, now.source_port) if way.is_through else "",
         way.is_through and now.source != flow.ends.source,
         of.reply_seconds,
         tuple(_hops(way, look)),
         tuple(_hops(answer, look)) if answer else (),
         causes,
+        is_endpoint,
     )
+
+
+def elsewhere(service: str) -> str:
+    """What is said of a place that packets of a Service went to, and that is none of its own."""
+    return f", which is no endpoint of {service}"
 
 
 def after_words(seconds: float) -> str:
@@ -124,6 +147,8 @@ class _Loss(NamedTuple):
     """Where a packet ended."""
 
     text: str = ""
+    guess: str = ""
+    """What may have done it, if nothing is certain."""
     is_refusal: bool = False
     is_certain: bool = False
     """Whether a rule did it."""
@@ -131,53 +156,43 @@ class _Loss(NamedTuple):
 
 def _loss(of: Became, look: Look) -> _Loss:
     if of.rule is not None:
-        return _Loss(_by_rule(of.rule, look), look.rule(of.rule.rule).is_refusal, is_certain=True)
+        is_refusal = look.rule(of.rule.rule).is_refusal
+        return _Loss(_by_rule(of.rule, look), is_refusal=is_refusal, is_certain=True)
     if of.at is None:
         return _Loss()
     dropping = () if of.at.place.chain == ROUTED else look.counted()
     if not dropping:
-        return _Loss(where_lost(of.at, is_quiet=look.is_quiet))
+        return _Loss(*where_lost(of.at, is_quiet=look.is_quiet))
     by = " or ".join(f"`{rule}`" for rule in dropping[:_NAMED_RULES])
     is_refusal = all(rule.is_refusal for rule in dropping)
     verb = "refused" if is_refusal else "dropped"
     hook = hook_name(of.at.place.hook)
-    return _Loss(f"at {hook}: {verb} by iptables-legacy: {by}", is_refusal, is_certain=True)
+    text = f"at {hook}: {verb} by iptables-legacy: {by}"
+    return _Loss(text, is_refusal=is_refusal, is_certain=True)
 
 
-def _summary(flow: Flow, of: Became, lost: str, look: Look, aim: Aim) -> str:
+def _summary(flow: Flow, of: Became, lost: str, stray: str) -> str:
     """What comes after the name of the place."""
     if of.loss is Loss.FORTH:
         return f", {lost}"
     way, answer = flow.way, flow.answer
-    on = f" -> {_way_on(way, flow.ends)}"
+    on = f" -> {_way_on(way, flow.ends, stray)}"
     if of.loss is Loss.BACK:
         return f"{on}; its reply, {lost}"
     if of.outcome is Outcome.UNANSWERED:
-        return f"{on}; {_unanswered(way, look, aim)}"
+        return f"{on}; no reply within {PATIENCE_SECONDS:.0f} s"
     after = after_words(of.reply_seconds or 0)
     if of.outcome is Outcome.REFUSED and answer is not None:
         return f"{on}; {_refused(answer)}{after}"
     return f"{on}; reply seen{after}"
 
 
-def _unanswered(way: Way, look: Look, aim: Aim) -> str:
-    ends = way.latest.header.ends
-    text = (
-        f"no reply within {PATIENCE_SECONDS:.0f} s: the endpoint does not answer, or answers"
-        " another way"
-    )
-    endpoint = end(ends.destination, ends.destination_port)
-    if look.services.serves(aim.address, aim.port, aim.protocol, endpoint) is False:
-        text = f"no reply, and {endpoint} is no endpoint of it: conntrack keeps an old flow there"
-    return text
-
-
-def _way_on(way: Way, asked: Ends) -> str:
+def _way_on(way: Way, asked: Ends, stray: str) -> str:
     ends = way.latest.header.ends
     source = f"source stays {ends.source}"
     if ends.source != asked.source:
         source = f"source {asked.source} becomes {ends.source}"
-    return f"{end(ends.destination, ends.destination_port)}; {source}"
+    return f"{end(ends.destination, ends.destination_port)}{stray}; {source}"
 
 
 def _refused(answer: Way) -> str:
@@ -258,11 +273,15 @@ def _first(step: Seen, look: Look) -> str:
         what += f" (ICMP: {icmp_words(header)})"
     elif header.tcp_flags & _RESET:
         what += " (reset)"
-    elif header.ends.protocol == Protocol.TCP.number and not header.tcp_flags & _SYN:
+    elif _is_open_already(header):
         what += " (of a connection that is open already)"
     if step.place.hook == PREROUTING:
         return f"{what} arrives by {look.link(step.arrived_by)}"
     return f"{what} is sent by this node" if step.place.hook == OUTPUT else f"{what} is seen here"
+
+
+def _is_open_already(header: Header) -> bool:
+    return header.ends.protocol == Protocol.TCP.number and not header.tcp_flags & _SYN
 
 
 def _rule_hop(step: Matched, look: Look) -> Hop:
@@ -279,20 +298,29 @@ def text(found: Traced, shown: Screen = PLAIN) -> list[str]:
     """The answer first, then the way of each flow."""
     lines: list[str] = []
     for flow in found.flows:
-        verdict = shown.painted(flow.outcome, _STYLES[flow.outcome])
+        is_astray = flow.outcome is Outcome.REACHED and not flow.is_fine
+        style = Style.DOUBT if is_astray else _STYLES[flow.outcome]
+        verdict = shown.painted(flow.outcome, style)
         lines += shown.prose(f"{verdict}   {flow.summary}", hang="  ")
         rows = _rows(flow.forth, 1)
         if flow.back:
             rows += [("", "reply", ""), *_rows(flow.back, len(flow.forth) + 1)]
         lines += shown.table(rows, "  ")
-        for cause in flow.causes:
-            lines += shown.prose(f"{cause.text}; {cause.remedy}".removesuffix("; "), "  ")
+        for advised in filter(None, (_advised(cause, flow.summary) for cause in flow.causes)):
+            lines += shown.prose(advised, "  ")
     if not found.flows:
         nothing = shown.painted("NOTHING", Style.DOUBT)
         lines += shown.prose(f"{nothing}   no packet to {_asked(found)} was seen", hang="  ")
     for line in found.advice:
         lines += shown.prose(line, "  ")
     return lines
+
+
+def _advised(cause: Finding, summary: str) -> str:
+    """The cause and what to do; what the summary said is not said again."""
+    if not summary.endswith(cause.text):
+        return f"{cause.text}; {cause.remedy}".removesuffix("; ")
+    return f"what to do: {cause.remedy}" if cause.remedy else ""
 
 
 def _asked(found: Traced) -> str:

@@ -14,7 +14,15 @@ from modes.tracing.outcome import PATIENCE_SECONDS, Outcome
 from modes.tracing.program import Aim
 from modes.tracing.programs import legacy_counts
 from proxy.debug.tracing.served import Services
-from proxy.debug.tracing.traced import Hop, Traced, TracedFlow, after_words, end, place
+from proxy.debug.tracing.traced import (
+    Hop,
+    Traced,
+    TracedFlow,
+    after_words,
+    elsewhere,
+    end,
+    place,
+)
 from proxy.debug.tracing.waiting import announce, waited
 
 _SEEN_REPLY = 1 << 1  # IPS_SEEN_REPLY
@@ -51,10 +59,8 @@ def traced(aim: Aim, seconds: float, count: int, known: Services, why: str) -> T
         dropping = counted(before, legacy_counts(aim.family))
         advice += [f"Meanwhile a packet was taken by iptables-legacy: {rule}" for rule in dropping]
     name = known.name(aim.address, aim.port, aim.protocol)
-    named = f"{name} {place(aim)}" if name else place(aim)
-    return Traced(
-        place(aim), name, tuple(_told(one, named) for one in found), tuple(advice), "conntrack"
-    )
+    flows_told = tuple(_told(one, aim, known) for one in found)
+    return Traced(place(aim), name, flows_told, tuple(advice), "conntrack")
 
 
 def _followed(news: FlowNews, aim: Aim, seconds: float, count: int) -> list[_Open]:
@@ -96,7 +102,7 @@ def _is_meant(aim: Aim, flow: Flow) -> bool:
     return is_there and aim.source in (None, flow.original.source.address)
 
 
-def _told(one: _Open, named: str) -> TracedFlow:
+def _told(one: _Open, aim: Aim, known: Services) -> TracedFlow:
     asked, back = one.flow.original, one.flow.reply
     endpoint = end(back.source.address, back.source.port)
     seen = back.destination.address
@@ -104,17 +110,24 @@ def _told(one: _Open, named: str) -> TracedFlow:
     if seen != asked.source.address:
         stays = f"source {asked.source.address} becomes {seen}"
     outcome, last = _outcome(one)
+    name = known.name(aim.address, aim.port, aim.protocol)
+    named = f"{name} {place(aim)}" if name else place(aim)
+    is_endpoint = None
+    if back.source != asked.destination:  # IPVS without net.ipv4.vs.conntrack hides the endpoint
+        is_endpoint = known.serves(aim.address, aim.port, aim.protocol, endpoint)
+    stray = elsewhere(name) if is_endpoint is False else ""
     asked_text = f"{end(*asked.source)} -> {end(*asked.destination)}"
     back_text = f"{end(*back.source)} -> {end(*back.destination)}"
     return TracedFlow(
         outcome,
-        f"{named} -> {endpoint}; {stays}; {last}",
+        f"{named} -> {endpoint}{stray}; {stays}; {last}",
         end(*asked.source),
         endpoint,
         end(*back.destination),
         seen != asked.source.address,
         None if one.answered is None else one.answered - one.began,
         (Hop("conntrack", f"{asked_text}; its answer is {back_text}"),),
+        is_endpoint=is_endpoint,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from endpoints.names import Family, Protocol, ServicePortName
@@ -9,13 +10,14 @@ from endpoints.plan import Endpoint, Frontend, FrontendKind, ServicePlan, Traffi
 from modes.tracing.counted import CountedRule
 from modes.tracing.events import Event
 from modes.tracing.following import RuleAt
-from modes.tracing.outcome import became
+from modes.tracing.outcome import Outcome, became
 from modes.tracing.program import Aim
 from modes.tracing.rules import RuleText
 from proxy.cli import main
+from proxy.debug import trace
 from proxy.debug.screen import Screen
 from proxy.debug.tracing.served import Services
-from proxy.debug.tracing.traced import Look, Traced, place, text, told
+from proxy.debug.tracing.traced import Look, Traced, TracedFlow, place, text, told
 from proxy.facts.finding import Cause, Finding
 from tests.unit.modes.tracing.telling import (
     ASKED,
@@ -123,7 +125,20 @@ def test_lost_in_routing_with_a_cause() -> None:
         "LOST   10.96.7.7:80/TCP, between prerouting and forward: routing refused it:"
         " there is no route to it"
     )
-    assert last == "  there is no route to it; ip route"
+    assert last == "  what to do: ip route"
+
+
+def test_a_cause_is_said_once() -> None:
+    """Of a certain one nobody has to guess; one that is not certain has a line of its own."""
+    full = Finding(Cause.CONNTRACK_FULL, breaks=True, text="conntrack table is full", remedy="")
+    stale = Finding(Cause.STALE_FLOW, breaks=False, text="an old flow", remedy="conntrack -D")
+    look = Look(rule, NAMES.__getitem__, causes=lambda *_: (full, stale))
+    assert lines(FORTH[:1], look) == [
+        "LOST   10.96.7.7:80/TCP, in prerouting, before conntrack knew it: conntrack table is full",
+        "  1   prerouting   10.244.1.9:4242 -> 10.96.7.7:80 arrives by cni0",
+        "  an old flow; conntrack -D",
+    ]
+    assert lines(FORTH, look)[0].endswith("; no reply within 3 s: conntrack table is full")
 
 
 def test_what_dropped_meanwhile_is_no_answer_for_routing() -> None:
@@ -163,12 +178,79 @@ def test_no_answer() -> None:
     assert "no reply within 3 s: the endpoint does not answer" in lines(FORTH)[0]
 
 
+OTHER = Look(rule, NAMES.__getitem__, services("10.244.3.3"))
+STRAY = "-> 10.244.2.9:8080, which is no endpoint of shop/pay:http; source 10.244.1.9 becomes"
+
+
 def test_an_old_flow_to_an_endpoint_that_is_gone() -> None:
-    stale = Look(rule, NAMES.__getitem__, services("10.244.3.3"))
-    assert (
-        "10.244.2.9:8080 is no endpoint of it: conntrack keeps an old flow"
-        in (lines(FORTH, stale)[0])
-    )
+    first = lines(FORTH, OTHER)[0]
+    assert STRAY in first
+    assert "no reply within 3 s: conntrack keeps an old flow there, or a rule of others" in first
+
+
+def flow_of(events: list[Event], look: Look) -> TracedFlow:
+    (flow,) = followed(AIM, events).flows
+    of = became(flow, 100)
+    assert of is not None
+    return told(flow, of, look, AIM)
+
+
+def test_an_answer_of_somebody_else_is_not_fine() -> None:
+    stray = flow_of(FORTH + BACK, OTHER)
+    assert STRAY in stray.summary
+    assert (stray.outcome, stray.is_endpoint, stray.is_fine) == (Outcome.REACHED, False, False)
+    assert lines(FORTH + BACK, OTHER, Screen(colour=True))[0].startswith("\x1b[33mREACHED")
+    right = flow_of(FORTH + BACK, LOOK)
+    assert (right.is_endpoint, right.is_fine) == (True, True)
+    unknown = flow_of(FORTH + BACK, Look(rule, NAMES.__getitem__))
+    assert (unknown.is_endpoint, unknown.is_fine) == (None, True)
+
+
+def test_an_endpoint_may_be_younger_than_the_first_answer() -> None:
+    asked = []
+
+    def later() -> Services:
+        asked.append(1)
+        return services(POD)
+
+    known = msgspec.structs.replace(services("10.244.3.3"), later=later)
+    assert flow_of(FORTH + BACK, Look(rule, NAMES.__getitem__, known)).is_endpoint is True
+    assert asked == [1]
+    gone = msgspec.structs.replace(known, later=lambda: services("10.244.3.4"))
+    assert flow_of(FORTH + BACK, Look(rule, NAMES.__getitem__, gone)).is_endpoint is False
+
+
+def test_an_open_connection_may_keep_an_endpoint_that_goes() -> None:
+    opened = [seen("prerouting-early", ASKED, flags=0x10), *FORTH[1:]]
+    flow = flow_of(opened + BACK, OTHER)
+    assert (flow.is_endpoint, flow.is_fine) == (None, True)
+
+
+@pytest.mark.parametrize(
+    ("count", "endpoints", "status", "said"),
+    [
+        ("1", [POD], 0, ""),
+        ("2", [POD], 1, "1 of 2 connections came within 30 s."),
+        ("1", ["10.244.3.3"], 1, "which is no endpoint of shop/pay:http"),
+    ],
+)
+def test_the_exit_status(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    count: str,
+    endpoints: list[str],
+    status: int,
+    said: str,
+) -> None:
+    found = flow_of(FORTH + BACK, Look(rule, NAMES.__getitem__, services(*endpoints)))
+    answer = Traced(place(AIM), "shop/pay:http", (found,))
+    monkeypatch.setattr(trace, "_known", lambda: (Services(), None, ()))
+    monkeypatch.setattr(trace, "_traced", lambda _: answer)
+    monkeypatch.setattr(trace, "end_at_once", lambda: None)
+    assert main(["trace", "10.96.7.7:80", f"--count={count}"]) == status
+    printed = " ".join(capsys.readouterr().out.split())
+    assert said in printed
+    assert ("connections came" in printed) == (count == "2")
 
 
 def test_icmp_is_named() -> None:
