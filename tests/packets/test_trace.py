@@ -17,6 +17,7 @@ from tests.packets.tracing import HEADGATE, Said, place, started, trace
 TCP, UDP = Protocol.TCP, Protocol.UDP
 NODE = topology.node_named("node-a")
 CLIENT, CLIENT_POD, REMOTE, LOCAL = topology.CLIENT, "pod-a2", "pod-b1", "pod-a1"
+STRANGER = "pod-c1"
 NODE_PORT = 30080
 VIPS = {
     "pay": ("10.96.7.7", "fd00:10:96::7"),
@@ -228,6 +229,23 @@ def test_a_foreign_rule_drops(world: Lab) -> None:
         assert wanted in said.flow.summary
 
 
+@BOTH
+def test_somebody_else_answers(world: Lab, family: int) -> None:
+    """A rule of others leads the packet to a pod that is no endpoint of the Service."""
+    of, other = ("ip", "ip6")[family], endpoint(world, STRANGER, family)
+    rule = f"{of} daddr {VIPS['pay'][family]} tcp dport 80 dnat to {other}"
+    chain = f"chain first {{ type nat hook prerouting priority -150; {rule}; }}"
+    world.exec(NODE.name, ["nft", f"table {of} mesh {{ {chain}; }}"])
+    said = traced(world, CLIENT_POD, VIPS["pay"][family])
+    world.exec(NODE.name, ["nft", f"delete table {of} mesh"])
+    assert (said.status, said.flow.outcome) == (1, Outcome.REACHED)
+    assert f"-> {other}, which is no endpoint of shop/pay:tcp; source stays" in said.flow.summary
+    assert "after -" not in said.flow.summary
+    texts = [hop.text for hop in said.flow.forth]
+    assert "open already" not in texts[0]
+    assert len(set(texts)) == len(texts)
+
+
 def test_nothing_comes(world: Lab) -> None:
     said = trace(world, NODE.name, [place(VIPS["pay"][0], 81), "--timeout=500ms"])
     assert said.status == 1
@@ -257,6 +275,18 @@ def test_several_connections(world: Lab) -> None:
     )
     assert said.status == 0
     assert len({flow.client for flow in said.answer.flows}) == 3
+
+
+def test_fewer_connections_than_asked_for(world: Lab) -> None:
+    address = VIPS["pay"][0]
+    said = trace(
+        world,
+        NODE.name,
+        [place(address, 80), "--count=2", "--timeout=4s"],
+        lambda: world.connect(CLIENT_POD, address, 80),
+    )
+    assert (said.status, said.flow.outcome) == (1, Outcome.REACHED)
+    assert said.answer.advice[0] == "1 of 2 connections came within 4 s."
 
 
 def tables(lab: Lab) -> list[str]:
