@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -200,7 +201,10 @@ def programmed(
         "apiVersion: v1\nkind: Service\nmetadata: {name: payer, namespace: shop}\nspec:"
         " {clusterIP: 10.96.7.8, ports: [{port: 80}]}\n"
     )
+    root = logging.getLogger()
+    before = root.handlers
     assert main(["--once", f"--manifests={path}", "--hostname-override=node-a"]) == 0
+    root.handlers = before  # the log's stream ends with this test
     capsys.readouterr()
 
 
