@@ -19,7 +19,7 @@ from tests.packets.tracing import Said, place, trace
 
 TCP, UDP = Protocol.TCP, Protocol.UDP
 NODE = topology.node_named("node-a")
-CLIENT, CLIENT_POD, REMOTE = topology.CLIENT, "pod-a2", "pod-b1"
+CLIENT, CLIENT_POD, REMOTE, STRANGER = topology.CLIENT, "pod-a2", "pod-b1", "pod-c1"
 PAY, SHUT, WEB = (
     ("10.96.7.7", "fd00:10:96::7"),
     ("10.96.7.8", "fd00:10:96::8"),
@@ -73,6 +73,17 @@ def test_a_client_outside_is_masqueraded(world: Lab, family: int) -> None:
     assert said.flow.outcome is Outcome.REACHED
     assert said.flow.is_masqueraded
     assert NODE.addresses[family] in said.flow.source
+
+
+def test_somebody_else_answers(world: Lab) -> None:
+    """A rule of others leads the packet to a pod that is no endpoint of the Service."""
+    other = f"{world.pods[STRANGER].ipv4}:8080"
+    rule = f"PREROUTING -d {PAY[0]} -p tcp --dport 80 -j DNAT --to-destination {other}"
+    world.exec(NODE.name, ["sh", "-c", f"iptables-legacy -t nat -I {rule}"])
+    said = traced(world, CLIENT_POD, (PAY[0], 80))
+    world.exec(NODE.name, ["sh", "-c", f"iptables-legacy -t nat -D {rule}"])
+    assert (said.status, said.flow.outcome) == (1, Outcome.REACHED)
+    assert f"-> {other}, which is no endpoint of shop/pay:tcp; source" in said.flow.summary
 
 
 @BOTH
