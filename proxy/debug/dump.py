@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from modes.base import EnvironmentFault
-from modes.held import Held
+from modes.held import DumpedService
 from modes.registry import AUTO, MODES
 from proxy.debug.dumped import Dumped, joined, text
 from proxy.debug.kernel import kernel, look_at
@@ -35,7 +35,9 @@ def main(flags: argparse.Namespace) -> int:
     asked = kernel(flags.snapshot, subject(flags.service))
     looked = look_at(asked, asked.modes if wanted == AUTO else (wanted,))
     held = looked.held
-    is_empty = not any(of.services for of in held.values())
+    is_told = form != "native" or flags.service or looked.unread
+    services = {name: of.services if is_told else () for name, of in held.items()}
+    is_empty = not any(services.values())
     if flags.service and is_empty:
         if looked.unread:
             raise EnvironmentFault(f"not known: {looked.doubt}")
@@ -44,8 +46,8 @@ def main(flags: argparse.Namespace) -> int:
     if form == "native":
         print("\n".join(printable(line) for of in held.values() for line in of.native()))
     else:
-        known = _known(flags, _only(held.values()) if flags.service else "")
-        dumped = [Dumped(name, joined(of.services, known)) for name, of in held.items()]
+        known = _known(flags, _only(services.values()) if flags.service else "")
+        dumped = [Dumped(name, joined(of, known)) for name, of in services.items()]
         none = _NONE if not looked.unread else f"{_NONE}, as far as it can be read"
         print(as_json(dumped) if form == "json" else "\n".join(_lines(dumped, none)))
     if looked.unread:
@@ -53,9 +55,9 @@ def main(flags: argparse.Namespace) -> int:
     return 2 if looked.unread and is_empty else 0
 
 
-def _only(held: Iterable[Held]) -> str:
+def _only(held: Iterable[Iterable[DumpedService]]) -> str:
     """The Service that was found, `namespace/name`; empty if there are several."""
-    names = {service.name.partition(":")[0] for of in held for service in of.services}
+    names = {service.name.partition(":")[0] for of in held for service in of}
     named = [name for name in names if "/" in name]
     return named[0] if len(named) == 1 else ""
 
