@@ -54,7 +54,7 @@ class Observation:
         stack.callback(ports.stop)
         self.metrics = self._metrics(config, mode, queue_depth)
         everybody: list[Observer] = [self.health, ports, self.reporting]
-        self.debugging = Debugging(mode, config.of_modes)
+        self.debugging = Debugging(mode, config.of_modes, configuration=lambda: self._document)
         everybody.append(self.debugging)
         self.observer = Observers([*everybody, *([self.metrics] if self.metrics else [])])
         self._serve(config, mode, stack)

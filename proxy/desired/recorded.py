@@ -5,6 +5,8 @@ A running headgate tells it, and a snapshot keeps it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from endpoints.events import Replace
@@ -28,6 +30,8 @@ class Recorded(msgspec.Struct, frozen=True):
     services: tuple[Service, ...]
     slices: tuple[EndpointSlice, ...]
     node: Node | None
+    configuration: Mapping[str, object] = {}
+    """The KubeProxyConfiguration in force, for a reader: paths of credentials, but none of them."""
 
     def state(self) -> ClusterState:
         """The objects, taken in. Nothing of them is refused: they were read once."""
@@ -38,7 +42,12 @@ class Recorded(msgspec.Struct, frozen=True):
         return state
 
 
-def recorded(state: ClusterState, mode: str, of_modes: ModeSettings) -> Recorded:
+def recorded(
+    state: ClusterState,
+    mode: str,
+    of_modes: ModeSettings,
+    configuration: Mapping[str, object] | None = None,
+) -> Recorded:
     """What a state was made of."""
     return Recorded(
         mode,
@@ -48,6 +57,7 @@ def recorded(state: ClusterState, mode: str, of_modes: ModeSettings) -> Recorded
         state.recorded_services(),
         state.recorded_slices(),
         state.recorded_node(),
+        configuration or {},
     )
 
 

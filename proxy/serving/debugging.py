@@ -12,7 +12,7 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
 import msgspec
@@ -37,12 +37,17 @@ class Debugging(Observer):
     """Answers debug commands until `stop`. Remembers who changed our rules last."""
 
     def __init__(
-        self, mode: str, of_modes: ModeSettings, clock: Callable[[], float] = time.monotonic
+        self,
+        mode: str,
+        of_modes: ModeSettings,
+        clock: Callable[[], float] = time.monotonic,
+        configuration: Callable[[], Mapping[str, object]] = dict,
     ) -> None:
-        """Nobody is answered yet."""
+        """Nobody is answered yet. `configuration`: what is in force, of JSON's types."""
         self._mode = mode
         self._of_modes = of_modes
         self._clock = clock
+        self._configuration = configuration
         self._lock = threading.Lock()
         self._last: tuple[Repair, float] | None = None
         self._web: Web | None = None
@@ -83,7 +88,8 @@ class Debugging(Observer):
         if known is None:
             return refusal(HTTPStatus.SERVICE_UNAVAILABLE)
         if head == "objects":
-            told: object = recorded(known.state, self._mode, self._of_modes)
+            in_force = self._configuration()
+            told: object = recorded(known.state, self._mode, self._of_modes, in_force)
         else:
             running = self._running(known)
             told = Desired(

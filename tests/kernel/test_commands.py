@@ -15,6 +15,7 @@ from threading import Timer
 
 import pytest
 
+from proxy.desired.snapshot import recall
 from tests.kernel.commanding import (
     DAMAGES,
     NODE,
@@ -130,6 +131,12 @@ def test_a_snapshot_answers_as_the_node_did(question: tuple[str, ...], snapshot:
     assert without(recalled, *others) == without(told, *others)
     assert recalled["origin"].startswith(f"a snapshot of {NODE}, taken ")
     assert recalled["origin"].endswith(f" ({told['origin']})")
+
+
+def test_a_snapshot_has_the_configuration_in_force(snapshot: str, back_end: str) -> None:
+    said = recall(Path(snapshot)).cluster.configuration
+    assert said["kind"] == "KubeProxyConfiguration"
+    assert said["mode"] == mode_of(back_end)
 
 
 @pytest.mark.usefixtures("alive")
