@@ -8,6 +8,7 @@ to its network whatever it likes.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -32,6 +33,8 @@ def pytest_configure(config: pytest.Config) -> None:
             capture.suspend_global_capture(in_=True)
         sandbox.reexecute()
     sandbox.enter_private()
+    # Who is started in the background ignores Ctrl-C, and so would all that tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # What commands print is as wide as it likes, unless a test says otherwise.
     os.environ.pop("COLUMNS", None)
 
