@@ -81,9 +81,12 @@ def _draining(owned: Ownership, goal: Goal) -> Draining:
     for key in owned.draining:
         drained = owned.draining.get(key)
         wanted = goal.servers.get(key)
+        there = owned.held.servers.get(key)
+        if there is None:  # nobody asked for it, or it went during the look
+            continue
         for real, until in drained.deadlines.items() if drained else ():
             if until > 0 and (wanted is None or real not in wanted.reals):
-                kept.begin(key, owned.held.servers[key].server, real, until)
+                kept.begin(key, there.server, real, until)
     return kept
 
 

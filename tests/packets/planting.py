@@ -262,6 +262,10 @@ _LOOKED_THROUGH = re.compile(
 _GLANCE_SECONDS = 0.05
 
 
+LATE_ERRORS = 4
+"""So many errors at most are of packets before."""
+
+
 @_cured
 def stale(world: World) -> Iterator[Reach | None]:
     """A resolver asks from one port all the time, and its endpoint went without a word."""
@@ -274,9 +278,13 @@ def stale(world: World) -> Iterator[Reach | None]:
     world.lab.exec(NODE.name, ["sh", "-ec", f"conntrack -D {ends}; {lie}"])
 
     def ask() -> Answer:
-        """An ICMP error may come late, for a packet before: the gone pod's node looked for it."""
+        """ICMP errors may come late, for packets before: the gone pod's node looked for it."""
         answer = held.ask()
-        return held.ask() if answer.kind is Outcome.UNREACHABLE else answer
+        for _ in range(LATE_ERRORS):
+            if answer.kind is not Outcome.UNREACHABLE:
+                break
+            answer = held.ask()
+        return answer
 
     yield ask
     held.close()

@@ -118,6 +118,13 @@ def test_who_drains_is_no_drift_until_the_deadline(kernel: Kernel) -> None:
     assert found(kernel) == [late]
 
 
+def test_what_drains_by_a_mark_is_of_nobody_who_is_asked_for(kernel: Kernel) -> None:
+    bypass = ServerKey(V4, mark=0x4B000009)
+    kernel.servers[bypass] = FoundServer(VirtualServer(), {GONE: FoundReal(0, active=1)})
+    put(kernel, entry(bypass, GONE), Extra(timeout_seconds=40))
+    assert found(kernel) == found(kernel, Only("shop/pay")) == []
+
+
 def test_a_weight_that_somebody_chose_is_no_drift(kernel: Kernel) -> None:
     reals(kernel, WEB, {HERE: FoundReal(5)})
     assert found(kernel) == []
