@@ -26,6 +26,7 @@ SLICE = 100
 """Endpoints in an EndpointSlice at most, by the control plane's default."""
 PODS_PER_NODE = 100
 NAMESPACES = 100
+ZONES = ("eu-1a", "eu-1b", "eu-1c")
 POD_NETWORK = "10.128.0.0/9"
 _FIRST_POD = int(ipaddress.IPv4Address("10.128.0.1"))
 _FIRST_SPARE_POD = int(ipaddress.IPv4Address("10.192.0.1"))
@@ -73,6 +74,11 @@ def cluster_ip(number: int) -> str:
     return _address(_FIRST_CLUSTER_IP + number)
 
 
+def namespaces(of: Size) -> list[str]:
+    """The namespaces of its Services."""
+    return [_namespace(number) for number in range(min(NAMESPACES, of.services))]
+
+
 def pods(of: Size, number: int) -> list[str]:
     """The addresses of a Service's endpoints."""
     first = _FIRST_POD + number * of.endpoints
@@ -86,13 +92,22 @@ def lists(of: Size) -> Iterator[tuple[Kind, bytes]]:
     yield from _pages(Kind.ENDPOINT_SLICE, slices)
 
 
+def service(number: int) -> Json:
+    """A Service, as an API server holds it."""
+    return _typed(Kind.SERVICE, _service(number))
+
+
+def slices(of: Size, number: int, generation: int = 1) -> list[Json]:
+    """Its EndpointSlices, likewise."""
+    return [_typed(Kind.ENDPOINT_SLICE, obj) for obj in _slices(of, number, generation)]
+
+
 def documents(of: Size) -> Iterator[tuple[str, bytes]]:
     """The same objects as manifest files, one for each namespace: its name and its bytes."""
-    for namespace in range(min(NAMESPACES, of.services)):
+    for namespace in range(len(namespaces(of))):
         items: list[Json] = []
         for number in range(namespace, of.services, NAMESPACES):
-            items.append(_typed(Kind.SERVICE, _service(number)))
-            items += [_typed(Kind.ENDPOINT_SLICE, obj) for obj in _slices(of, number)]
+            items += [service(number), *slices(of, number)]
         document = {"apiVersion": "v1", "kind": "List", "items": items}
         yield f"{_namespace(namespace)}.json", msgspec.json.encode(document)
 
@@ -119,8 +134,7 @@ def departures(of: Size, count: int) -> Iterator[bytes]:
 
 def _others(of: Size, count: int, event: str) -> Iterator[bytes]:
     for number in range(of.services, of.services + count):
-        objects = [_typed(Kind.SERVICE, _service(number))]
-        objects += [_typed(Kind.ENDPOINT_SLICE, one) for one in _slices(of, number)]
+        objects = [service(number), *slices(of, number)]
         yield b"\n".join(_line(one, event) for one in objects)
 
 
@@ -300,5 +314,5 @@ def _endpoint(number: int, index: int, address: int, of: Size) -> Json:
         "conditions": {"ready": True, "serving": True, "terminating": False},
         "targetRef": {**pod, "uid": _uid(number, index)},
         "nodeName": f"node-{node}",
-        "zone": f"eu-1{'abc'[node % 3]}",
+        "zone": ZONES[node % len(ZONES)],
     }
