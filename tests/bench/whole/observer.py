@@ -115,5 +115,5 @@ def _lacking(pending: Sequence[Wanted], seconds: float) -> str:
     what = "is still there" if endpoints is None else f"has not exactly {len(endpoints)} endpoints"
     name = cluster.service_port(first.number)
     address = f"{cluster.cluster_ip(first.number)}:{cluster.PORT}"
-    others = f", nor are {len(pending) - 1} others as they must be" if pending[1:] else ""
+    others = f"; {len(pending) - 1} others wait behind it" if pending[1:] else ""
     return f"after {seconds:.1f} s {name} ({address}) {what} in the kernel's ruleset{others}"
