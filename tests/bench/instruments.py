@@ -40,10 +40,11 @@ _CHILD_EVENTS = frozenset(
 
 
 class Stopwatch:
-    """Seconds by name of a part, and how often a thing was done."""
+    """Seconds by name of a part, the longest time of each at once, and how often a thing was done."""
 
     def __init__(self) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
+        self.longest: defaultdict[str, float] = defaultdict(float)
         self.counts: Counter[str] = Counter()
 
     @contextmanager
@@ -57,11 +58,14 @@ class Stopwatch:
 
     def add(self, part: str, began: float) -> None:
         """Add the time since `began` to a part."""
-        self.seconds[part] += time.perf_counter() - began
+        took = time.perf_counter() - began
+        self.seconds[part] += took
+        self.longest[part] = max(self.longest[part], took)
 
     def reset(self) -> None:
         """Forget everything."""
         self.seconds.clear()
+        self.longest.clear()
         self.counts.clear()
 
 
@@ -171,6 +175,7 @@ class MeasuredMode:
             self.adopted = self._mode.start(node)
         for part in ("kernel", "user", "system"):
             self._watch.seconds[f"{part}, trials"] = self._watch.seconds.pop(part, 0.0)
+        self._watch.longest.pop("kernel", None)
         return self.adopted
 
     def replace(self, services: Mapping[ObjectName, Plans]) -> ApplyReport:

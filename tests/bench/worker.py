@@ -46,6 +46,8 @@ class Load(msgspec.Struct):
     """Rendering, packing, and the kernel's part."""
     kernel: float
     """Of that the kernel's own: the time in sendmsg(2), or in iptables' programs that write."""
+    longest_send: float
+    """The longest single one of these: what others wait for who want to change rules meanwhile."""
     user: float
     """Of the processor, in those programs; 0 without any."""
     system: float
@@ -76,6 +78,8 @@ class Changes(msgspec.Struct):
     ours_p50: float
     """The whole without the kernel's part."""
     kernel_p50: float
+    longest_send: float
+    """Of all, the longest call of sendmsg(2) or program that writes."""
     user: float
     """Per change, as those that follow; of the programs that write."""
     system: float
@@ -186,6 +190,7 @@ def loaded(program: Program, frames: Iterator[tuple[str, bytes]], imports: float
         fold_and_plan=seconds["fold"] + seconds["plan"],
         encode_and_commit=seconds["replace"] - seconds["plan"],
         kernel=seconds["kernel"],
+        longest_send=watch.longest["kernel"],
         user=seconds["user"],
         system=seconds["system"],
         read_back=seconds["kernel read"] + seconds["kernel, trials"],
@@ -228,6 +233,7 @@ def changed(program: Program, frames: Iterable[bytes]) -> Changes:
         p99=percentile(wholes, 99) * 1000,
         ours_p50=percentile(ours, 50) * 1000,
         kernel_p50=percentile(kernels, 50) * 1000,
+        longest_send=watch.longest["kernel"] * 1000,
         user=watch.seconds["user"] / count * 1000,
         system=watch.seconds["system"] / count * 1000,
         messages=messages / count,
