@@ -89,12 +89,12 @@ class Sustained(msgspec.Struct):
     services: int
     endpoints: int
     rate: float
-    """Changes a second that the API server sent."""
+    """Changes a second that the API server made."""
     seconds: float
     lags: list[float]
     """Milliseconds that a change took in the middle of it, one after the other."""
     megabytes: list[float]
-    """Resident, each second."""
+    """Resident at each of these."""
     cpu_percent: float
     """Of one processor."""
 
