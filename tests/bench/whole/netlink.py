@@ -11,6 +11,7 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import cache
 
 from endpoints.names import Family
 from modes.nftables import netlink as nl
@@ -50,7 +51,8 @@ class Asking:
 
     def elements(self, table: str, name: str, keys: Sequence[bytes]) -> list[Attributes | None]:
         """The elements of a set with these keys; None for one that is not there. Raises OSError."""
-        bodies = [nl.element_list(table, name, [_key(key)]) for key in keys]
+        names = nl.element_list(table, name, ())
+        bodies = [names + _before_key(len(key)) + key for key in keys]
         found: list[Attributes | None] = []
         for first in range(0, len(bodies), _AT_ONCE):
             asked = bodies[first : first + _AT_ONCE]
@@ -107,9 +109,12 @@ class Asking:
                 answers.append(answer)
 
 
-def _key(key: bytes) -> bytes:
-    held = nl.nested(nl.NFTA_ELEM_KEY, nl.attr(nl.NFTA_DATA_VALUE, key))
-    return nl.nested(nl.NFTA_LIST_ELEM, held)
+@cache
+def _before_key(size: int) -> bytes:
+    """What precedes the one key of a list of elements; keys are whole words."""
+    key = nl.nested(nl.NFTA_ELEM_KEY, nl.attr(nl.NFTA_DATA_VALUE, bytes(size)))
+    listed = nl.nested(nl.NFTA_LIST_ELEM, key)
+    return nl.nested(nl.NFTA_ELEM_LIST_ELEMENTS, listed)[:-size]
 
 
 def _listed(answer: nl.Reply) -> Iterator[Attributes]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import socket
 import sys
@@ -67,8 +66,7 @@ class Nftables:
 
 def _key(wanted: Wanted) -> bytes:
     """Cluster IP, protocol and port, as both programs concatenate them."""
-    address = ipaddress.IPv4Address(cluster.cluster_ip(wanted.number))
-    return address.packed + _TCP + _PORT
+    return socket.inet_aton(cluster.cluster_ip(wanted.number)) + _TCP + _PORT
 
 
 def _target(kernel: Asking, table: str, name: str, key: bytes) -> str | None:
@@ -110,7 +108,7 @@ def _translation(element: Attributes | None) -> bytes:
 
 
 def _packed(address: str) -> bytes:
-    return ipaddress.IPv4Address(address).packed + _TARGET_PORT
+    return socket.inet_aton(address) + _TARGET_PORT
 
 
 # kube-proxy: a chain for each Service, whose last rule chooses by an anonymous verdict map between
