@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import http.client
 import os
-import re
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ import msgspec
 from tests.apiserver.fake import FakeApiServer
 from tests.bench import cluster
 from tests.bench.cluster import SETTINGS, Size
+from tests.bench.processes import child_seconds, megabytes, megabytes_of, processor_seconds
 from tests.lab import modes, namespaces
 from tests.lab.daemons import PATIENCE_SECONDS, Daemon
 
@@ -76,9 +76,9 @@ def idle(back_end: str, of: Size, seconds: float = IDLE_SECONDS) -> Idle:
             *of,
             lasted,
             used,
-            _megabytes(_proc(daemon.pid, "status"), "VmRSS"),
+            megabytes(daemon.pid, "VmRSS"),
             _proportional(daemon.pid),
-            _megabytes(_proc(daemon.pid, "status"), "VmHWM"),
+            megabytes(daemon.pid, "VmHWM"),
         )
 
 
@@ -172,34 +172,8 @@ def _ask(port: int, path: str) -> int:
         return response.status
 
 
-def processor_seconds(pid: int) -> float:
-    """What a process used of the processors, with its children that ended and were waited for."""
-    return sum(_ticks(pid)) / os.sysconf("SC_CLK_TCK")
-
-
-def child_seconds(pid: int) -> float:
-    """The part of it that its children used."""
-    return sum(_ticks(pid)[2:]) / os.sysconf("SC_CLK_TCK")
-
-
-def _ticks(pid: int) -> list[int]:
-    fields = _proc(pid, "stat").rpartition(")")[2].split()
-    # proc(5): utime, stime, cutime and cstime are fields 14 to 17; after the name comes the third.
-    return list(map(int, fields[11:15]))
-
-
 def _proportional(pid: int) -> float | None:
     try:
-        return _megabytes(_proc(pid, "smaps_rollup"), "Pss")
+        return megabytes_of(Path(f"/proc/{pid}/smaps_rollup").read_text(), "Pss")
     except FileNotFoundError:
         return None
-
-
-def _megabytes(text: str, name: str) -> float:
-    found = re.search(rf"^{name}:\s+(\d+) kB", text, re.MULTILINE)
-    assert found is not None, f"{name} is not in {text}"
-    return int(found[1]) / 1024
-
-
-def _proc(pid: int, name: str) -> str:
-    return Path(f"/proc/{pid}/{name}").read_text()

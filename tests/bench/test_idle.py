@@ -11,7 +11,8 @@ import pytest
 
 from tests.bench import report
 from tests.bench.cluster import Size
-from tests.bench.idle import Idle, idle, processor_seconds
+from tests.bench.idle import Idle, idle
+from tests.bench.processes import processor_seconds
 from tests.bench.results import Report
 from tests.bench.targets import IDLE_SIZE, targets
 from tests.lab import modes, sandbox
