@@ -1,8 +1,9 @@
-"""What does a Kubernetes API server answer to lists and watches? A small one, in threads.
+"""What does a Kubernetes API server answer to lists, watches and writes? A small one, in threads.
 
 It keeps the rules that a client may rely on: pages of one revision, watches from any revision that
 is not compacted away, bookmarks, initial events, selectors that turn a change into an addition or
-a deletion, 410 Gone. Whether it keeps them as the real one does is tested in `test_server`.
+a deletion, 410 Gone. Whether it keeps them as the real one does is tested in `test_server`. It
+answers in JSON whatever else a client would rather have.
 """
 
 from __future__ import annotations
@@ -14,72 +15,25 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
-from urllib.parse import parse_qsl, urlsplit
 
 from endpoints.names import ObjectName
 from endpoints.objects import Kind
-from tests.apiserver.store import (
-    Change,
-    Expired,
-    Item,
-    Json,
-    Selector,
-    Store,
-    field_selector,
-    label_selector,
-)
+from tests.apiserver.requests import Query, Refusal
+from tests.apiserver.store import Change, Expired, Item, Json, Selector, Store
+from tests.apiserver.writes import created, deleted, replaced
 
-PATHS = {
-    "/api/v1/services": (Kind.SERVICE, "v1"),
-    "/apis/discovery.k8s.io/v1/endpointslices": (Kind.ENDPOINT_SLICE, "discovery.k8s.io/v1"),
-    "/api/v1/nodes": (Kind.NODE, "v1"),
-}
+WRITE_BYTES = 1 << 18
+"""Lines of a watch are sent together up to about so much."""
+_EVENTS = "/events"
+_LATER_EVENTS = "/apis/events.k8s.io/v1/"
+_SOME_EVENT = b'{"kind":"Event","apiVersion":"events.k8s.io/v1","metadata":{}}'
 
 
-class Refusal(Exception):
-    """An answer that is a `metav1.Status`."""
-
-    def __init__(self, code: int, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.status: Json = {
-            "kind": "Status",
-            "apiVersion": "v1",
-            "status": "Failure",
-            "message": message,
-            "reason": reason,
-            "code": code,
-        }
-
-
-class Query(NamedTuple):
-    """What a GET asks for."""
-
-    kind: Kind
-    api_version: str
-    parameters: dict[str, str]
-    selects: Selector
-
-    @classmethod
-    def parse(cls, target: str) -> Query:
-        """Read a request's target. Raises Refusal."""
-        parts = urlsplit(target)
-        if parts.path not in PATHS:
-            raise Refusal(404, "NotFound", "the server could not find the requested resource")
-        parameters = dict(parse_qsl(parts.query))
-        try:
-            labels = label_selector(parameters.get("labelSelector", ""))
-            fields = field_selector(parameters.get("fieldSelector", ""))
-        except ValueError as error:
-            raise Refusal(400, "BadRequest", str(error)) from None
-        kind, api_version = PATHS[parts.path]
-        return cls(kind, api_version, parameters, lambda item: labels(item) and fields(item))
-
-    def is_true(self, name: str) -> bool:
-        return self.parameters.get(name) in ("true", "1")
+Events = dict[tuple[str, str], Json]
 
 
 class Event(NamedTuple):
@@ -105,7 +59,7 @@ class FakeApiServer:
         """Who sends another one is answered 401; empty: everyone is served."""
         self.knows_initial_events = True
         """False: as a server that is older than they are, and skips parameters it does not know."""
-        self.events: dict[tuple[str, str], Json] = {}
+        self.events: Events = {}
         """What was posted to `events`, by namespace and name."""
         self.refuses_events: list[tuple[int, str]] = []
         """Statuses and messages for the next requests about events."""
@@ -174,46 +128,62 @@ class _Answer(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        api = self.server.api
-        try:
-            self._authenticate()
-            query = Query.parse(self.path)
+        with self._refusing():
+            query, store = Query.parse(self.path), self.server.api.store
             if query.is_true("watch"):
-                self._stream(watch(api, query))
+                self._stream(watch(self.server.api, query))
             else:
-                self._send(200, page(api.store, query))
-        except Refusal as refusal:
-            self._send(refusal.code, json.dumps(refusal.status).encode())
+                self._send(200, one(store, query) if query.name.name else page(store, query))
 
     def do_POST(self) -> None:
-        document = self._document()
-        meta = document["metadata"]
-        key = (meta["namespace"], meta["name"])
-        self._event(key[0], lambda events: _created(events, key, document))
+        body = self._body()
+        with self._refusing():
+            if self.path.startswith(_LATER_EVENTS):  # kube-proxy's, in a form that is not JSON
+                self._send(201, _SOME_EVENT)
+            elif self.path.endswith(_EVENTS):
+                document = json.loads(body)
+                key = (document["metadata"]["namespace"], document["metadata"]["name"])
+                self._send(self._event(lambda events: _created(events, key, document)), b"{}")
+            else:
+                self._send(*created(self.server.api.store, self.path, json.loads(body)))
 
     def do_PATCH(self) -> None:
-        changes = self._document()
-        *_, namespace, _, name = self.path.split("/")
-        key = (namespace, name)
-        self._event(namespace, lambda events: _patched(events, key, changes))
+        body = self._body()
+        with self._refusing():
+            if self.path.startswith(_LATER_EVENTS):
+                self._send(200, _SOME_EVENT)
+                return
+            *_, namespace, kind, name = self.path.split("/")
+            if f"/{kind}" != _EVENTS:
+                raise Refusal(404, "NotFound", self.path)
+            key, changes = (namespace, name), json.loads(body)
+            self._send(self._event(lambda events: _patched(events, key, changes)), b"{}")
 
-    def _document(self) -> Json:
-        length = int(self.headers["Content-Length"])
-        document: Json = json.loads(self.rfile.read(length))
-        return document
+    def do_PUT(self) -> None:
+        document = json.loads(self._body())
+        with self._refusing():
+            self._send(*replaced(self.server.api.store, self.path, document))
 
-    def _event(self, namespace: str, change: Callable[[dict[tuple[str, str], Json]], int]) -> None:
-        """Change an event of a namespace, and answer with the status."""
+    def do_DELETE(self) -> None:
+        self._body()
+        with self._refusing():
+            self._send(*deleted(self.server.api.store, self.path))
+
+    def _body(self) -> bytes:
+        return self.rfile.read(int(self.headers.get("Content-Length", "0")))
+
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
+        """Answer to who may ask; whatever is refused meanwhile is the answer."""
         try:
             self._authenticate()
-            self._send(self._changed(namespace, change), b"{}")
+            yield
         except Refusal as refusal:
             self._send(refusal.code, json.dumps(refusal.status).encode())
 
-    def _changed(self, namespace: str, change: Callable[[dict[tuple[str, str], Json]], int]) -> int:
+    def _event(self, change: Callable[[Events], int]) -> int:
+        """Change the events, and return the status to answer. Raises Refusal."""
         api = self.server.api
-        if not self.path.startswith(f"/api/v1/namespaces/{namespace}/events"):
-            raise Refusal(404, "NotFound", self.path)
         with api.store.changed:
             if api.refuses_events:
                 code, message = api.refuses_events.pop(0)
@@ -238,33 +208,58 @@ class _Answer(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def _stream(self, events: Iterator[Event]) -> None:
+    def _stream(self, batches: Iterator[Sequence[Event]]) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        for event in events:
-            line = b'{"type":"%b","object":%b}\n' % (event.type.encode(), event.object)
-            self.wfile.write(b"%x\r\n%b\r\n" % (len(line), line))
+        for batch in batches:
+            for chunks in _chunks(batch):
+                self.wfile.write(chunks)
         self.wfile.write(b"0\r\n\r\n")
 
 
-def _created(events: dict[tuple[str, str], Json], key: tuple[str, str], document: Json) -> int:
+def _chunks(batch: Sequence[Event]) -> Iterator[bytes]:
+    """A chunk for each event, as the real one sends them, and as many together as one may send."""
+    size, waiting = 0, list[bytes]()
+    for event in batch:
+        line = b'{"type":"%b","object":%b}\n' % (event.type.encode(), event.object)
+        waiting.append(b"%x\r\n%b\r\n" % (len(line), line))
+        size += len(line)
+        if size >= WRITE_BYTES:
+            yield b"".join(waiting)
+            size, waiting = 0, []
+    yield b"".join(waiting)
+
+
+def _created(events: Events, key: tuple[str, str], document: Json) -> int:
     if key in events:
         raise Refusal(409, "AlreadyExists", f"events {key[1]} already exists")
     events[key] = document
     return 201
 
 
-def _patched(events: dict[tuple[str, str], Json], key: tuple[str, str], changes: Json) -> int:
+def _patched(events: Events, key: tuple[str, str], changes: Json) -> int:
     if key not in events:
         raise Refusal(404, "NotFound", f"events {key[1]} not found")
     events[key] = merged(events[key], changes)
     return 200
 
 
+def one(store: Store, query: Query) -> bytes:
+    """An object. Raises Refusal."""
+    try:
+        return store.get(query.kind, query.name).body
+    except KeyError:
+        raise Refusal(404, "NotFound", f"{query.name} not found") from None
+
+
 def page(store: Store, query: Query) -> bytes:
-    """A list, or a page of it. Raises Refusal."""
+    """A list, or a page of it. Raises Refusal.
+
+    Any version will do for a client that asks for version 0; it gets all from the server's cache,
+    in one page (Kubernetes API concepts, "resourceVersion unset or 0").
+    """
     if token := query.parameters.get("continue"):
         try:
             revision, number, start = json.loads(base64.urlsafe_b64decode(token))
@@ -277,7 +272,8 @@ def page(store: Store, query: Query) -> bytes:
         revision, everything = store.snapshot(query.kind)
         items = [item for item in everything if query.selects(item)]
         number, start = -1, 0
-    end = start + (int(query.parameters.get("limit", "0")) or len(items))
+    is_paged = query.parameters.get("resourceVersion") != "0"
+    end = start + ((is_paged and int(query.parameters.get("limit", "0"))) or len(items))
     meta: Json = {"resourceVersion": str(revision)}
     if end < len(items):
         number = store.keep(items) if number < 0 else number
@@ -290,8 +286,8 @@ def page(store: Store, query: Query) -> bytes:
     return json.dumps(head).encode()[:-1] + b',"items":[' + body + b"]}"
 
 
-def watch(api: FakeApiServer, query: Query) -> Iterator[Event]:
-    """The events of a watch, until it ends. Raises Refusal before the first."""
+def watch(api: FakeApiServer, query: Query) -> Iterator[Sequence[Event]]:
+    """The events of a watch as they come, until it ends. Raises Refusal before the first."""
     version = query.parameters.get("resourceVersion", "")
     initial = query.is_true("sendInitialEvents") and api.knows_initial_events
     if initial and query.parameters.get("resourceVersionMatch") != "NotOlderThan":
@@ -303,10 +299,10 @@ def watch(api: FakeApiServer, query: Query) -> Iterator[Event]:
     first = [Event("ADDED", item.body) for item in items if query.selects(item)]
     if initial:
         first.append(_bookmark(query, revision, {"k8s.io/initial-events-end": "true"}))
-    return itertools.chain(first, _changes(api, query, revision))
+    return itertools.chain([first], _changes(api, query, revision))
 
 
-def _changes(api: FakeApiServer, query: Query, revision: int) -> Iterator[Event]:
+def _changes(api: FakeApiServer, query: Query, revision: int) -> Iterator[Sequence[Event]]:
     """What happens after a revision, and bookmarks while nothing happens."""
     deadline = time.monotonic() + float(query.parameters.get("timeoutSeconds", "1800"))
     due = min(deadline, time.monotonic() + api.bookmark_seconds)
@@ -314,14 +310,14 @@ def _changes(api: FakeApiServer, query: Query, revision: int) -> Iterator[Event]
         try:
             changes, revision = _wait(api, query, revision, due)
         except Expired as error:
-            yield Event("ERROR", json.dumps(Refusal(410, "Expired", str(error)).status).encode())
+            gone = Refusal(410, "Expired", str(error)).status
+            yield [Event("ERROR", json.dumps(gone).encode())]
             return
-        for change in changes:
-            yield from _seen(change, query.selects)
+        yield [event for change in changes for event in _seen(change, query.selects)]
         if (now := time.monotonic()) < due:
             continue
         if query.is_true("allowWatchBookmarks"):
-            yield _bookmark(query, revision, {})
+            yield [_bookmark(query, revision, {})]
         if now >= deadline:
             return
         due = min(deadline, now + api.bookmark_seconds)
@@ -333,6 +329,7 @@ def _wait(
     """What happened after a revision, and the revision up to which this is all."""
     with api.store.changed:
         while not (changes := api.store.since(query.kind, revision)):
+            revision = api.store.revision  # what happened to other kinds is not looked at again
             remaining = until - time.monotonic()
             if api.stopping or remaining <= 0:
                 break

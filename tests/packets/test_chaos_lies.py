@@ -6,12 +6,14 @@ reach the endpoints of today. In one mode only: none is told of what the source 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import pytest
 
-from tests.apiserver.fake import PATHS, FakeApiServer, Query, page, watch
+from tests.apiserver.fake import FakeApiServer, page, watch
+from tests.apiserver.requests import PATHS, Query
 from tests.apiserver.wire import Fault, Request
 from tests.lab.api import ApiServer
 from tests.lab.daemons import Daemon
@@ -127,7 +129,8 @@ def _answers(server: FakeApiServer, pages_only: bool) -> Answers:
 def _initial(server: FakeApiServer, path: str) -> Iterator[bytes]:
     """The lines of a stream that begins with all there is, up to the bookmark that ends that."""
     how = "watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan"
-    for event in watch(server, Query.parse(f"{path}?{how}")):
+    batches = watch(server, Query.parse(f"{path}?{how}"))
+    for event in itertools.chain.from_iterable(batches):
         yield b'{"type":"%b","object":%b}\n' % (event.type.encode(), event.object)
         if event.type == "BOOKMARK":
             return
