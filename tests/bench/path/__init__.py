@@ -1,0 +1,1 @@
+"""What does a packet pay for the rules that a proxy wrote?"""
