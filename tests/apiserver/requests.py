@@ -129,17 +129,22 @@ def label_selector(text: str) -> Selector:
 
 
 def field_selector(text: str) -> Selector:
-    """`metadata.name=...` and `metadata.namespace=...`. Raises ValueError for anything else."""
+    """What clients ask for: an object by its name, objects of a namespace, Services with an address.
 
-    def term(part: str) -> Callable[[ObjectName], bool]:
+    Raises ValueError for anything else.
+    """
+
+    def term(part: str) -> Selector:
         key, _, value = part.partition("=")
         match key:
             case "metadata.name":
-                return lambda name: name.name == value
+                return lambda item: item.name.name == value
             case "metadata.namespace":
-                return lambda name: name.namespace == value
+                return lambda item: item.name.namespace == value
+            case "spec.clusterIP!":  # kube-proxy from 1.34 on
+                return lambda item: item.document["spec"].get("clusterIP", "") != value
             case _:
                 raise ValueError(f"field label not supported: {key}")
 
     terms = [term(part) for part in text.split(",")] if text else []
-    return lambda item: all(matches(item.name) for matches in terms)
+    return lambda item: all(matches(item) for matches in terms)
