@@ -20,6 +20,7 @@ from pathlib import Path
 
 from endpoints.names import ObjectName
 from endpoints.objects import Kind
+from tests.apiserver.requests import named_in, path_of
 from tests.apiserver.store import Json
 from tests.apiserver.wire import connect
 
@@ -27,11 +28,6 @@ START_SECONDS = 90.0
 STOP_SECONDS = 20.0
 _POLL_SECONDS = 0.1
 _TOKEN = "a-token-of-this-test-only"
-_GROUPS = {
-    Kind.SERVICE: ("/api/v1", "services"),
-    Kind.ENDPOINT_SLICE: ("/apis/discovery.k8s.io/v1", "endpointslices"),
-    Kind.NODE: ("/api/v1", "nodes"),
-}
 
 
 class RealApiServer:
@@ -57,19 +53,25 @@ class RealApiServer:
             _end(self._etcd)
             raise
 
+    @property
+    def version(self) -> str:
+        """Of the programs, as `v1.36.2`."""
+        command = [str(self._assets / "kube-apiserver"), "--version"]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        return said.removeprefix("Kubernetes").strip()
+
     def create(self, document: Json) -> None:
         kind = Kind(document["kind"])
-        meta = document["metadata"]
-        name = ObjectName(meta.get("namespace", ""), meta["name"])
-        self._request("POST", _collection(kind, name.namespace), document)
+        name = named_in(document)
+        self._request("POST", path_of(kind, ObjectName(name.namespace, "")), document)
         self._created.append((kind, name))
 
     def patch(self, kind: Kind, name: ObjectName, changes: Json) -> None:
         """Change an object by a merge patch (RFC 7386)."""
-        self._request("PATCH", f"{_collection(kind, name.namespace)}/{name.name}", changes)
+        self._request("PATCH", path_of(kind, name), changes)
 
     def delete(self, kind: Kind, name: ObjectName) -> None:
-        self._request("DELETE", f"{_collection(kind, name.namespace)}/{name.name}")
+        self._request("DELETE", path_of(kind, name))
         self._created.remove((kind, name))
 
     def clear(self) -> None:
@@ -189,11 +191,6 @@ class RealApiServer:
             raise RuntimeError(f"etcd: {path}: {response.status} {answer[:500]!r}")
         parsed: Json = json.loads(answer)
         return parsed
-
-
-def _collection(kind: Kind, namespace: str) -> str:
-    group, resource = _GROUPS[kind]
-    return f"{group}/namespaces/{namespace}/{resource}" if namespace else f"{group}/{resource}"
 
 
 def _make_keys(folder: Path) -> None:

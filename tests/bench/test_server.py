@@ -7,6 +7,7 @@ import json
 import ssl
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -15,11 +16,13 @@ from tests.apiserver.store import Json
 from tests.bench import cluster
 from tests.bench.cluster import Size
 from tests.bench.whole import content
-from tests.bench.whole.server import ApiServer, Refused, serving
+from tests.bench.whole.server import ApiServer, serving
+from tests.bench.whole.writing import Refused
 
 OF = Size(7, 4)
 SLICES = "/apis/discovery.k8s.io/v1/endpointslices"
 SECONDS = 20.0
+FLOWING = 100
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +71,27 @@ def test_an_object_comes_and_goes(api: ApiServer) -> None:
         told = [json.loads(next(lines)) for _ in range(2)]
     assert [line["type"] for line in told] == ["ADDED", "DELETED"]
     assert {line["object"]["metadata"]["name"] for line in told} == {f"service-{OF.services}"}
+
+
+def test_slices_change_by_themselves(tmp_path: Path) -> None:
+    of = Size(5, 10)
+    with (
+        serving(of, tmp_path, lambda _: None, fake=True) as api,
+        _watched(api, SLICES) as lines,
+    ):
+        assert api.can_flow
+        api.flow(of, rate=500, seconds=0.2)
+        assert api.flowed() == FLOWING
+        told = [json.loads(next(lines))["object"] for _ in range(FLOWING)]
+    versions = [int(one["metadata"]["resourceVersion"]) for one in told]
+    assert versions == sorted(set(versions))
+    counts: dict[str, list[int]] = {}
+    for one in told:
+        service = one["metadata"]["labels"]["kubernetes.io/service-name"]
+        counts.setdefault(service, []).append(len(one["endpoints"]))
+    assert set(counts) == {f"service-{number}" for number in range(1, of.services)}
+    for seen in counts.values():
+        assert seen == [9, 10] * (len(seen) // 2) + [9] * (len(seen) % 2)
 
 
 def _get(api: ApiServer, path: str) -> Json:

@@ -7,81 +7,42 @@ of its work is done by whoever measures.
 
 from __future__ import annotations
 
-import http.client
 import json
-import ssl
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from http import HTTPStatus
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import msgspec
 
-from endpoints.names import ObjectName
-from tests.apiserver.requests import named_in, path_of
+from tests.apiserver.real import RealApiServer, assets
 from tests.bench.cluster import Json, Size
+from tests.bench.whole.flow import Flow
+from tests.bench.whole.writing import Connection, fill
 
 FAKE = "fake API server"
-_ANSWER_SECONDS = 60.0
 _STOP_SECONDS = 30.0
-
-
-class Refused(RuntimeError):
-    """The server did not do what it was asked to."""
-
-
-class Connection:
-    """A connection to an API server that is kept open."""
-
-    def __init__(self, url: str, *, token: str = "", context: ssl.SSLContext | None = None) -> None:
-        """Connect when something is asked first. A context: the server is asked over TLS.
-
-        http.client switches Nagle's algorithm off by itself.
-        """
-        place = urlsplit(url).netloc
-        self._connection = (
-            http.client.HTTPConnection(place, timeout=_ANSWER_SECONDS)
-            if context is None
-            else http.client.HTTPSConnection(place, timeout=_ANSWER_SECONDS, context=context)
-        )
-        self._headers = {"Content-Type": "application/json"}
-        if token:
-            self._headers["Authorization"] = f"Bearer {token}"
-
-    def write(self, method: str, document: Json) -> float:
-        """Create (POST), replace (PUT) or delete (DELETE) an object, whatever version it names.
-
-        Returns time.monotonic() when the answer was read. Raises Refused.
-        """
-        name = named_in(document)
-        place = ObjectName(name.namespace, "") if method == "POST" else name
-        path = path_of(str(document["kind"]), place)
-        body = b"" if method == "DELETE" else msgspec.json.encode(_unversioned(document))
-        self._connection.request(method, path, body=body, headers=self._headers)
-        response = self._connection.getresponse()
-        answer = response.read()
-        answered = time.monotonic()
-        if response.status >= HTTPStatus.BAD_REQUEST:
-            raise Refused(f"{method} {path}: {response.status} {answer[:500].decode()}")
-        return answered
-
-    def close(self) -> None:
-        """Hang up."""
-        self._connection.close()
+_GIVEN = frozenset({"resourceVersion", "uid", "creationTimestamp", "managedFields"})
+"""What a real server gives to an object's metadata, and refuses or forgets when it is told."""
 
 
 class ApiServer:
     """An API server that holds a cluster."""
 
-    def __init__(self, name: str, url: str, kubeconfig: Path, connection: Connection) -> None:
+    def __init__(
+        self,
+        name: str,
+        kubeconfig: Path,
+        connection: Connection,
+        process: subprocess.Popen[str] | None = None,
+    ) -> None:
+        """Of the small one also its process."""
         self.name = name
-        self.url = url
         self.kubeconfig = kubeconfig
+        self.url = connection.url
         self._connection = connection
+        self._process = process
 
     def write(self, method: str, document: Json) -> float:
         """Create (POST), replace (PUT) or delete (DELETE) an object, whatever version it names.
@@ -90,23 +51,74 @@ class ApiServer:
         """
         return self._connection.write(method, document)
 
+    @property
+    def can_flow(self) -> bool:
+        """Whether it can change EndpointSlices by itself."""
+        return self._process is not None
+
+    def flow(self, of: Size, rate: float, seconds: float) -> None:
+        """Begin to change so many EndpointSlices a second, for so long; none of Service 0.
+
+        Raises ValueError if there is no other Service, or if it cannot.
+        """
+        if self._process is None:
+            raise ValueError(f"{self.name} changes nothing by itself")
+        if of.services == 1:
+            raise ValueError(f"{of}: nothing to change but what is left alone")
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{rate} {seconds}\n")
+        self._process.stdin.flush()
+
+    def flowed(self) -> int:
+        """Wait until that is over; how many changes there were. Raises RuntimeError."""
+        assert self._process is not None
+        return msgspec.json.decode(_said(self._process), type=Flow).changes
+
 
 @contextmanager
-def serving(of: Size, folder: Path, tell: Callable[[str], None] = print) -> Iterator[ApiServer]:
+def serving(
+    of: Size, folder: Path, tell: Callable[[str], None] = print, *, fake: bool = False
+) -> Iterator[ApiServer]:
     """Serve a cluster, with its node and namespaces, as long as the body runs.
 
-    `folder` is for its files; `tell` is told what takes long. Raises RuntimeError if it does not
-    start.
+    `folder` is for its files; `tell` is told what takes long; `fake`: by the small one, even where
+    there is a real one. Raises RuntimeError if it does not start.
     """
+    programs = None if fake else assets()
+    with _fake(of, folder, tell) if programs is None else _real(programs, of, folder, tell) as api:
+        yield api
+
+
+@contextmanager
+def _fake(of: Size, folder: Path, tell: Callable[[str], None]) -> Iterator[ApiServer]:
     tell(f"{FAKE}: {of}")
     command = [sys.executable, "-m", "tests.bench.whole.fake_server", f"{of[0]}x{of[1]}"]
     with _running(command) as process:
-        assert process.stdout is not None
-        url = process.stdout.readline().strip()
-        if not url:
-            raise RuntimeError(f"{' '.join(command)} ended with {process.wait(_STOP_SECONDS)}")
+        url = _said(process)
         with closing(Connection(url)) as connection:
-            yield ApiServer(FAKE, url, _kubeconfig(folder, {"server": url}, {}), connection)
+            kubeconfig = _kubeconfig(folder, {"server": url}, {})
+            yield ApiServer(FAKE, kubeconfig, connection, process)
+
+
+@contextmanager
+def _real(
+    programs: Path, of: Size, folder: Path, tell: Callable[[str], None]
+) -> Iterator[ApiServer]:
+    server = RealApiServer(programs, folder)
+    try:
+        name = f"kube-apiserver {server.version}"
+        cluster: Json = {"server": server.url, "certificate-authority": str(server.certificate)}
+        kubeconfig = _kubeconfig(folder, cluster, {"token": server.token})
+
+        def connect() -> Connection:
+            context = server.client_context
+            return Connection(server.url, token=server.token, context=context, withheld=_GIVEN)
+
+        fill(connect, of, lambda text: tell(f"{name}: {text}"))
+        with closing(connect()) as connection:
+            yield ApiServer(name, kubeconfig, connection)
+    finally:
+        server.stop()
 
 
 @contextmanager
@@ -120,11 +132,13 @@ def _running(command: list[str]) -> Iterator[subprocess.Popen[str]]:
         process.communicate(timeout=_STOP_SECONDS)
 
 
-def _unversioned(document: Json) -> Json:
-    metadata = document["metadata"]
-    assert isinstance(metadata, dict)
-    kept = {key: value for key, value in metadata.items() if key != "resourceVersion"}
-    return document | {"metadata": kept}
+def _said(process: subprocess.Popen[str]) -> str:
+    """The next line that it prints. Raises RuntimeError if it ended."""
+    assert process.stdout is not None
+    said = process.stdout.readline().strip()
+    if not said:
+        raise RuntimeError(f"{process.args!r} broke off: its standard error says why")
+    return said
 
 
 def _kubeconfig(folder: Path, cluster: Json, user: Json) -> Path:
