@@ -111,8 +111,8 @@ def _packed(address: str) -> bytes:
     return socket.inet_aton(address) + _TARGET_PORT
 
 
-# kube-proxy: a chain for each Service, whose last rule chooses by an anonymous verdict map between
-# chains that are named after their endpoints.
+# kube-proxy: a chain for each Service, whose last rule draws a random number and looks it up in an
+# anonymous map. 1.36 finds address and port there; 1.30 a chain that is named after the endpoint.
 
 
 def _kube_proxy(kernel: Asking, wanted: Wanted) -> bool:
@@ -128,7 +128,7 @@ def _kube_proxy(kernel: Asking, wanted: Wanted) -> bool:
     listed = kernel.all_elements(table, name)
     numbers = {int.from_bytes(value(one, nl.NFTA_ELEM_KEY), sys.byteorder) for one in listed}
     whole = numbers == set(range(modulus)) and len(listed) == modulus
-    return whole and {_endpoint(one) for one in listed} == wanted.endpoints
+    return whole and {_endpoint(one) for one in listed} == {*map(_packed, wanted.endpoints)}
 
 
 def _choice(kernel: Asking, table: str, chain: str) -> tuple[int, str] | None:
@@ -144,10 +144,13 @@ def _choice(kernel: Asking, table: str, chain: str) -> tuple[int, str] | None:
     return None
 
 
-def _endpoint(element: Attributes) -> str:
-    """The address of the endpoint that an element leads to. Raises RuntimeError."""
+def _endpoint(element: Attributes) -> bytes:
+    """The address and port that an element of such a map leads to. Raises RuntimeError."""
+    data = dict(nl.attributes(element[nl.NFTA_ELEM_DATA]))
+    if nl.NFTA_DATA_VALUE in data:
+        return data[nl.NFTA_DATA_VALUE]
     code, chain = verdict(element)
     named = _ENDPOINT_CHAIN.fullmatch(chain)
     if code != NFT_GOTO or named is None or int(named[2]) != cluster.TARGET_PORT:
         raise RuntimeError(f"verdict {code} {chain!r} is not understood as that of an endpoint")
-    return named[1]
+    return _packed(named[1])
