@@ -47,7 +47,7 @@ demo: packages venv ## a virtual cluster, step by step (MODE=nftables, HOLD=1 le
 	$(PY) -m tests.lab.demo
 
 .PHONY: bench
-bench: packages venv ## measure (MODE=nftables, iptables: both of its variants, or ipvs)
+bench: packages venv ## measure (MODE=nftables, iptables, ipvs or all; KUBE_PROXY=... beside)
 	$(PY) -m tests.bench
 
 .PHONY: format

@@ -2,10 +2,12 @@
 
     python -m tests.bench [-o text|json] [--mode iptables] [--sizes 100x10,10000x10] [--changes 200]
 
-Progress goes to standard error, the report to standard output. Environment: SIZES, OUTPUT and FULL
-stand for the flags, MODE for the mode; `iptables` is both of its variants, `iptables-nft` and
-`iptables-legacy` are one; `ipvs` runs in user-mode Linux where this kernel has no IPVS. Everything
-runs in a sandbox: this machine's own rules are not touched.
+Progress goes to standard error, the report to standard output; the folder (build/bench) gets both
+of its forms and the charts. Environment: SIZES, OUTPUT, STAGES, FOLDER and FULL stand for the flags,
+MODE for the mode: `all`, or `iptables`, which is both of its variants, or one back end; `ipvs` runs
+in user-mode Linux where this kernel has no IPVS. KUBE_PROXY names a kube-proxy to measure beside,
+KUBEBUILDER_ASSETS a folder with etcd and kube-apiserver, to follow instead of our small API server.
+Everything runs in a sandbox: this machine's own rules are not touched.
 """
 
 from __future__ import annotations
@@ -15,80 +17,53 @@ import os
 import platform
 import sys
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from pathlib import Path
 
 import msgspec
 
-from tests.bench import cluster, commands, elsewhere, idle, measure, program, report
+from tests.bench import chart, cluster, elsewhere, report
 from tests.bench.cluster import Size
-from tests.bench.commands import Answered
-from tests.bench.idle import Idle
-from tests.bench.program import Ran
-from tests.bench.results import Measured, Report
-from tests.bench.targets import IDLE_SIZE, targets
+from tests.bench.results import Report
+from tests.bench.stages import STAGES, Bench, Wish
+from tests.bench.targets import targets
+from tests.bench.whole import measure as whole
+from tests.bench.whole import targets as whole_targets
 from tests.lab import modes, sandbox
 
-STAND_IN_CHANGES = 20
-ROUNDS = 3
-"""Beside `ipvsadm`."""
-MINUTES = ("iptables-nft", 10_000)
-"""With more endpoints than that, kube-proxy's layout takes this back end minutes."""
-
-
-class Defaults(NamedTuple):
-    """What is measured of a mode, unless flags say otherwise."""
-
-    sizes: str
-    changes: int
-    runs: tuple[Size, ...]
-    """The sizes at which the real program runs too."""
-
-
-NFTABLES = Defaults(
-    "100x10,1000x10,10000x10,100x1000,50000x1", 200, (Size(1_000, 10), Size(10_000, 10))
-)
-IPTABLES = Defaults("1000x10,5000x10", 60, (Size(1_000, 10), Size(5_000, 10)))
-IPVS = Defaults("200x10,2000x10", 60, (Size(2_000, 10),))
+ALL = "all"
+FOLDER = "build/bench"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, and print the report; 0 also where a target is missed: machines differ."""
     flags = _parser().parse_args(arguments)
-    back_ends = [name for name in modes.BACK_ENDS if flags.mode in (name, modes.BACK_ENDS[name][0])]
+    back_ends = [
+        name for name, (mode, _) in modes.BACK_ENDS.items() if flags.mode in (ALL, name, mode)
+    ]
     if not back_ends:
-        known = ", ".join(dict.fromkeys([*modes.BACK_ENDS, "iptables"]))
-        print(f"bench: MODE={flags.mode}: must be one of {known}", file=sys.stderr)
-        return 2
-    if not set(back_ends) <= {*modes.offered()}:
-        return elsewhere.run([*_words(flags)])
-    if not sandbox.is_inside():
+        known = ", ".join(dict.fromkeys([*modes.BACK_ENDS, "iptables", ALL]))
+        return _refused(f"MODE={flags.mode}: must be one of {known}")
+    try:
+        contenders = whole.contenders(os.environ.get("KUBE_PROXY", ""))
+    except FileNotFoundError as error:
+        return _refused(str(error))
+    here = [name for name in back_ends if name in modes.offered()]
+    if here and not sandbox.is_inside():
         sandbox.reexecute()
-    sizes: list[Measured] = []
-    runs: list[Ran] = []
-    rest: list[Idle] = []
-    answers: list[Answered] = []
-    for back_end in back_ends:
-        defaults = _defaults(back_end)
-        for of in flags.sizes or _sizes(defaults.sizes):
-            sizes.append(
-                _measured(back_end, of, flags.changes or defaults.changes, full=flags.full)
-            )
-            if of in defaults.runs:
-                sandbox.enter_private()
-                tell(f"{back_end}, {of}: headgate run --once")
-                runs.append(program.run_once(back_end, of))
-                sandbox.enter_private()
-                tell(f"{back_end}, {of}: commands")
-                answers += commands.answered(back_end, of)
-        if IDLE_SIZE in (flags.sizes or [IDLE_SIZE]):
-            sandbox.enter_private()
-            tell(f"{back_end}, {IDLE_SIZE}: idle for {idle.IDLE_SECONDS:.0f} s")
-            rest.append(idle.idle(back_end, IDLE_SIZE))
-    found = Report(_machine(), sizes, runs, targets(sizes, runs, rest, answers), rest, answers)
-    if flags.output == "json":
-        print(msgspec.json.format(msgspec.json.encode(found)).decode())
-    else:
-        print(report.text(found))
+    found = Report(_machine())
+    wish = Wish(flags.stages, flags.sizes, flags.changes, contenders, flags.full)
+    bench = Bench(found, wish, tell)
+    for back_end in here:
+        bench.measure(back_end)
+    bench.measure_paths(here)
+    try:
+        for back_end in [name for name in back_ends if name not in here]:
+            found.join(elsewhere.run(_words(flags, back_end), tell))
+    except elsewhere.Failed as failed:
+        return _refused(str(failed))
+    found.targets = targets(found.sizes, found.runs, found.idle, found.answers)
+    found.targets += whole_targets.targets(found.wholes, found.sustained)
+    _show(found, flags.folder, flags.output)
     return 0
 
 
@@ -97,53 +72,69 @@ def tell(progress: str) -> None:
     print(f"bench: {progress}", file=sys.stderr, flush=True)
 
 
-def _defaults(back_end: str) -> Defaults:
-    if back_end == "ipvs":
-        return IPVS
-    return IPTABLES if measure.variant(back_end) else NFTABLES
+def _refused(reason: str) -> int:
+    tell(reason)
+    return 2
 
 
-def _words(flags: argparse.Namespace) -> Iterator[str]:
-    """The arguments that mean these flags."""
-    yield from ("--mode", flags.mode, "--output", flags.output, "--changes", str(flags.changes))
+def _words(flags: argparse.Namespace, back_end: str) -> Iterator[str]:
+    """The arguments that ask for the same of one back end, for a program to read."""
+    yield from ("--mode", back_end, "--output", "json", "--folder", "")
+    yield from ("--changes", str(flags.changes), "--stages", ",".join(flags.stages))
     yield from ("--sizes", ",".join(f"{of.services}x{of.endpoints}" for of in flags.sizes))
     if flags.full:
         yield "--full"
 
 
-def _measured(back_end: str, of: Size, changes: int, *, full: bool) -> Measured:
-    found = measure.measured(back_end, of, changes, tell)
-    takes_minutes = back_end == MINUTES[0] and of.services * of.endpoints > MINUTES[1]
-    if measure.variant(back_end) and (full or not takes_minutes):
-        found.stand_in = measure.stand_in(back_end, of, STAND_IN_CHANGES, tell)
-    if back_end == "ipvs":
-        found.beside = measure.beside(of, ROUNDS, tell)
-    return found
+def _show(found: Report, folder: str, output: str) -> None:
+    """Print the report, and put all its forms into the folder unless that is empty."""
+    as_text = report.text(found)
+    as_json = msgspec.json.format(msgspec.json.encode(found)).decode()
+    if folder:
+        place = Path(folder)
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "report.txt").write_text(f"{as_text}\n")
+        (place / "report.json").write_text(f"{as_json}\n")
+        panels = chart.panels(found.wholes)
+        for name in ("chart.svg", "chart.png") if panels else ():
+            chart.draw(panels, place / name, found.machine)
+        tell(f"report and charts: {place}")
+    print(as_json if output == "json" else as_text)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make bench", allow_abbrev=False)
     environ = os.environ.get
-    parser.add_argument(
-        "-o", "--output", choices=("text", "json"), default=environ("OUTPUT", "text")
-    )
-    parser.add_argument("--sizes", type=_sizes, default=environ("SIZES", ""))
-    parser.add_argument("--changes", type=int, default=0, help="of each kind")
-    parser.add_argument("--mode", default=environ("MODE", "nftables"))
-    parser.add_argument(
-        "--full",
-        action="store_true",
-        default=environ("FULL", "") == "1",
-        help="what takes minutes too",
+    add = parser.add_argument
+    add("-o", "--output", choices=("text", "json"), default=environ("OUTPUT", "text"))
+    add("--sizes", type=_sizes, default=environ("SIZES", ""))
+    add("--stages", type=_stages, default=environ("STAGES", ""), help=", ".join(STAGES))
+    add("--changes", type=int, default=0, help="of each kind")
+    add("--mode", default=environ("MODE", "nftables"))
+    add("--folder", default=environ("FOLDER", FOLDER), help="for the report and the charts")
+    add(
+        "--full", action="store_true", default=environ("FULL") == "1", help="what takes minutes too"
     )
     return parser
 
 
-def _sizes(text: str) -> list[Size]:
+def _sizes(text: str) -> tuple[Size, ...]:
     try:
-        return [cluster.size(part) for part in text.replace(",", " ").split()]
+        return tuple(cluster.size(part) for part in _parts(text))
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _stages(text: str) -> tuple[str, ...]:
+    chosen = tuple(_parts(text)) or STAGES
+    if unknown := {*chosen} - {*STAGES}:
+        known = ", ".join(STAGES)
+        raise argparse.ArgumentTypeError(f"stage {min(unknown)}: must be one of {known}")
+    return chosen
+
+
+def _parts(text: str) -> list[str]:
+    return text.replace(",", " ").split()
 
 
 def _machine() -> str:

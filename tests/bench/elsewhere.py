@@ -6,14 +6,18 @@ are to be compared with each other.
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from threading import Timer
 
+import msgspec
+
+from tests.bench.results import Report
 from tests.uml import kernel
 
 MODULES = (
@@ -23,29 +27,33 @@ MODULES = (
 PATIENCE_SECONDS = 3600.0
 _MEMORY = Path("/dev/shm")  # noqa: S108 (its memory is a file, which no disk shall write)
 _PROGRESS = "bench: "
+_PASSED_ON = ("KUBE_PROXY", "KUBEBUILDER_ASSETS")
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Run `python -m tests.bench` with these arguments there.
+class Failed(RuntimeError):
+    """It could not be measured there; says why."""
 
-    Its progress goes to standard error, its report to standard output. Returns its exit status, and
-    2 where there can be no such kernel.
+
+def run(arguments: Iterable[str], tell: Callable[[str], None]) -> Report:
+    """What `python -m tests.bench` reports there, with these arguments; they must ask for JSON.
+
+    Its progress is told. Raises Failed where there can be no such kernel, or if it does not report.
     """
     reason = kernel.why_not()
     if not reason and not shutil.which(kernel.PROGRAM):
         reason = f"{kernel.PROGRAM} is missing: make packages"
     if reason:
-        _tell(f"MODE=ipvs: this kernel has no IPVS, and {reason}")
-        return 2
-    _tell("this kernel has no IPVS: booting user-mode Linux")
+        raise Failed(f"MODE=ipvs: this kernel has no IPVS, and {reason}")
+    tell("this kernel has no IPVS: booting user-mode Linux")
     folder = _MEMORY if _MEMORY.is_dir() else None
     with tempfile.TemporaryDirectory(dir=folder, prefix="uml-") as name:
-        return _run(Path(name), arguments)
+        return _run(Path(name), arguments, tell)
 
 
-def _run(folder: Path, arguments: Sequence[str]) -> int:
+def _run(folder: Path, arguments: Iterable[str], tell: Callable[[str], None]) -> Report:
     report = kernel.FOLDER_INSIDE / "report"
-    bench = shlex.join([sys.executable, "-m", "tests.bench", *arguments])
+    asked = [f"{name}={os.environ[name]}" for name in _PASSED_ON if name in os.environ]
+    bench = shlex.join(["env", *asked, sys.executable, "-m", "tests.bench", *arguments])
     said: list[str] = []
     with kernel.start(folder, f"{bench} > {report}", MODULES) as process:
         assert process.stdout is not None
@@ -55,19 +63,12 @@ def _run(folder: Path, arguments: Sequence[str]) -> int:
             for line in process.stdout:
                 said.append(line)
                 if line.startswith(_PROGRESS):
-                    sys.stderr.write(line)
-                    sys.stderr.flush()
+                    tell(line.removeprefix(_PROGRESS).rstrip())
         finally:
             timer.cancel()
             process.kill()
     status = folder / "status"
     ended = kernel.Ended(int(status.read_text()) if status.exists() else None, "".join(said))
     if ended.status != 0:
-        _tell(str(ended))
-        return ended.status or 1
-    sys.stdout.write((folder / report.name).read_text())
-    return 0
-
-
-def _tell(text: str) -> None:
-    print(f"{_PROGRESS}{text}", file=sys.stderr, flush=True)
+        raise Failed(str(ended))
+    return msgspec.json.decode((folder / report.name).read_bytes(), type=Report)

@@ -7,7 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from tests.bench.beside import Beside
 from tests.bench.commands import Answered
 from tests.bench.idle import Idle
+from tests.bench.path import table as path
 from tests.bench.results import Measured, Report, StandIn
+from tests.bench.tables import table
+from tests.bench.whole import report as whole
 from tests.bench.worker import Changes
 
 _Row = tuple[str, Callable[[Measured], str]]
@@ -23,6 +26,9 @@ _KINDS: tuple[tuple[str, Callable[[Measured], Changes]], ...] = (
 def text(report: Report) -> str:
     """The report as aligned tables."""
     parts = [report.machine]
+    parts += whole.text(report.wholes, report.sustained)
+    if report.paths:
+        parts.append(table(path.rows(report.paths), left=3))
     for back_end in dict.fromkeys(m.back_end for m in report.sizes):
         sizes = [m for m in report.sizes if m.back_end == back_end]
         rows = [*_rows(back_end)]
@@ -31,27 +37,25 @@ def text(report: Report) -> str:
         if any(m.beside for m in sizes):
             rows += _BESIDE
         head = [f"{back_end}, Services x endpoints", *(str(m.size) for m in sizes)]
-        parts.append(
-            _table([head, *([name, *map(cell, sizes)] for name, cell in rows)], right=True)
-        )
+        parts.append(table([head, *([name, *map(cell, sizes)] for name, cell in rows)]))
         parts += slopes(sizes)
     if report.runs:
         rows_of_runs = [["headgate run --once", "Services x endpoints", "s", "peak RSS MB"]]
         for run in report.runs:
             figures = [f"{run.cost.seconds:.2f}", f"{run.cost.peak_megabytes:.0f}"]
             rows_of_runs.append([run.back_end, str(run.size), *figures])
-        parts.append(_table(rows_of_runs, right=True))
+        parts.append(table(rows_of_runs))
     if report.idle:
-        parts.append(_table([*_of_idle(report.idle)], right=True))
+        parts.append(table([*_of_idle(report.idle)]))
     if report.answers:
-        parts.append(_table([*_of_answers(report.answers)], right=True))
+        parts.append(table([*_of_answers(report.answers)]))
     if report.targets:
         judged = [["target", "size", "what", "limit", "measured", ""]]
         judged += [
             [t.back_end, t.size, t.what, t.limit, t.figure, "met" if t.met else "NOT MET"]
             for t in report.targets
         ]
-        parts.append(_table(judged, right=False))
+        parts.append(table(judged, right=False))
     return "\n\n".join(parts)
 
 
@@ -220,13 +224,3 @@ _BESIDE: tuple[_Row, ...] = (
 
 def _pair(one: float, other: float) -> str:
     return f"{one:.2f}, {other:.2f}"
-
-
-def _table(rows: Sequence[Sequence[str]], *, right: bool) -> str:
-    """Columns as wide as their widest cell; the first one is aligned to the left."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for first, *rest in rows:
-        cells = [c.rjust(w) if right else c.ljust(w) for c, w in zip(rest, widths[1:], strict=True)]
-        lines.append("  ".join([first.ljust(widths[0]), *cells]).rstrip())
-    return "\n".join(lines)

@@ -8,7 +8,9 @@ from tests.bench.beside import Beside
 from tests.bench.cluster import Size
 from tests.bench.commands import Answered
 from tests.bench.idle import Idle
+from tests.bench.path.results import Path
 from tests.bench.program import Launched, Ran
+from tests.bench.whole.results import Sustained, Whole
 from tests.bench.worker import Loaded, Restarted, Weighed
 
 
@@ -68,8 +70,16 @@ class Report(msgspec.Struct):
     """All that a run of the bench found."""
 
     machine: str
-    sizes: list[Measured]
-    runs: list[Ran]
+    sizes: list[Measured] = []
+    runs: list[Ran] = []
     targets: list[Target] = []
     idle: list[Idle] = []
     answers: list[Answered] = []
+    wholes: list[Whole] = []
+    sustained: list[Sustained] = []
+    paths: list[Path] = []
+
+    def join(self, other: Report) -> None:
+        """Add what another run found, on another kernel of this machine."""
+        for name in ("sizes", "runs", "idle", "answers", "wholes", "sustained", "paths"):
+            getattr(self, name).extend(getattr(other, name))
