@@ -75,9 +75,13 @@ class MeasuredSocket:
     def __init__(self, real: socket.socket, watch: Stopwatch) -> None:
         self._real = real
         self._watch = watch
+        self.tape: list[bytes] | None = None
+        """What was sent, if anybody wants to know."""
 
     def sendall(self, data: bytes) -> None:
         """Send, and add the time to `kernel`."""
+        if self.tape is not None:
+            self.tape.append(data)
         began = time.perf_counter()
         self._real.sendall(data)
         self._watch.add("kernel", began)
@@ -152,9 +156,12 @@ class MeasuredMode:
         self.name = self._mode.name
         self.adopted: Adopted | None = None
         self.report = ApplyReport()
+        self.socket: MeasuredSocket | None = None
+        """In nftables mode."""
         if isinstance(self._mode, NftablesMode):
             kernel = Kernel()
-            kernel._socket = MeasuredSocket(kernel._socket, watch)  # type: ignore[assignment]
+            self.socket = MeasuredSocket(kernel._socket, watch)
+            kernel._socket = self.socket  # type: ignore[assignment]
             self._mode._open = kernel
         else:
             iptables._run = self.programs.run

@@ -213,7 +213,7 @@ def changed(program: Program, frames: Iterable[bytes]) -> Changes:
     kernels: list[float] = []
     messages = most = size = elements = 0
     for frame in frames:
-        lines = [(_LINE.decode(line).object.kind, line) for line in frame.splitlines()]
+        lines = lines_of(frame)
         before = watch.seconds["kernel"]
         began = time.perf_counter()
         program.change(lines)
@@ -244,6 +244,11 @@ def changed(program: Program, frames: Iterable[bytes]) -> Changes:
         sends=watch.counts["sends"] / count,
         child_processes=watch.counts["child processes"],
     )
+
+
+def lines_of(frame: bytes) -> list[tuple[Kind, bytes]]:
+    """The lines of a change as it is fed, and of which watch each is."""
+    return [(_LINE.decode(line).object.kind, line) for line in frame.splitlines()]
 
 
 def percentile(values: Iterable[float], percent: int) -> float:

@@ -1,0 +1,103 @@
+"""Where in the program is the processor's time spent?
+
+An alarm asks again and again where the program is, and gives that place the time that the
+processor has worked since it asked last. Python answers between two of its instructions: what one
+call of C takes, however long, is thus its caller's. The alarm is the clock's and not the
+processor's (ITIMER_PROF), which ticks no more than 100 to 250 times a second.
+"""
+
+from __future__ import annotations
+
+import resource
+import signal
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from types import CodeType, FrameType
+from typing import NamedTuple, Self
+
+PERIOD_SECONDS = 0.0005
+
+
+class Place(NamedTuple):
+    """A function."""
+
+    module: str
+    name: str
+    """With that of its class."""
+
+    def __str__(self) -> str:
+        """`endpoints.state.ClusterState.fold`."""
+        return f"{self.module}.{self.name}"
+
+
+Stack = tuple[Place, ...]
+"""From the outermost call to the innermost."""
+Stacks = Mapping[Stack, float]
+"""Seconds of the processor."""
+
+
+PROGRAMS = Place("programs", "started and waited for")
+"""What they take is told when they have ended, whatever is being done then."""
+
+
+class Sampler:
+    """Takes samples inside of a `with`; of the main thread, which alone hears alarms."""
+
+    def __init__(self) -> None:
+        self.samples = 0
+        self._programs = 0.0
+        self._seconds: defaultdict[tuple[CodeType, ...], float] = defaultdict(float)
+        self._modules: dict[CodeType, str] = {}
+        self._before = 0.0
+
+    def __enter__(self) -> Self:
+        self._previous = signal.signal(signal.SIGALRM, self._take)
+        self._programs -= _programs()
+        self._before = time.process_time()
+        signal.setitimer(signal.ITIMER_REAL, PERIOD_SECONDS)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, self._previous)
+        self._programs += _programs()
+
+    def _take(self, _: int, frame: FrameType | None) -> None:
+        worked = time.process_time()
+        codes = []
+        while frame is not None:
+            codes.append(frame.f_code)
+            self._modules[frame.f_code] = frame.f_globals.get("__name__", "?")
+            frame = frame.f_back
+        self._seconds[tuple(codes)] += worked - self._before
+        self.samples += 1
+        signal.setitimer(signal.ITIMER_REAL, PERIOD_SECONDS)  # not before: no sample of a sample
+        self._before = time.process_time()
+
+    @property
+    def stacks(self) -> Stacks:
+        """What was found."""
+        found: defaultdict[Stack, float] = defaultdict(float)
+        for codes, seconds in self._seconds.items():
+            places = [Place(self._modules[code], code.co_qualname) for code in codes]
+            found[tuple(reversed(places))] += seconds
+        if self._programs:
+            found[PROGRAMS,] = self._programs
+        return found
+
+
+def _programs() -> float:
+    """Seconds of the processor, of the children that this process waited for."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return children.ru_utime + children.ru_stime
+
+
+def collapsed(root: str, stacks: Stacks) -> str:
+    """The format that tools for flame graphs read: `root;a;b 12`, in microseconds."""
+    lines = [
+        f"{';'.join([root, *map(str, stack)])} {microseconds}\n"
+        for stack, seconds in sorted(stacks.items())
+        if (microseconds := round(seconds * 1e6))
+    ]
+    return "".join(lines)
