@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -19,6 +21,8 @@ from tests.bench.cluster import LOCAL_ADDRESSES, Json, Size
 from tests.bench.whole import content
 from tests.bench.whole.content import Wanted, wanted
 from tests.bench.whole.observer import Observer, held_at, open_observer
+from tests.bench.whole.server import ApiServer, serving
+from tests.bench.whole.subject import Subject
 from tests.lab import modes, sandbox
 
 OF = Size(12, 6)
@@ -28,6 +32,7 @@ ZONE, OTHER_ZONE = cluster.ZONES[:2]
 META = {"resourceVersion": "1"}
 ENOUGH = 30.0
 """Seconds; nothing takes so long."""
+KUBE_PROXY = os.environ.get("KUBE_PROXY")
 
 
 class Cluster:
@@ -65,7 +70,7 @@ def _replacement(kind: Kind, documents: list[Json]) -> Replace:
     return Replace(kind, decode_list(msgspec.json.encode(listed), kind).objects)
 
 
-@pytest.fixture(params=[name for name in modes.offered() if name == "nftables"])
+@pytest.fixture(params=modes.offered())
 def back_end(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name
@@ -191,6 +196,49 @@ def test_nobody_waits_for_a_proxy_that_died(observer: Observer) -> None:
 
     with pytest.raises(ProcessLookupError, match="the proxy died"):
         held_at(observer, [Wanted(PLAIN, None)], time.monotonic() + ENOUGH, alive)
+
+
+@pytest.mark.skipif(KUBE_PROXY is None, reason="KUBE_PROXY names no kube-proxy")
+def test_the_rules_of_kube_proxy_are_understood(back_end: str, tmp_path: Path) -> None:
+    sandbox.enter_private()
+    with serving(OF, tmp_path, fake=True) as server:
+        subject = Subject("kube-proxy", KUBE_PROXY, back_end, server, tmp_path)
+        observer = open_observer(back_end, "kube-proxy")
+        try:
+            subject.start()
+            _follows(observer, subject, server)
+        finally:
+            subject.stop()
+            observer.close()
+            sandbox.enter_private()
+
+
+def _follows(observer: Observer, subject: Subject, server: ApiServer) -> None:
+    """Change one thing after the other; what was held before must not be held any more."""
+
+    def wait(*pending: Wanted) -> None:
+        times = held_at(observer, pending, time.monotonic() + ENOUGH, subject.check)
+        assert times == sorted(times)
+
+    plain = [n for n in range(OF.services) if not content.is_hinted(OF, n)]
+    wait(*[wanted(OF, number, ZONE) for number in plain])
+    # The zone at the start is not waited for: kube-proxy 1.36 forgets it now and then, where its
+    # node is known before somebody asks to be told of zones.
+    server.write("PUT", content.node(OTHER_ZONE))
+    wait(*[wanted(OF, number, OTHER_ZONE) for number in range(OF.services)])
+    assert not observer.holds(wanted(OF, HINTED, ZONE))
+    pods = cluster.pods(OF, PLAIN)
+    states = [wanted(OF, PLAIN, ZONE, pods[:gone]) for gone in (0, 1, OF.endpoints, 0)]
+    for before, after, gone in zip(states, states[1:], (1, OF.endpoints, 0), strict=False):
+        (document,) = content.slices(OF, PLAIN, pods[:gone])
+        server.write("PUT", document)
+        wait(after)
+        assert not observer.holds(before)
+        assert not observer.holds(Wanted(PLAIN, None))
+    for document in (*content.slices(OF, PLAIN), content.service(OF, PLAIN)):
+        server.write("DELETE", document)
+    wait(Wanted(PLAIN, None))
+    assert not any(observer.holds(state) for state in states)
 
 
 class Scripted:
