@@ -45,7 +45,7 @@ class Path(msgspec.Struct):
     connect: Figure
     """Microseconds that connect(2) takes for TCP: the median of a round."""
     connections: Figure
-    """TCP connections a second, that are made and reset one after the other."""
+    """TCP connections a second, that are made and reset one after the other: the median batch."""
     pods: int
     """How many of the pods answered."""
     packets: int

@@ -65,7 +65,10 @@ def connects(world: World, count: int) -> list[int]:
 
 
 def connections(world: World, count: int) -> int:
-    """Make and reset so many connections one after the other; nanoseconds of all together."""
+    """Make and reset so many connections one after the other; nanoseconds of all together.
+
+    They wait in the server's queue meanwhile: no more than fit in there.
+    """
     now = time.perf_counter_ns
     with world.on_client():
         targets = list(islice(cycle(world.targets), count))
