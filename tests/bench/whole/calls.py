@@ -29,7 +29,8 @@ _REPLACED = re.compile(
     r"setsockopt\(\d+<socket:\[\d+\]>, SOL_IP(?:V6)?, IP6?T_SO_SET_\w+, .*, (\d+)\) = 0$"
 )
 _EXECUTED = re.compile(r"^execve(?:at)?\(.* = 0$", re.MULTILINE)
-_DUMPED = re.compile(r" \| [0-9a-f]+ ((?: {1,2}[0-9a-f]{2})+)")
+_DUMPED = re.compile(r" \| [0-9a-f]+  (.{48})  ")
+"""Sixteen bytes in two halves; what follows is the same as text, and may look like bytes."""
 
 _NETFILTER = "NETLINK_NETFILTER"
 _NETLINK_NETFILTER = "12"

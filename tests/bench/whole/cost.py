@@ -37,8 +37,9 @@ class Peak:
 
     def stop(self) -> None:
         """Weigh no longer."""
-        if not self._ended.is_set():
-            self._weigh_own()
+        if self._ended.is_set():
+            return
+        self._weigh_own()
         self._ended.set()
         self._thread.join()
         self._descent.close()
