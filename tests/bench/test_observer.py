@@ -171,8 +171,8 @@ def test_the_time_of_a_change_lies_behind_its_beginning(
     later.start()
     times = held_at(observer, pending, time.monotonic() + ENOUGH, lambda: None)
     later.join()
-    assert began[0] < times[0] <= times[1]
-    assert times[1] < began[1] + 1
+    assert began[0] < times[1] <= times[0]
+    assert times[0] < began[1] + 1
 
 
 def test_what_is_held_already_has_the_time_of_the_call(observer: Observer) -> None:
@@ -184,7 +184,7 @@ def test_what_is_held_already_has_the_time_of_the_call(observer: Observer) -> No
 
 
 def test_a_timeout_names_the_service(observer: Observer) -> None:
-    pending = [wanted(OF, 0, ZONE), Wanted(PLAIN, None), Wanted(PLAIN + 1, None)]
+    pending = [Wanted(PLAIN + 1, None), Wanted(PLAIN, None), wanted(OF, 0, ZONE)]
     said = r"after 0\.\d s team-7/service-7:http \(10\.96\.0\.17:80\) is still there .*; 1 other"
     with pytest.raises(TimeoutError, match=said):
         held_at(observer, pending, time.monotonic() + 0.02, lambda: None)
@@ -218,7 +218,7 @@ def _follows(observer: Observer, subject: Subject, server: ApiServer) -> None:
 
     def wait(*pending: Wanted) -> None:
         times = held_at(observer, pending, time.monotonic() + ENOUGH, subject.check)
-        assert times == sorted(times)
+        assert times == sorted(times, reverse=True)
 
     plain = [n for n in range(OF.services) if not content.is_hinted(OF, n)]
     wait(*[wanted(OF, number, ZONE) for number in plain])
@@ -286,19 +286,51 @@ def test_an_unchanged_ruleset_is_not_looked_at_again() -> None:
     assert observer.checks == 3
 
 
-def test_a_time_is_that_of_the_mark_that_completes_all_in_front() -> None:
-    observer = Scripted(set(), {1, 2}, {0, 1}, {0, 1}, {0, 1}, {0, 1, 2})
+def test_the_largest_time_is_when_all_were_held() -> None:
+    observer = Scripted(set(), {0, 1}, {1, 2}, {1, 2}, {1, 2}, {0, 1, 2})
     times = _times(observer, 3)
-    assert times[0] == times[1] < times[2]
+    assert times[0] > times[1] == times[2]
 
 
 def test_a_change_while_others_are_looked_at_is_not_dated_back() -> None:
-    observer = Scripted(set(), {0}, {0, 1})
+    observer = Scripted(set(), {1}, {1}, {0, 1})
     times = _times(observer, 2)
-    assert times[0] == times[1]
-    observer = Scripted(set(), {0}, {0}, {0, 1})
-    times = _times(observer, 2)
-    assert times[0] < times[1]
+    assert times[0] > times[1]
+
+
+def test_what_all_of_a_sample_came_with_is_not_dated_later() -> None:
+    whole = set(range(1000))
+    observer = Scripted(set(), *[whole] * 500, whole | {1000})
+    assert len(set(_times(observer, 1000))) == 1
+    observer = Scripted(set(), *[whole] * 50, whole | {1000})
+    assert len(set(_times(observer, 1000))) == 2
+
+
+def test_what_is_missing_behind_a_sample_has_the_time_of_its_own() -> None:
+    whole = set(range(1000))
+    observer = Scripted(set(), *[whole - {0}] * 500, whole - {1}, *[whole - {1}] * 600, whole)
+    times = _times(observer, 1000)
+    assert len(set(times)) == 2
+    assert max(times) == times[0] == times[1]
+
+
+def test_what_is_missing_once_is_not_dated_by_the_sample() -> None:
+    class Hesitating(Scripted):
+        hesitated = False
+
+        def holds(self, wanted: Wanted) -> bool:
+            if wanted.number == 1 and not self.hesitated:
+                self.hesitated = True
+                return False
+            return super().holds(wanted)
+
+    whole = set(range(1000))
+    times = _times(Hesitating(set(), *[whole] * 500, whole | {1000}), 1000)
+    assert times[0] == times[1] > times[2]
+
+
+def test_nothing_is_waited_for_where_nothing_is_pending() -> None:
+    assert _times(Scripted(set()), 0) == []
 
 
 def test_a_mark_that_is_ahead_of_its_ruleset_is_looked_at_again() -> None:
