@@ -15,6 +15,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -39,32 +40,52 @@ _CHILD_EVENTS = frozenset(
 )
 
 
+class Instant(NamedTuple):
+    """When something began."""
+
+    clock: float
+    processor: float
+    """What this thread had used of it by then."""
+
+    @classmethod
+    def now(cls) -> Instant:
+        """Seconds that mean something only beside those of another instant."""
+        return cls(time.perf_counter(), time.thread_time())
+
+
 class Stopwatch:
     """Seconds by name of a part, the longest time of each at once, and how often a thing was done."""
 
     def __init__(self) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
+        """On the clock."""
+        self.worked: defaultdict[str, float] = defaultdict(float)
+        """Of the processor, in this thread: what other work on the machine leaves equal."""
         self.longest: defaultdict[str, float] = defaultdict(float)
+        """On the clock."""
         self.counts: Counter[str] = Counter()
 
     @contextmanager
     def measure(self, part: str) -> Iterator[None]:
         """Add the time of the body to a part."""
-        began = time.perf_counter()
+        began = Instant.now()
         try:
             yield
         finally:
             self.add(part, began)
 
-    def add(self, part: str, began: float) -> None:
+    def add(self, part: str, began: Instant) -> None:
         """Add the time since `began` to a part."""
-        took = time.perf_counter() - began
+        ended = Instant.now()
+        took = ended.clock - began.clock
         self.seconds[part] += took
+        self.worked[part] += ended.processor - began.processor
         self.longest[part] = max(self.longest[part], took)
 
     def reset(self) -> None:
         """Forget everything."""
         self.seconds.clear()
+        self.worked.clear()
         self.longest.clear()
         self.counts.clear()
 
@@ -82,7 +103,7 @@ class MeasuredSocket:
         """Send, and add the time to `kernel`."""
         if self.tape is not None:
             self.tape.append(data)
-        began = time.perf_counter()
+        began = Instant.now()
         self._real.sendall(data)
         self._watch.add("kernel", began)
         self._watch.counts["system calls"] += 1
@@ -91,7 +112,7 @@ class MeasuredSocket:
 
     def recv(self, size: int, flags: int = 0) -> bytes:
         """Receive, and add the time to `kernel read`."""
-        began = time.perf_counter()
+        began = Instant.now()
         self._watch.counts["system calls"] += 1
         try:
             return self._real.recv(size, flags)
@@ -182,6 +203,7 @@ class MeasuredMode:
             self.adopted = self._mode.start(node)
         for part in ("kernel", "user", "system"):
             self._watch.seconds[f"{part}, trials"] = self._watch.seconds.pop(part, 0.0)
+        self._watch.worked.pop("kernel", None)
         self._watch.longest.pop("kernel", None)
         return self.adopted
 
@@ -244,7 +266,7 @@ class MeasuredState(ClusterState):
 
     def plans(self, service: ObjectName) -> tuple[ServicePlan, ...]:
         """Plan, measured."""
-        began = time.perf_counter()
+        began = Instant.now()
         plans = super().plans(service)
         self._watch.add("plan", began)
         return plans

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from typing import NamedTuple
 
 import msgspec
 
@@ -23,6 +24,7 @@ from proxy.loop import taken
 from proxy.sync import Sync
 from tests.bench import feed
 from tests.bench.instruments import (
+    Instant,
     MeasuredMode,
     MeasuredState,
     Stopwatch,
@@ -33,6 +35,17 @@ from tests.bench.instruments import (
 from tests.lab import modes, sandbox
 
 LISTED = (Kind.SERVICE, Kind.ENDPOINT_SLICE)
+
+
+class Work(msgspec.Struct):
+    """Seconds of the processor, of the thread alone: what a busy machine leaves equal."""
+
+    decode: float
+    fold_and_plan: float
+    encode: float
+    """Rendering, comparing and packing."""
+    kernel: float
+    """In sendmsg(2), or in iptables' programs that write and for their start."""
 
 
 class Load(msgspec.Struct):
@@ -59,6 +72,8 @@ class Load(msgspec.Struct):
     cpu: float
     """The processor's time for that, with the kernel's part and children: what a busy machine leaves
     equal."""
+    work: Work
+    """The processor's time for the steps."""
     peak_megabytes: float
     elements: int
     messages: int
@@ -78,6 +93,9 @@ class Changes(msgspec.Struct):
     ours_p50: float
     """The whole without the kernel's part."""
     kernel_p50: float
+    ours_cpu_p50: float
+    """The same of the processor, as the next one."""
+    kernel_cpu_p50: float
     longest_send: float
     """Of all, the longest call of sendmsg(2) or program that writes."""
     user: float
@@ -196,6 +214,7 @@ def loaded(program: Program, frames: Iterator[tuple[str, bytes]], imports: float
         read_back=seconds["kernel read"] + seconds["kernel, trials"],
         whole=whole,
         cpu=cpu,
+        work=_work(watch),
         peak_megabytes=peak_megabytes(),
         elements=report.added,
         messages=report.messages,
@@ -205,34 +224,41 @@ def loaded(program: Program, frames: Iterator[tuple[str, bytes]], imports: float
     )
 
 
+def _work(watch: Stopwatch) -> Work:
+    worked = watch.worked
+    ours = worked["replace"] - worked["plan"] - worked["kernel"] - worked["kernel read"]
+    kernel = _kernel_work(watch)
+    return Work(worked["decode"], worked["fold"] + worked["plan"], ours, kernel)
+
+
+def _kernel_work(watch: Stopwatch) -> float:
+    return watch.worked["kernel"] + watch.seconds["user"] + watch.seconds["system"]
+
+
 def changed(program: Program, frames: Iterable[bytes]) -> Changes:
     """Send one change after the other through the program."""
     watch = program.watch
     watch.reset()
-    wholes: list[float] = []
-    kernels: list[float] = []
+    timings: list[Timing] = []
     messages = most = size = elements = 0
     for frame in frames:
-        lines = lines_of(frame)
-        before = watch.seconds["kernel"]
-        began = time.perf_counter()
-        program.change(lines)
-        wholes.append(time.perf_counter() - began)
-        kernels.append(watch.seconds["kernel"] - before)
+        timings.append(_timed(program, lines_of(frame)))
         report = program.mode.report
         messages += report.messages
         most = max(most, report.messages)
         size += report.bytes_sent
         elements += report.added + report.deleted
-    count = len(wholes)
-    ours = [whole - kernel for whole, kernel in zip(wholes, kernels, strict=True)]
+    count = len(timings)
+    wholes = [of.whole for of in timings]
     return Changes(
         count=count,
         p50=percentile(wholes, 50) * 1000,
         p90=percentile(wholes, 90) * 1000,
         p99=percentile(wholes, 99) * 1000,
-        ours_p50=percentile(ours, 50) * 1000,
-        kernel_p50=percentile(kernels, 50) * 1000,
+        ours_p50=percentile((of.whole - of.kernel for of in timings), 50) * 1000,
+        kernel_p50=percentile((of.kernel for of in timings), 50) * 1000,
+        ours_cpu_p50=percentile((of.ours_cpu for of in timings), 50) * 1000,
+        kernel_cpu_p50=percentile((of.kernel_cpu for of in timings), 50) * 1000,
         longest_send=watch.longest["kernel"] * 1000,
         user=watch.seconds["user"] / count * 1000,
         system=watch.seconds["system"] / count * 1000,
@@ -243,6 +269,29 @@ def changed(program: Program, frames: Iterable[bytes]) -> Changes:
         system_calls=watch.counts["system calls"] / count,
         sends=watch.counts["sends"] / count,
         child_processes=watch.counts["child processes"],
+    )
+
+
+class Timing(NamedTuple):
+    """Seconds of one change, on the clock and of the processor."""
+
+    whole: float
+    kernel: float
+    ours_cpu: float
+    kernel_cpu: float
+
+
+def _timed(program: Program, lines: Iterable[tuple[Kind, bytes]]) -> Timing:
+    watch = program.watch
+    clock, thread, work = watch.seconds["kernel"], watch.worked["kernel"], _kernel_work(watch)
+    began = Instant.now()
+    program.change(lines)
+    ended = Instant.now()
+    return Timing(
+        ended.clock - began.clock,
+        watch.seconds["kernel"] - clock,
+        ended.processor - began.processor - (watch.worked["kernel"] - thread),
+        _kernel_work(watch) - work,
     )
 
 
