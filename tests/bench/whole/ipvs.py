@@ -12,35 +12,17 @@ import errno
 import os
 import socket
 import struct
-from typing import NamedTuple
 
 from tests.bench import cluster
 from tests.bench.whole.content import Wanted
 from tests.bench.whole.translation import Destination, address, destinations
 
-_GET_SERVICE, _GET_DESTS = 1155, 1156
-_SERVICE = struct.Struct("=H2x4s2s2xI16s12xI56x")
-"""struct ip_vs_service_entry: protocol, address, port, mark, scheduler, number of real servers."""
+_GET_DESTS = 1156
 _DESTS = struct.Struct("=H2x4s2s2xII4x")
 """struct ip_vs_get_dests: protocol, address, port, mark, number; real servers follow."""
 _DEST = struct.Struct("=4s2s2xIi80x")
 """struct ip_vs_dest_entry: address, port, how to forward, weight."""
 _PORT = cluster.PORT.to_bytes(2, "big")
-
-
-class Held(NamedTuple):
-    """What there is of a cluster IP."""
-
-    is_local: bool
-    """The node holds the address: packets to it get to IPVS."""
-    reals: bytes | None
-    """Its real servers as the kernel tells them. None: there is no virtual server."""
-
-    @property
-    def destinations(self) -> set[Destination]:
-        """Where new connections go: what drains has no weight."""
-        found = _DEST.iter_unpack(self.reals or b"")
-        return {address + port for address, port, _, weight in found if weight > 0}
 
 
 class Ipvs:
@@ -50,22 +32,31 @@ class Ipvs:
         """Raises OSError."""
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._libc = ctypes.CDLL(None, use_errno=True)
+        self._room = 16
         self._asked: bytes | None = None
+        self._lacks_address = False
+        """Of the Service that was asked for last nothing but whether the node has its address."""
 
     def mark(self) -> object:
         """What there is of the Service that was asked for last: IPVS numbers nothing.
 
         So it moves too when another one is asked for, and always before the first one is.
         """
-        return object() if self._asked is None else (self._asked, self._held(self._asked))
+        if self._asked is None:
+            return object()
+        is_local = self._lacks_address and _is_local(self._asked)
+        return self._asked, self._real_servers(self._asked), is_local
 
     def holds(self, wanted: Wanted) -> bool:
-        """As an `Observer`."""
+        """As an `Observer`. The address is looked at last: that takes longest."""
         self._asked = address(wanted)
-        held = self._held(self._asked)
-        if not wanted.endpoints:
-            return held.is_local == (wanted.endpoints is not None) and not held.destinations
-        return held.is_local and held.destinations == destinations(wanted.endpoints)
+        found = _destinations(self._real_servers(self._asked))
+        if found != destinations(wanted.endpoints or ()):
+            self._lacks_address = False
+            return False
+        is_there = wanted.endpoints is not None
+        self._lacks_address = _is_local(self._asked) != is_there
+        return not self._lacks_address
 
     def commits(self) -> None:
         """The kernel counts none."""
@@ -74,34 +65,31 @@ class Ipvs:
         """Close the socket."""
         self._socket.close()
 
-    def _held(self, at: bytes) -> Held:
-        """What there is of a cluster IP. Raises OSError."""
-        return Held(_is_local(at), self._reals(at))
+    def _real_servers(self, at: bytes) -> bytes:
+        """The real servers of a cluster IP as the kernel tells them; as many empty ones follow.
 
-    def _reals(self, at: bytes) -> bytes | None:
-        head = socket.IPPROTO_TCP, at, _PORT, 0
-        service = self._ask(_GET_SERVICE, _SERVICE.pack(*head, b"", 0))
-        if service is None:
-            return None
-        number = _SERVICE.unpack(service)[-1]
-        # One that goes between both questions leaves its place empty: it has no weight.
-        room = bytes(number * _DEST.size)
-        told = self._ask(_GET_DESTS, _DESTS.pack(*head, number) + room)
-        return None if told is None else told[_DESTS.size :]
+        None where there is no virtual server. Raises OSError.
+        """
+        while True:
+            head = _DESTS.pack(socket.IPPROTO_TCP, at, _PORT, 0, self._room)
+            size = _DESTS.size + self._room * _DEST.size
+            told, length = ctypes.create_string_buffer(head, size), ctypes.c_uint32(size)
+            if self._libc.getsockopt(
+                self._socket.fileno(), socket.IPPROTO_IP, _GET_DESTS, told, ctypes.byref(length)
+            ):
+                code = ctypes.get_errno()
+                if code == errno.ESRCH:
+                    return b""
+                raise OSError(code, f"IPVS: {os.strerror(code)}")
+            found = told.raw[_DESTS.size :]
+            if not any(found[-_DEST.size :]):
+                return found
+            self._room *= 2
 
-    def _ask(self, question: int, told: bytes) -> bytes | None:
-        """The answer takes the place of the question; None if there is no such virtual server."""
-        room = ctypes.create_string_buffer(told, len(told))
-        length = ctypes.c_uint32(len(told))
-        found = self._libc.getsockopt(
-            self._socket.fileno(), socket.IPPROTO_IP, question, room, ctypes.byref(length)
-        )
-        if not found:
-            return room.raw
-        code = ctypes.get_errno()
-        if code != errno.ESRCH:
-            raise OSError(code, f"IPVS: {os.strerror(code)}")
-        return None
+
+def _destinations(told: bytes) -> set[Destination]:
+    """Where new connections go: what drains has no weight."""
+    return {at + port for at, port, _, weight in _DEST.iter_unpack(told) if weight > 0}
 
 
 def _is_local(at: bytes) -> bool:

@@ -169,8 +169,8 @@ class Legacy:
     def mark(self) -> int:
         """How often the table nat was seen to have changed, or may have."""
         is_busy = self._look()
-        quiet = 0.0 if self._doubted is None else time.monotonic() - self._doubted
-        if quiet >= self.QUIET_SECONDS and not is_busy:
+        doubted = self._doubted
+        if doubted is not None and not is_busy and _since(doubted) >= self.QUIET_SECONDS:
             self._mark, self._doubted = self._mark + 1, None
         return self._mark
 
@@ -214,3 +214,7 @@ class Legacy:
         self._lock.close()
         self._nat.close()
         self._filter.close()
+
+
+def _since(then: float) -> float:
+    return time.monotonic() - then
