@@ -65,8 +65,11 @@ def measured(
             continue
         sandbox.enter_private()
         with tempfile.TemporaryDirectory() as folder, serving(of, Path(folder), tell) as server:
-            tell(f"{name} {server.name}: start, changes, restart")
-            found.append(whole(contender, back_end, of, server, Path(folder), amount))
+
+            def told(step: str, name: str = name) -> None:
+                tell(f"{name}: {step}")
+
+            found.append(whole(contender, back_end, of, server, Path(folder), amount, tell=told))
     return found
 
 

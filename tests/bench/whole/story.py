@@ -30,9 +30,12 @@ REST_SECONDS = 0.05
 _GLANCE_SECONDS = 0.02
 ROUNDS = 6
 """Of changes of many Services at once, and of the node's zone."""
+LEAST = 4
+"""Of each kind of change, however long they take."""
 MANY = 100
-COUNTED = 6
-"""Changes whose system calls are counted."""
+COUNTED, COUNTED_OF_SLOW = 6, 2
+"""Changes whose system calls are counted; to trace those of a proxy that is slow takes minutes."""
+SLOW_MILLISECONDS = 500.0
 PROBES_SECONDS = 0.25
 """Between two changes that are followed while others go on."""
 
@@ -52,10 +55,9 @@ class Amount(NamedTuple):
     changes: int
     """Of one endpoint; a fifth as many Services are added."""
     seconds: float
-    """Each kind of change is repeated no longer than that, but five times at least."""
+    """Each kind of change is repeated no longer than that, but a few times at least."""
 
 
-LEAST = 5
 _Step = Callable[[int], tuple[float, list[Wanted]]]
 """Writes the change of a number; when the last write was answered, and what the kernel must hold."""
 
@@ -104,10 +106,13 @@ class Story:
                 used, since = more, now
 
     def latency(self, step: _Step, count: int, seconds: float) -> Latency:
-        """Take such steps, one after the other, and follow each into the kernel."""
+        """Take such steps, one after the other, and follow each into the kernel.
+
+        So many, or as many as fit into so long, but a few at least.
+        """
         found: list[float] = []
         cpu, until = self.subject.cpu(), time.monotonic() + seconds
-        for number in range(count):
+        for number in range(max(count, LEAST)):
             if number >= LEAST and time.monotonic() > until:
                 break
             answered, pending = step(number)
@@ -174,8 +179,8 @@ class Story:
         counted = None if commits is None or after is None else after - commits
         return seconds, cpu, counted
 
-    def count_calls(self) -> Calls | None:
-        """What the system calls of some changes are."""
+    def count_calls(self, count: int) -> Calls | None:
+        """What the system calls of so many changes of one endpoint are."""
         numbers = itertools.count()
 
         def change() -> None:
@@ -183,7 +188,7 @@ class Story:
             self._held(pending)
             self.rest()
 
-        return calls.counted(self.subject.pid, change, COUNTED)
+        return calls.counted(self.subject.pid, change, count)
 
     def sustained(self, rate: float, seconds: float) -> Sustained:
         """Let the API server change slices at this rate for so long, and follow some of them.
@@ -260,20 +265,35 @@ class Story:
 
 
 def whole(
-    contender: Contender, back_end: str, of: Size, server: ApiServer, folder: Path, amount: Amount
+    contender: Contender,
+    back_end: str,
+    of: Size,
+    server: ApiServer,
+    folder: Path,
+    amount: Amount,
+    *,
+    tell: Callable[[str], None],
 ) -> Whole:
     """Measure one proxy. Raises RuntimeError if it ends, TimeoutError if it does not follow."""
     with Story(contender, back_end, of, server, folder) as story:
+        tell("start")
         start, start_cpu = story.start()
+        tell(f"one endpoint changes, again and again ({start:.1f} s to start)")
         changed = story.latency(story.endpoint, amount.changes, amount.seconds)
-        added = story.latency(story.arrival, max(LEAST, amount.changes // 5), amount.seconds)
+        tell(f"Services come (one endpoint: {changed.p50:,.1f} ms)")
+        added = story.latency(story.arrival, amount.changes // 5, amount.seconds)
         story.depart(added.count)
+        tell("many Services change at once")
         hundred = story.latency(story.many, ROUNDS, amount.seconds)
         zone = None
         if content.is_hinted(of, 0):
+            tell("the node's zone changes")
             zone = story.latency(story.relocation, ROUNDS, amount.seconds)
         memory = story.subject.memory()
-        counted = story.count_calls()
+        tell("system calls are counted")
+        is_slow = changed.p50 > SLOW_MILLISECONDS
+        counted = story.count_calls(COUNTED_OF_SLOW if is_slow else COUNTED)
+        tell("restart")
         restart, restart_cpu, commits = story.restart()
         return Whole(
             program=contender.program,
