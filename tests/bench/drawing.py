@@ -16,7 +16,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from tests.bench.panel import Panel, plain
 
 COLUMNS = 2
-MOST_NAMES = 4
+MOST_NAMES = 5
 """In a row."""
 DPI = 100
 WIDTH = 12.0
@@ -25,8 +25,10 @@ _ROW, _TITLE, _TICKS, _NAMES, _FOOT = 3.2, 0.36, 0.46, 0.27, 0.4
 """Heights: of a panel, of its title and its ticks in it; of a row of names, of the caption."""
 _MARGIN = 0.1
 """Room for labels below and above the figures, as a part of what lies between them."""
+_LEAST = 5.0
+"""The high end of a logarithmic axis is at least so many times its low end: noise looks flat."""
 _LABEL_POINTS = 10.0
-_STEPS = ((8, (1, 1.2, 1.5, 2, 3, 5, 7)), (200, (1, 2, 5)), (inf, (1,)))
+_STEPS = ((8, (1, 1.5, 2, 3, 5, 7)), (200, (1, 2, 5)), (inf, (1,)))
 """Ticks of a power of ten, for axes whose ends are less than so far apart."""
 _INK, _FAINT, _GRID = "#222222", "#666666", "#dddddd"
 # The colours of Okabe and Ito, which people tell apart who see few of them, cool and warm by turns;
@@ -117,7 +119,7 @@ def _names(figure: Figure, looks: dict[str, _Look], columns: int) -> None:
         ncols=columns,
         frameon=False,
         borderaxespad=0.3,
-        fontsize=11,
+        fontsize=10.5,
     )
 
 
@@ -160,7 +162,7 @@ def _scale(axes: Axes, panel: Panel) -> None:
     low, high = min(figures), max(figures)
     if panel.logarithmic:
         axes.set_yscale("log")
-        factor = max(1.3, (high / low) ** _MARGIN)
+        factor = max((high / low) ** _MARGIN, (_LEAST / (high / low)) ** 0.5)
         low, high = low / factor**1.2, high * factor
         axes.set_ylim(low, high)
         axes.yaxis.set_major_locator(FixedLocator([*_ticks(low, high)]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection
+from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -11,7 +12,7 @@ import pytest
 
 from tests.bench import chart
 from tests.bench.cluster import Size
-from tests.bench.panel import Panel, plain
+from tests.bench.panel import Line, Panel, plain
 from tests.bench.path import results as path_results
 from tests.bench.whole.results import Latency, Memory, Whole
 
@@ -96,6 +97,22 @@ def test_a_name_has_one_colour_in_all_panels(tmp_path: Path) -> None:
         colours.setdefault("".join(element.itertext()), set()).add(style.get("fill"))
     assert colours["514"] == colours["0.66"] == colours["4,039"]
     assert colours["514"] != colours["0.41"]
+
+
+def test_no_figure_covers_another(tmp_path: Path) -> None:
+    figures = [10.0 + number / 100 for number in range(0, 160, 20)]
+    sizes = ["50,000 x 1", "5,000 x 50"]
+    lines: dict[str, Line] = {f"proxy {figure}": [figure, figure] for figure in figures}
+    drawn(tmp_path, Panel("Start", "s", sizes, {**lines, "far": [1_000.0, 1_000.0]}))
+    root = ET.parse(tmp_path / "chart.svg").getroot()  # noqa: S314 (the file is ours)
+    heights: dict[str, list[float]] = {}
+    for element in root.iter("{http://www.w3.org/2000/svg}text"):
+        if element.text in {plain(figure) for figure in figures}:
+            heights.setdefault(element.get("x", ""), []).append(float(element.get("y", "")))
+    assert sorted(map(len, heights.values()))[-2:] == [len(figures)] * 2
+    for column in heights.values():
+        # Text is 9 points high, and the heights in an SVG count from its top.
+        assert all(lower - upper > 9 for lower, upper in pairwise(column)), column
 
 
 def test_the_same_figures_are_the_same_bytes(tmp_path: Path) -> None:
