@@ -12,10 +12,13 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _CPUCLOCK_SCHED = 2
+_ENOUGH = 1 << 14
+"""Bytes: more than the kernel has to say."""
+_LOOKS = 4
+"""fork(2) gives the ID a moment before the process can be seen."""
 _PPID, _CUTIME, _CSTIME, _STARTSTACK = 1, 13, 14, 25
 """proc(5): fields 4, 16, 17 and 28 of stat; the third is the first after the name."""
 
@@ -52,7 +55,7 @@ def family_seconds(pid: int) -> float:
 
 def megabytes(pid: int, name: str) -> float:
     """A size that /proc/PID/status tells, such as VmRSS or VmHWM. Raises KeyError without it."""
-    return megabytes_of(Path(f"/proc/{pid}/status").read_text(), name)
+    return megabytes_of(_read(pid, "status"), name)
 
 
 def megabytes_of(text: str, name: str) -> float:
@@ -78,25 +81,32 @@ class Descent:
         self._living: frozenset[int] = frozenset()
         self._loadavg = os.open("/proc/loadavg", os.O_RDONLY)
         self._latest = b""
+        self._looks = 0
 
     def close(self) -> None:
         """Tell no more."""
         os.close(self._loadavg)
 
     def living(self) -> frozenset[int]:
-        """All that live now, and some that have just ended.
+        """All that live now, and those that have ended since the last process came.
 
         Who is not seen before its parent has ended is nobody's child.
         """
-        # The last number is the ID that was given last: nobody came, nobody was there.
+        # The last number is the ID that was given last: while it stays, nobody comes.
         latest = os.pread(self._loadavg, 256, 0).rpartition(b" ")[2]
-        if self._living or latest != self._latest:
-            self._latest = latest
+        if latest != self._latest:
+            self._latest, self._looks = latest, _LOOKS
+        if self._looks:
+            self._looks -= 1
             names = os.listdir("/proc")  # noqa: PTH208 (a Path for each costs more)
             present = frozenset(int(name) for name in names if name.isdecimal())
             self._living = self._living & present | self._born(present - self._known)
             self._known = present
         return self._living
+
+    def forget(self, pid: int) -> None:
+        """One of them has ended."""
+        self._living -= {pid}
 
     def _born(self, strangers: frozenset[int]) -> frozenset[int]:
         """Those of the processes that are descendants."""
@@ -127,4 +137,13 @@ def _parents(pids: frozenset[int]) -> Iterator[tuple[int, int]]:
 
 def _stat(pid: int) -> list[str]:
     """The fields of /proc/PID/stat from the third on."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return _read(pid, "stat").rpartition(")")[2].split()
+
+
+def _read(pid: int, name: str) -> str:
+    """A small file of a process, three times as fast as Path.read_text."""
+    file = os.open(f"/proc/{pid}/{name}", os.O_RDONLY)
+    try:
+        return os.read(file, _ENOUGH).decode(errors="replace")
+    finally:
+        os.close(file)

@@ -18,7 +18,7 @@ import pytest
 
 from tests.bench import processes
 from tests.bench.cluster import Size
-from tests.bench.whole import content
+from tests.bench.whole import content, subject
 from tests.bench.whole.calls import calls, counted
 from tests.bench.whole.cost import Peak
 from tests.bench.whole.observer import Observer, held_at, open_observer
@@ -63,7 +63,7 @@ class Followed(NamedTuple):
 
 def followed(program: str, back_end: str, folder: Path) -> Followed:
     """Run a proxy, take away one endpoint and bring it back, and end it."""
-    with running(program, back_end, folder) as (subject, observer, server):
+    with running(program, back_end, folder) as (proxy, observer, server):
         number = 0
 
         def change() -> None:
@@ -72,20 +72,20 @@ def followed(program: str, back_end: str, folder: Path) -> Followed:
             lacking = sorted(content.wanted(SMALLEST, 1, ZONE).endpoints or ())[: number % 2]
             (document,) = content.slices(SMALLEST, 1, lacking)
             server.write("PUT", document)
-            wait(observer, subject, [content.wanted(SMALLEST, 1, ZONE, lacking)])
+            wait(observer, proxy, [content.wanted(SMALLEST, 1, ZONE, lacking)])
 
-        first = subject.cpu()
+        first = proxy.cpu()
         for _ in range(2):
             change()  # the first that has one endpoint brings what those with one endpoint share
-        rest(subject)
-        found = counted(subject.pid, change, CHANGES)
-        last, resident, complaint = subject.cpu(), subject.resident(), subject.complaint("is well")
+        rest(proxy)
+        found = counted(proxy.pid, change, CHANGES)
+        last, resident, complaint = proxy.cpu(), proxy.resident(), proxy.complaint("is well")
         began = time.monotonic()
-        subject.stop()
+        proxy.stop()
         assert time.monotonic() - began < PATIENCE_SECONDS / 2
         with pytest.raises(ProcessLookupError):
-            os.kill(subject.pid, 0)
-        return Followed(subject.version, first, last, resident, subject.memory(), found, complaint)
+            os.kill(proxy.pid, 0)
+        return Followed(proxy.version, first, last, resident, proxy.memory(), found, complaint)
 
 
 @contextmanager
@@ -95,30 +95,30 @@ def running(
     """A proxy whose rules are all in the kernel."""
     executable = KUBE_PROXY if program == "kube-proxy" else None
     with serving(SMALLEST, folder) as server:
-        subject = Subject(program, executable, back_end, server, folder)
+        proxy = Subject(program, executable, back_end, server, folder)
         observer = open_observer(back_end, program)
         before = time.monotonic()
         try:
-            assert before <= subject.start() <= time.monotonic()
+            assert before <= proxy.start() <= time.monotonic()
             numbers = range(SMALLEST.services)
-            wait(observer, subject, [content.wanted(SMALLEST, n, ZONE) for n in numbers])
-            yield subject, observer, server
+            wait(observer, proxy, [content.wanted(SMALLEST, n, ZONE) for n in numbers])
+            yield proxy, observer, server
         finally:
-            subject.stop()
+            proxy.stop()
             observer.close()
 
 
-def wait(observer: Observer, subject: Subject, pending: list[content.Wanted]) -> None:
-    held_at(observer, pending, time.monotonic() + PATIENCE_SECONDS, subject.check)
+def wait(observer: Observer, proxy: Subject, pending: list[content.Wanted]) -> None:
+    held_at(observer, pending, time.monotonic() + PATIENCE_SECONDS, proxy.check)
 
 
-def rest(subject: Subject) -> None:
+def rest(proxy: Subject) -> None:
     """Return when it has done what a start asks for, such as looking for what others left."""
     pause = threading.Event()  # nobody sets it
-    used, since = subject.cpu(), time.monotonic()
+    used, since = proxy.cpu(), time.monotonic()
     while (now := time.monotonic()) - since < REST_SECONDS:
         pause.wait(REST_SECONDS / 10)
-        if (more := subject.cpu()) - used > TICK:
+        if (more := proxy.cpu()) - used > TICK:
             used, since = more, now
 
 
@@ -165,17 +165,53 @@ def test_kube_proxy_is_weighed_and_counted(back_end: str, tmp_path: Path) -> Non
 
 
 def test_what_ended_by_itself_is_told_with_its_log(tmp_path: Path) -> None:
-    with running("headgate", "nftables", tmp_path) as (subject, _, _):
-        subject.check()
-        memory = subject.memory()
-        os.kill(subject.pid, signal.SIGKILL)
-        os.waitid(os.P_PID, subject.pid, os.WEXITED | os.WNOWAIT)
-        for ask in (subject.check, subject.cpu, subject.resident):
+    with running("headgate", "nftables", tmp_path) as (proxy, _, _):
+        proxy.check()
+        memory = proxy.memory()
+        os.kill(proxy.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, proxy.pid, os.WEXITED | os.WNOWAIT)
+        for ask in (proxy.check, proxy.cpu, proxy.resident):
             with pytest.raises(RuntimeError, match=r"(?s)status -9; its log ends:.*Synced"):
                 ask()
-        assert subject.memory().own >= memory.own
-        assert subject.start() > 0  # once more
-        subject.check()
+        assert proxy.memory().own >= memory.own
+        assert proxy.start() > 0  # once more
+        proxy.check()
+
+
+STUBBORN = """\
+#!/bin/sh
+if [ "$1" = --version ]; then echo "Kubernetes v1.99.0"; exit; fi
+trap "" TERM
+for program in iptables iptables-restore ip6tables-save; do $program --version; done
+echo "deaf to $*"
+while :; do sleep 0.1; done
+"""
+
+
+@pytest.mark.parametrize(
+    ("back_end", "named"), [("iptables-nft", "(nf_tables)"), ("iptables-legacy", "(legacy)")]
+)
+def test_who_does_not_end_is_killed(
+    back_end: str, named: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(subject, "_PATIENCE_SECONDS", 0.5)
+    program = tmp_path / "kube-proxy"
+    program.write_text(STUBBORN)
+    program.chmod(0o755)
+    with serving(SMALLEST, tmp_path) as server:
+        stubborn = Subject("kube-proxy", str(program), back_end, server, tmp_path)
+        assert stubborn.version == "v1.99.0"
+        stubborn.stop()  # it does not run, and that is no fault
+        stubborn.start()
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while "deaf to --config=" not in stubborn.complaint("speaks"):
+            assert time.monotonic() < deadline, stubborn.complaint("does not speak")
+        with pytest.raises(TimeoutError, match="ignored SIGTERM; its log ends:") as raised:
+            stubborn.stop()
+        assert str(raised.value).count(named) == 3
+        with pytest.raises(ProcessLookupError):
+            os.kill(stubborn.pid, 0)
+        stubborn.stop()  # once is enough
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from contextlib import suppress
 from tests.bench import processes
 from tests.bench.whole.results import Memory
 
-_PAUSE_SECONDS = 0.005
+_PAUSE_SECONDS = 0.006
 
 
 class Peak:
@@ -61,6 +61,6 @@ class Peak:
         try:
             if known or processes.is_itself(pid, self._pid):
                 return processes.megabytes(pid, "VmHWM")
-        except (FileNotFoundError, ProcessLookupError, KeyError):  # it has just ended
-            pass
+        except (FileNotFoundError, ProcessLookupError, KeyError):
+            self._descent.forget(pid)
         return 0.0
