@@ -89,6 +89,15 @@ def test_a_peer_is_measured_beside(back_end: str) -> None:
     check(found[3:], [("headgate", back_end, 5), ("kube-proxy", back_end, 5)])
 
 
+def test_a_peer_that_takes_minutes_is_left_out() -> None:
+    told: list[str] = []
+    found = measured(["iptables-nft"], [1_001], 2, "/nowhere/kube-proxy", told.append, LITTLE)
+    assert [path.variant for path in found[3:]] == ["headgate"]
+    assert [line for line in told if "left out" in line] == [
+        "path: kube-proxy iptables-nft, 1,001 Services left out: it takes minutes; FULL=1 measures it too"
+    ]
+
+
 @pytest.mark.parametrize("services", [1, 12, 10_000])
 def test_services_are_asked_from_the_first_to_the_last(services: int) -> None:
     numbers = rules.asked(services)

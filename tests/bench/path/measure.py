@@ -19,9 +19,12 @@ from statistics import median, quantiles
 
 import msgspec
 
+from tests.bench.cluster import Size
 from tests.bench.path import echo, rules, traffic
 from tests.bench.path.results import NONE, RULE, TRACKED, Figure, Path, Spread
 from tests.bench.path.world import PODS, World, built
+from tests.bench.whole.measure import takes_minutes
+from tests.bench.whole.story import Contender
 from tests.lab import sandbox
 
 HEADGATE, KUBE_PROXY = "headgate", "kube-proxy"
@@ -33,10 +36,10 @@ class Effort(msgspec.Struct, frozen=True):
     """How many packets make a round of one variant."""
 
     turns: int = 10
-    """Each has so many of the following."""
-    datagrams: int = 30
-    connects: int = 30
-    batches: int = 4
+    """Each has so many of the following; short ones would measure what is not in a cache yet."""
+    datagrams: int = 100
+    connects: int = 100
+    batches: int = 5
     connections: int = 20
     """In a batch. Short ones: whoever takes the processor meanwhile spoils few of them."""
 
@@ -75,10 +78,13 @@ def measured(
     peer: str | None,
     tell: Callable[[str], None],
     effort: Effort = EFFORT,
+    *,
+    full: bool = False,
 ) -> list[Path]:
     """Send packets through the rules of headgate, and of `peer`, a kube-proxy, if there is one.
 
-    The back ends are those of `tests.lab.modes`. Raises what the programs that write rules end with,
+    The back ends are those of `tests.lab.modes`. Where the peer needs minutes to write its rules it
+    is left out, unless the measurement is to be `full`. Raises what the programs that write rules end with,
     traffic.Astray if somebody else answered than the pods, BlockingIOError if nobody did.
     """
     sandbox.require_sandbox()
@@ -87,6 +93,9 @@ def measured(
     with tempfile.TemporaryDirectory(dir="/run") as folder, ExitStack() as stack:
         worlds: dict[Variant, World] = {}
         for number, variant in enumerate(_variants(back_ends, services, peer)):
+            if peer and not full and _takes_minutes(variant, peer):
+                tell(f"path: {variant} left out: it takes minutes; FULL=1 measures it too")
+                continue
             tell(f"path: {variant}: its rules")
             world = stack.enter_context(built(FilePath(folder) / str(number)))
             _write(variant, world, peer, tell)
@@ -104,6 +113,13 @@ def _variants(
     for back_end in back_ends:
         for program in (HEADGATE, *((KUBE_PROXY,) if peer else ())):
             yield from (Variant(program, back_end, count) for count in services)
+
+
+def _takes_minutes(variant: Variant, peer: str) -> bool:
+    contender = Contender(KUBE_PROXY, peer)
+    return variant.name == KUBE_PROXY and takes_minutes(
+        contender, variant.back_end, Size(variant.services, len(PODS))
+    )
 
 
 def _write(variant: Variant, world: World, peer: str | None, tell: Callable[[str], None]) -> None:
