@@ -10,19 +10,15 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from typing import Protocol
 
 from tests.bench import cluster
 from tests.bench.whole.content import Wanted
+from tests.bench.whole.ipvs import Ipvs
+from tests.bench.whole.nftables import Nftables
+from tests.bench.whole.xtables import Legacy, Nft
 from tests.lab import sandbox
 
-_CLASSES = {
-    "nftables": ("nftables", "Nftables"),
-    "iptables-nft": ("xtables", "Nft"),
-    "iptables-legacy": ("xtables", "Legacy"),
-    "ipvs": ("ipvs", "Ipvs"),
-}
 _SHORTEST, _LONGEST = 0.0002, 0.005
 _SHARE = 100
 """A pause is so small a part of the time that has passed: what it adds is less than 1%."""
@@ -64,9 +60,13 @@ def open_observer(back_end: str, program: str) -> Observer:
         NotSandboxedError: that network is the machine's.
     """
     sandbox.require_sandbox()
-    module, name = _CLASSES[back_end]
-    observer: Observer = getattr(import_module(f"tests.bench.whole.{module}"), name)(program)
-    return observer
+    opened: dict[str, Callable[[str], Observer]] = {
+        "nftables": Nftables,
+        "iptables-nft": Nft,
+        "iptables-legacy": Legacy,
+        "ipvs": Ipvs,
+    }
+    return opened[back_end](program)
 
 
 class _Dating:
