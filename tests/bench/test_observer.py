@@ -175,12 +175,13 @@ def test_the_time_of_a_change_lies_behind_its_beginning(
     assert times[0] < began[1] + 1
 
 
-def test_what_is_held_already_has_the_time_of_the_call(observer: Observer) -> None:
+def test_what_is_held_already_has_the_time_of_the_call(observer: Observer, back_end: str) -> None:
     pending = [wanted(OF, number, ZONE) for number in range(OF.services)]
     before = time.monotonic()
     times = held_at(observer, pending, before + ENOUGH, lambda: None)
-    assert len(set(times)) == 1
-    assert before <= times[0] <= time.monotonic()
+    # The mark of IPVS moves with the Service that is asked for.
+    assert len(set(times)) == 1 or back_end == "ipvs"
+    assert before <= min(times) <= max(times) <= time.monotonic()
 
 
 def test_a_timeout_names_the_service(observer: Observer) -> None:

@@ -35,7 +35,9 @@ class Ipvs:
         self._room = 16
         self._asked: bytes | None = None
         self._lacks_address = False
-        """Of the Service that was asked for last nothing but whether the node has its address."""
+        """Of the Service that was asked for last all is as it was wanted but for the address."""
+        self._local: set[bytes] = set()
+        """Addresses that the node has: only a Service that goes gives its one up."""
 
     def mark(self) -> object:
         """What there is of the Service that was asked for last: IPVS numbers nothing.
@@ -49,13 +51,16 @@ class Ipvs:
 
     def holds(self, wanted: Wanted) -> bool:
         """As an `Observer`. The address is looked at last: that takes longest."""
-        self._asked = address(wanted)
-        found = _destinations(self._real_servers(self._asked))
+        at = self._asked = address(wanted)
+        found = _destinations(self._real_servers(at))
+        if not found:
+            self._local.discard(at)
+        self._lacks_address = False
         if found != destinations(wanted.endpoints or ()):
-            self._lacks_address = False
             return False
-        is_there = wanted.endpoints is not None
-        self._lacks_address = _is_local(self._asked) != is_there
+        if at not in self._local and _is_local(at):
+            self._local.add(at)
+        self._lacks_address = (at in self._local) != (wanted.endpoints is not None)
         return not self._lacks_address
 
     def commits(self) -> None:
@@ -66,9 +71,9 @@ class Ipvs:
         self._socket.close()
 
     def _real_servers(self, at: bytes) -> bytes:
-        """The real servers of a cluster IP as the kernel tells them; as many empty ones follow.
+        """The real servers of a cluster IP as the kernel tells them; empty ones follow.
 
-        None where there is no virtual server. Raises OSError.
+        Nothing at all where there is no virtual server. Raises OSError.
         """
         while True:
             head = _DESTS.pack(socket.IPPROTO_TCP, at, _PORT, 0, self._room)
