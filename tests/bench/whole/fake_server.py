@@ -21,6 +21,7 @@ from tests.bench import cluster
 from tests.bench.cluster import Size
 from tests.bench.whole import content
 from tests.bench.whole.flow import flow
+from tests.bench.whole.writing import surroundings
 
 _SWITCH_SECONDS = 0.0005
 """A thread that is at work lets others go on after so long: who waits for an answer waits less."""
@@ -34,9 +35,8 @@ _SERVICE_CIDR: Json = {
 
 def fill(store: Store, of: Size) -> None:
     """Put in a cluster of a size, with its node and namespaces."""
-    store.put(content.node(cluster.ZONES[0]))
     store.put(_SERVICE_CIDR)
-    store.put_all(content.namespace(name) for name in cluster.namespaces(of))
+    store.put_all(surroundings())
     store.put_all(content.objects(of))
 
 

@@ -89,12 +89,18 @@ class Connection:
         self._connection.close()
 
 
+def surroundings() -> Iterator[Json]:
+    """The node, and the namespaces of all Services: also of those that are not there yet."""
+    yield content.node(cluster.ZONES[0])
+    for name in cluster.namespaces(Size(cluster.NAMESPACES, 1)):
+        yield content.namespace(name)
+
+
 def fill(connect: Callable[[], Connection], of: Size, tell: Callable[[str], None]) -> None:
     """Create a cluster with its node and namespaces, over several connections. Raises Refused."""
     with closing(connect()) as connection:
-        connection.write("POST", content.node(cluster.ZONES[0]))
-        for name in cluster.namespaces(of):
-            connection.write("POST", content.namespace(name))
+        for document in surroundings():
+            connection.write("POST", document)
     source = _Source(content.objects(of))
     with ThreadPoolExecutor(_WRITERS) as pool:
         writers = {pool.submit(source.write_all, connect) for _ in range(_WRITERS)}
