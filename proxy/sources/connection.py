@@ -115,8 +115,14 @@ class Stream:
             stream.settimeout(seconds)
 
     def __iter__(self) -> Iterator[bytes]:
-        """Each chunk, of at most 64 KiB."""
-        return iter(lambda: self._response.read1(_CHUNK), b"")
+        """Each chunk as the server made it, or of at most 64 KiB where it makes none."""
+        from urllib3 import HTTPResponse  # noqa: PLC0415 (comes with the client, see `loaded`)
+
+        response = self._response
+        if isinstance(response, HTTPResponse) and response.chunked:
+            # A server makes one of each object and event; this takes half the time of `read1`.
+            return response.read_chunked()
+        return iter(lambda: response.read1(_CHUNK), b"")
 
 
 class Connection:
