@@ -23,6 +23,7 @@ import msgspec
 
 from tests.bench import chart, cluster, elsewhere, report
 from tests.bench.cluster import Size
+from tests.bench.path import targets as path_targets
 from tests.bench.results import Report
 from tests.bench.stages import STAGES, Bench, Wish
 from tests.bench.targets import targets
@@ -63,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refused(str(failed))
     found.targets = targets(found.sizes, found.runs, found.idle, found.answers)
     found.targets += whole_targets.targets(found.wholes, found.sustained)
+    found.targets += path_targets.targets(found.paths)
     _show(found, flags.folder, flags.output)
     return 0
 
@@ -95,7 +97,7 @@ def _show(found: Report, folder: str, output: str) -> None:
         place.mkdir(parents=True, exist_ok=True)
         (place / "report.txt").write_text(f"{as_text}\n")
         (place / "report.json").write_text(f"{as_json}\n")
-        panels = chart.panels(found.wholes)
+        panels = chart.panels(found.wholes, found.paths)
         for name in ("chart.svg", "chart.png") if panels else ():
             chart.draw(panels, place / name, found.machine)
         tell(f"report and charts: {place}")

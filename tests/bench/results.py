@@ -10,6 +10,7 @@ from tests.bench.commands import Answered
 from tests.bench.idle import Idle
 from tests.bench.path.results import Path
 from tests.bench.program import Launched, Ran
+from tests.bench.target import Target
 from tests.bench.whole.results import Sustained, Whole
 from tests.bench.worker import Loaded, Restarted, Weighed
 
@@ -53,17 +54,6 @@ class StandIn(msgspec.Struct):
     change_peak_megabytes: float
     change_lines: float
     change_bytes: float
-
-
-class Target(msgspec.Struct):
-    """What was promised of one size, and what came of it."""
-
-    back_end: str
-    size: str
-    what: str
-    limit: str
-    figure: str
-    met: bool
 
 
 class Report(msgspec.Struct):

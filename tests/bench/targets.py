@@ -10,7 +10,8 @@ from tests.bench.cluster import Size
 from tests.bench.commands import Answered
 from tests.bench.idle import Idle
 from tests.bench.program import Ran
-from tests.bench.results import Measured, Target
+from tests.bench.results import Measured
+from tests.bench.target import Target
 
 TARGET_SIZE = Size(10_000, 10)
 """Of the nftables mode."""

@@ -170,7 +170,6 @@ def test_where_there_can_be_no_such_kernel_it_is_said(
 @pytest.mark.parametrize(("console", "status"), [("panic", None), ("bench: started\nno", 3)])
 def test_a_bench_that_fails_elsewhere_shows_why(
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
     console: str,
     status: int | None,
@@ -183,7 +182,9 @@ def test_a_bench_that_fails_elsewhere_shows_why(
         return subprocess.Popen(["sh", "-c", told], stdout=subprocess.PIPE, text=True)
 
     monkeypatch.setattr(kernel, "start", start)
-    assert elsewhere._run(tmp_path, []) == (status or 1)
-    captured = capsys.readouterr()
-    assert console.splitlines()[-1] in captured.err
-    assert captured.out == ""
+    told_here: list[str] = []
+    with pytest.raises(elsewhere.Failed, match=console.splitlines()[-1]):
+        elsewhere._run(tmp_path, [], told_here.append)
+    assert told_here == [
+        line.removeprefix("bench: ") for line in console.splitlines() if line.startswith("bench: ")
+    ]

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 
 from tests.bench.cluster import Size
-from tests.bench.results import Target
+from tests.bench.target import Target
 from tests.bench.whole.results import Sustained, Whole
 
 LARGE, SMALL = Size(10_000, 10), Size(1_000, 10)
