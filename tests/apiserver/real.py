@@ -85,7 +85,8 @@ class RealApiServer:
         step = self._ask_etcd("/v3/kv/put", {"key": anything, "value": anything})
         revision = step["header"]["revision"]
         self._ask_etcd("/v3/kv/compaction", {"revision": revision, "physical": True})
-        _end(self._server)
+        self._server.kill()  # asked to end, it would wait for those who watch
+        self._server.wait()
         self._server = self._start_server()
 
     def stop(self) -> None:
@@ -135,7 +136,8 @@ class RealApiServer:
 
         def ready() -> None:
             self._request("GET", "/readyz")
-            self._request("GET", "/api/v1/namespaces/default")  # the server makes it when it is up
+            # What it makes by itself when it is up: the namespace, and last the Service.
+            self._request("GET", "/api/v1/namespaces/default/services/kubernetes")
 
         self._await(process, "kube-apiserver", ready)
         return process

@@ -174,6 +174,8 @@ def test_a_list_that_expires_half_read_begins_again(
 
     wire.interpose(Fault(before=server.compact), second_page)
     with Follower(source(wire)) as follower:
+        # A real one starts anew, and answers nothing meanwhile.
+        follower.until(lambda: follower.replaced(Kind.SERVICE) == 1, seconds=60)
         follower.agrees(server)
     assert follower.replaced(Kind.SERVICE) == 1
     assert sum("continue" not in request.query for request in lists(wire)) == 2
