@@ -10,6 +10,7 @@ written as the tools for flame graphs want them: `flamegraph.pl FILE`, https://w
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from collections import defaultdict
@@ -21,7 +22,7 @@ import msgspec
 
 from proxy.cli import collect_seldom
 from proxy.debug.screen import PLAIN
-from tests.bench import cluster, feed
+from tests.bench import cluster, feed, instruments
 from tests.bench.cluster import Size
 from tests.bench.sampler import PROGRAMS, Place, Sampler, Stack, Stacks, collapsed
 from tests.bench.worker import Program, lines_of
@@ -35,6 +36,8 @@ WHERE = 3
 """The functions that are named beside a step, at most."""
 NOTEWORTHY = 0.05
 """Of a step: functions with less are not named."""
+_ITS = contextlib.__name__, f"namedtuple_{instruments.Instant.__name__}"
+"""What a stopwatch calls."""
 KERNEL, OTHER = "the kernel", "other"
 _FUNCTIONS = {
     "tests.bench.instruments.MeasuredSocket.sendall": KERNEL,
@@ -107,8 +110,17 @@ def profiles(back_end: str, of: Size, changes: int) -> list[Profile]:
 def _profile(what: str, count: int, sampler: Sampler) -> Profile:
     stacks: defaultdict[Stack, float] = defaultdict(float)
     for stack, seconds in sampler.stacks.items():
-        stacks[_ours(stack)] += seconds
+        if not is_measuring(stack):
+            stacks[_ours(stack)] += seconds
     return Profile(what, count, sampler.samples, steps(stacks), stacks)
+
+
+def is_measuring(stack: Stack) -> bool:
+    """Whether a stopwatch is looked at: nothing that the program does. Pure."""
+    inner = next((place for place in reversed(stack) if place.module not in _ITS), None)
+    return inner is not None and (
+        inner.module == instruments.__name__ and str(inner) not in _FUNCTIONS
+    )
 
 
 def _ours(stack: Stack) -> Stack:

@@ -46,7 +46,8 @@ def test_time_is_that_of_the_function_that_takes_it() -> None:
         seconds for stack, seconds in sampler.stacks.items() if stack[-1].name == spin.__name__
     )
     assert sampler.samples > 10
-    assert 0.18 < spun < 0.25
+    assert 0.1 < spun < 0.25  # without the samples themselves, which a busy machine makes longer
+    assert spun > 0.9 * sum(sampler.stacks.values())
     assert PROGRAMS not in {stack[0] for stack in sampler.stacks}
 
 
@@ -82,6 +83,19 @@ def test_no_alarm_is_left() -> None:
 )
 def test_a_sample_belongs_to_the_innermost_step(stack: tuple[Place, ...], step: str) -> None:
     assert step_of(stack) == step
+
+
+def test_looking_at_a_stopwatch_is_no_step() -> None:
+    fold = Place("tests.bench.instruments", "MeasuredState.fold")
+    leaves = Place("contextlib", "_GeneratorContextManager.__exit__")
+    looks = Place("tests.bench.instruments", "Instant.now")
+    assert profile.is_measuring((SYNC, fold))
+    assert profile.is_measuring((SYNC, fold, leaves))
+    assert profile.is_measuring((SYNC, SEND, looks, Place("namedtuple_Instant", "<lambda>")))
+    assert not profile.is_measuring((SYNC, leaves))
+    assert not profile.is_measuring((SYNC, fold, Place("endpoints.slices", "contribution")))
+    assert not profile.is_measuring((SYNC, SEND))
+    assert not profile.is_measuring(())
 
 
 def test_steps_are_ordered_and_say_where() -> None:
