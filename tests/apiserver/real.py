@@ -15,7 +15,7 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from endpoints.names import ObjectName
@@ -27,13 +27,18 @@ from tests.apiserver.wire import connect
 START_SECONDS = 90.0
 STOP_SECONDS = 20.0
 _POLL_SECONDS = 0.1
+_TRANSACTION_PUTS, _TRANSACTION_BYTES = 128, 1_000_000
+"""etcd takes no more in one, by default; and 1.5 MiB of a request."""
 _TOKEN = "a-token-of-this-test-only"
 
 
 class RealApiServer:
     """A kube-apiserver of its own, with an etcd behind it."""
 
-    def __init__(self, assets: Path, folder: Path) -> None:
+    def __init__(
+        self, assets: Path, folder: Path, stored: Iterable[tuple[str, bytes]] = ()
+    ) -> None:
+        """Start both programs; `stored` is in etcd, by key, before the server reads it."""
         self._assets = assets
         self._folder = folder
         self._etcd_port, self._peer_port, self._port = _free_ports(3)
@@ -48,6 +53,7 @@ class RealApiServer:
         self._created: list[tuple[Kind, ObjectName]] = []
         self._etcd = self._start_etcd()
         try:
+            self._store(stored)
             self._server = self._start_server()
         except BaseException:
             _end(self._etcd)
@@ -182,6 +188,20 @@ class RealApiServer:
         if response.status >= http.client.BAD_REQUEST:
             raise RuntimeError(f"{method} {path}: {response.status} {answer[:500]!r}")
         return answer
+
+    def _store(self, stored: Iterable[tuple[str, bytes]]) -> None:
+        """Put something into etcd, as much at once as it takes."""
+        size, waiting = 0, list[Json]()
+        for key, value in stored:
+            if size + len(value) > _TRANSACTION_BYTES or len(waiting) == _TRANSACTION_PUTS:
+                self._ask_etcd("/v3/kv/txn", {"success": waiting})
+                size, waiting = 0, []
+            put = {"key": base64.b64encode(key.encode()).decode()}
+            put["value"] = base64.b64encode(value).decode()
+            waiting.append({"requestPut": put})
+            size += len(value)
+        if waiting:
+            self._ask_etcd("/v3/kv/txn", {"success": waiting})
 
     def _ask_etcd(self, path: str, question: Json) -> Json:
         connection = http.client.HTTPConnection("127.0.0.1", self._etcd_port, timeout=10)

@@ -19,9 +19,8 @@ from tests.apiserver.requests import SERVICE_CIDR
 from tests.apiserver.store import Json, Store
 from tests.bench import cluster
 from tests.bench.cluster import Size
-from tests.bench.whole import content
 from tests.bench.whole.flow import flow
-from tests.bench.whole.writing import surroundings
+from tests.bench.whole.stored import everything
 
 _SWITCH_SECONDS = 0.0005
 """A thread that is at work lets others go on after so long: who waits for an answer waits less."""
@@ -36,8 +35,7 @@ _SERVICE_CIDR: Json = {
 def fill(store: Store, of: Size) -> None:
     """Put in a cluster of a size, with its node and namespaces."""
     store.put(_SERVICE_CIDR)
-    store.put_all(surroundings())
-    store.put_all(content.objects(of))
+    store.put_all(everything(of))
 
 
 def main(of: Size) -> None:

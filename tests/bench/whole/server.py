@@ -19,7 +19,8 @@ import msgspec
 from tests.apiserver.real import RealApiServer, assets
 from tests.bench.cluster import Json, Size
 from tests.bench.whole.flow import Flow
-from tests.bench.whole.writing import Connection, fill
+from tests.bench.whole.stored import stored
+from tests.bench.whole.writing import Connection
 
 FAKE = "fake API server"
 _STOP_SECONDS = 30.0
@@ -104,19 +105,16 @@ def _fake(of: Size, folder: Path, tell: Callable[[str], None]) -> Iterator[ApiSe
 def _real(
     programs: Path, of: Size, folder: Path, tell: Callable[[str], None]
 ) -> Iterator[ApiServer]:
-    server = RealApiServer(programs, folder)
+    tell(f"kube-apiserver: {of}")
+    server = RealApiServer(programs, folder, stored(of))
     try:
-        name = f"kube-apiserver {server.version}"
         cluster: Json = {"server": server.url, "certificate-authority": str(server.certificate)}
         kubeconfig = _kubeconfig(folder, cluster, {"token": server.token})
-
-        def connect() -> Connection:
-            context = server.client_context
-            return Connection(server.url, token=server.token, context=context, withheld=_GIVEN)
-
-        fill(connect, of, lambda text: tell(f"{name}: {text}"))
-        with closing(connect()) as connection:
-            yield ApiServer(name, kubeconfig, connection)
+        context = server.client_context
+        with closing(
+            Connection(server.url, token=server.token, context=context, withheld=_GIVEN)
+        ) as connection:
+            yield ApiServer(f"kube-apiserver {server.version}", kubeconfig, connection)
     finally:
         server.stop()
 
