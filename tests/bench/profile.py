@@ -4,8 +4,9 @@
 
 The program's parts as `worker` runs them, in this process, which is looked at by a `Sampler`. Each
 sample belongs to the step of its innermost call that is part of one. A program that is looked at is
-slower, by a fifth to a half: read the shares, and the times in `make bench`. With `--stacks` all stacks are
-written as the tools for flame graphs want them: `flamegraph.pl FILE`, https://www.speedscope.app.
+slower, by a fifth to a half: read the shares here, and the times in `make bench`. With `--stacks`
+all stacks are written as the tools for flame graphs want them: `flamegraph.pl FILE`, or
+https://www.speedscope.app.
 """
 
 from __future__ import annotations
