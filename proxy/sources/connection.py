@@ -24,6 +24,7 @@ import msgspec
 
 from proxy import log
 from proxy.bucket import TokenBucket
+from proxy.sources.client import library
 from proxy.sources.kubeconfig import (
     ApiConfig,
     Identity,
@@ -116,7 +117,7 @@ class Stream:
 
     def __iter__(self) -> Iterator[bytes]:
         """Each chunk as the server made it, or of at most 64 KiB where it makes none."""
-        from urllib3 import HTTPResponse  # noqa: PLC0415 (comes with the client, see `loaded`)
+        from urllib3 import HTTPResponse  # noqa: PLC0415 (comes with the client)
 
         response = self._response
         if isinstance(response, HTTPResponse) and response.chunked:
@@ -187,7 +188,8 @@ class Connection:
 
     @contextmanager
     def _answer(self, ask: _Ask) -> Iterator[urllib3.BaseHTTPResponse]:
-        from urllib3.exceptions import HTTPError  # noqa: PLC0415 (comes with the client, see `loaded`)
+        library()
+        from urllib3.exceptions import HTTPError  # noqa: PLC0415 (comes with the client)
 
         try:
             self._wait_for_turn()
@@ -281,11 +283,9 @@ class Connection:
             self._client = None
 
     def _connect(self) -> _Client:
-        from kubernetes.client import ApiClient  # noqa: PLC0415 (see `loaded`)
-
         configuration = loaded(self._config, self._identity)
         stamp = stamps(self._config, configuration)
-        pool: urllib3.PoolManager = ApiClient(configuration).rest_client.pool_manager
+        pool: urllib3.PoolManager = library().api_client(configuration).rest_client.pool_manager
         pool.pool_classes_by_scheme = {
             scheme: self._tracked(of) for scheme, of in pool.pool_classes_by_scheme.items()
         }

@@ -20,6 +20,7 @@ import msgspec
 import yaml
 
 from modes.base import EnvironmentFault
+from proxy.sources.client import library
 
 _OF_PODS = ("KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT")
 """What the kubelet sets in every container."""
@@ -124,10 +125,8 @@ def loaded(config: ApiConfig, identity: Identity) -> Any:  # noqa: ANN401 (the c
     May start the exec plugin that the kubeconfig names. Raises BadKubeconfig, and NoCredentials for
     what may be better in a while.
     """
-    from kubernetes import client  # noqa: PLC0415 (0.2 s and 40 MB that --manifests does not need)
-    from kubernetes import config as loaders  # noqa: PLC0415
-
-    configuration = client.Configuration()
+    _, new_configuration, loaders = library()
+    configuration = new_configuration()
     if config.kubeconfig:
         path = str(Path(config.kubeconfig).expanduser())
         with _overheard() as complaints:
