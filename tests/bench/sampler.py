@@ -55,20 +55,25 @@ class Sampler:
         self._seconds: defaultdict[tuple[CodeType, ...], float] = defaultdict(float)
         self._modules: dict[CodeType, str] = {}
         self._before = 0.0
+        self._looks = False
 
     def __enter__(self) -> Self:
         self._previous = signal.signal(signal.SIGALRM, self._take)
         self._programs -= _programs()
         self._before = time.process_time()
+        self._looks = True
         _set_alarm()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._looks = False  # first: an alarm that has gone off, and is heard later, sets no other
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, self._previous)
         self._programs += _programs()
 
     def _take(self, _: int, frame: FrameType | None) -> None:
+        if not self._looks:
+            return
         worked = time.process_time()
         codes = []
         while frame is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -57,11 +58,13 @@ def test_programs_are_told_apart_however_short_the_look() -> None:
     assert sampler.stacks[PROGRAMS,] > 0.005
 
 
-def test_no_alarm_is_left() -> None:
+def test_no_alarm_is_left_by_one_that_is_heard_late() -> None:
     with Sampler() as sampler:
         spin(0.01)
     taken = sampler.samples
-    spin(0.01)
+    assert taken
+    sampler._take(signal.SIGALRM, None)
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
     assert sampler.samples == taken
 
 
