@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from tests.bench import floor, slopes
 from tests.bench.beside import Beside
 from tests.bench.commands import Answered
 from tests.bench.idle import Idle
 from tests.bench.path import table as path
+from tests.bench.program import Ran
 from tests.bench.results import Measured, Report, StandIn
 from tests.bench.tables import table
 from tests.bench.whole import report as whole
@@ -15,40 +17,18 @@ from tests.bench.worker import Changes
 
 _Row = tuple[str, Callable[[Measured], str]]
 
-_KINDS: tuple[tuple[str, Callable[[Measured], Changes]], ...] = (
-    ("endpoint replaced", lambda m: m.loaded.replaced),
-    ("endpoint removed, added", lambda m: m.loaded.resized),
-    ("Service added", lambda m: m.loaded.arrived),
-    ("Service removed", lambda m: m.loaded.departed),
-)
-
 
 def text(report: Report) -> str:
     """The report as aligned tables."""
-    parts = [report.machine]
-    parts += whole.text(report.wholes, report.sustained)
+    parts = [report.machine, *whole.text(report.wholes, report.sustained)]
     if report.paths:
-        parts.append(table(path.rows(report.paths), left=3))
+        parts.append(table(path.rows(report.paths)))
     for back_end in dict.fromkeys(m.back_end for m in report.sizes):
-        sizes = [m for m in report.sizes if m.back_end == back_end]
-        rows = [*_rows(back_end)]
-        if any(m.stand_in for m in sizes):
-            rows += _STAND_IN
-        if any(m.beside for m in sizes):
-            rows += _BESIDE
-        head = [f"{back_end}, Services x endpoints", *(str(m.size) for m in sizes)]
-        parts.append(table([head, *([name, *map(cell, sizes)] for name, cell in rows)]))
-        parts += slopes(sizes)
-    if report.runs:
-        rows_of_runs = [["headgate run --once", "Services x endpoints", "s", "peak RSS MB"]]
-        for run in report.runs:
-            figures = [f"{run.cost.seconds:.2f}", f"{run.cost.peak_megabytes:.0f}"]
-            rows_of_runs.append([run.back_end, str(run.size), *figures])
-        parts.append(table(rows_of_runs))
-    if report.idle:
-        parts.append(table([*_of_idle(report.idle)]))
-    if report.answers:
-        parts.append(table([*_of_answers(report.answers)]))
+        parts += _parts(back_end, [m for m in report.sizes if m.back_end == back_end])
+    if report.floors:
+        parts.append(table(floor.rows(report.floors)))
+    tables = (_of_runs(report.runs), _of_idle(report.idle), _of_answers(report.answers))
+    parts += [table(rows) for rows in map(list, tables) if rows[1:]]
     if report.targets:
         judged = [["target", "size", "what", "limit", "measured", ""]]
         judged += [
@@ -57,6 +37,25 @@ def text(report: Report) -> str:
         ]
         parts.append(table(judged, right=False))
     return "\n\n".join(parts)
+
+
+def _parts(back_end: str, sizes: Sequence[Measured]) -> Iterator[str]:
+    """What the parts of the program take in one back end, and how that grows."""
+    rows = [*_rows(back_end)]
+    if any(m.stand_in for m in sizes):
+        rows += _STAND_IN
+    if any(m.beside for m in sizes):
+        rows += _BESIDE
+    head = [f"{back_end}, Services x endpoints", *(str(m.size) for m in sizes)]
+    yield table([head, *([name, *map(cell, sizes)] for name, cell in rows)])
+    yield from (table(growth) for growth in slopes.tables(slopes.slopes(sizes)))
+
+
+def _of_runs(runs: Sequence[Ran]) -> Iterator[Sequence[str]]:
+    yield "headgate run --once", "Services x endpoints", "s", "peak RSS MB"
+    for run in runs:
+        figures = (f"{run.cost.seconds:.2f}", f"{run.cost.peak_megabytes:.0f}")
+        yield run.back_end, str(run.size), *figures
 
 
 def _of_idle(idle: Sequence[Idle]) -> Iterator[Sequence[str]]:
@@ -76,27 +75,6 @@ def _of_answers(answers: Sequence[Answered]) -> Iterator[Sequence[str]]:
         yield of.what, of.back_end, str(of.size), *figures, f"{cost.peak_megabytes:.0f}"
 
 
-def slopes(sizes: Sequence[Measured]) -> list[str]:
-    """How a change grows between the smallest and the largest cluster with as many endpoints.
-
-    All of one back end.
-    """
-    out: list[str] = []
-    for endpoints in sorted({m.endpoints for m in sizes}):
-        alike = sorted((m for m in sizes if m.endpoints == endpoints), key=lambda m: m.services)
-        small, large = alike[0], alike[-1]
-        if small is large:
-            continue
-        growth = large.services / small.services
-        lines = [f"from {small.size} to {large.size}, {growth:,.0f} times as many Services:"]
-        for what, kind in _KINDS:
-            a, b = kind(small), kind(large)
-            ours, kernel = b.ours_p50 / a.ours_p50, b.kernel_p50 / a.kernel_p50
-            lines.append(f"  {what}: ours x {ours:.1f}, {_writer(small.back_end)} x {kernel:.1f}")
-        out.append("\n".join(lines))
-    return out
-
-
 def _writer(back_end: str) -> str:
     return "iptables" if back_end.startswith("iptables") else "kernel"
 
@@ -113,6 +91,7 @@ def _rows(back_end: str) -> Iterator[_Row]:
     yield "  fold + plan s", lambda m: f"{m.loaded.load.fold_and_plan:.2f}"
     yield "  encode + commit s", lambda m: f"{m.loaded.load.encode_and_commit:.2f}"
     yield f"    of that the {writer} s", lambda m: f"{m.loaded.load.kernel:.2f}"
+    yield "    longest send s", lambda m: f"{m.loaded.load.longest_send:.3f}"
     if is_iptables:
         yield "      its user, system s", lambda m: _pair(m.loaded.load.user, m.loaded.load.system)
     yield "  bytes -> kernel, whole s", lambda m: f"{m.loaded.load.whole:.2f}"
@@ -126,7 +105,7 @@ def _rows(back_end: str) -> Iterator[_Row]:
     yield f"  {message}", lambda m: f"{m.loaded.load.messages:,}"
     if back_end != "ipvs":
         yield "  bytes", lambda m: f"{m.loaded.load.bytes_sent:,}"
-    for title, kind in _KINDS:
+    for title, kind in slopes.CHANGES:
         for name, cell in _changes(title, writer, f"{message}, {element}"):
             yield name, lambda m, cell=cell, kind=kind: cell(kind(m))  # type: ignore[misc]
     if is_iptables:
@@ -146,6 +125,11 @@ def _changes(title: str, writer: str, units: str) -> Iterator[tuple[str, Callabl
     yield f"{title}: p50 / p90 / p99 ms", lambda c: f"{c.p50:.2f} / {c.p90:.2f} / {c.p99:.2f}"
     yield "  ours, p50 ms", lambda c: f"{c.ours_p50:.2f}"
     yield f"  {writer}, p50 ms", lambda c: f"{c.kernel_p50:.2f}"
+    yield (
+        "  the processor's: ours, kernel, p50 ms",
+        lambda c: _pair(c.ours_cpu_p50, c.kernel_cpu_p50),
+    )
+    yield "  longest send ms", lambda c: f"{c.longest_send:.2f}"
     if writer == "iptables":
         yield "    its user, system ms", lambda c: _pair(c.user, c.system)
     yield f"  {units}", lambda c: f"{c.messages:.1f}, {c.elements:.1f}"

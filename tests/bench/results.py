@@ -7,6 +7,7 @@ import msgspec
 from tests.bench.beside import Beside
 from tests.bench.cluster import Size
 from tests.bench.commands import Answered
+from tests.bench.floor import Floor
 from tests.bench.idle import Idle
 from tests.bench.path.results import Path
 from tests.bench.program import Launched, Ran
@@ -68,8 +69,9 @@ class Report(msgspec.Struct):
     wholes: list[Whole] = []
     sustained: list[Sustained] = []
     paths: list[Path] = []
+    floors: list[Floor] = []
 
     def join(self, other: Report) -> None:
         """Add what another run found, on another kernel of this machine."""
-        for name in ("sizes", "runs", "idle", "answers", "wholes", "sustained", "paths"):
+        for name in ("sizes", "runs", "idle", "answers", "wholes", "sustained", "paths", "floors"):
             getattr(self, name).extend(getattr(other, name))

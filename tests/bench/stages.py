@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from tests.bench import commands, idle, measure, program
+from tests.bench import commands, floor, idle, measure, program
 from tests.bench.cluster import Size
 from tests.bench.path import measure as path
 from tests.bench.results import Measured, Report
@@ -105,6 +105,10 @@ class Bench:
             found = measure.measured(back_end, of, self._wish.changes or usual.changes, self._tell)
             self._beside(found)
             self._found.sizes.append(found)
+            if back_end == "nftables":
+                sandbox.enter_private()
+                self._tell(f"{back_end}, {of}: the kernel alone")
+                self._found.floors.append(floor.floor(of))
 
     def _beside(self, found: Measured) -> None:
         """What else writes the same to the kernel."""

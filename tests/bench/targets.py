@@ -15,6 +15,9 @@ from tests.bench.target import Target
 
 TARGET_SIZE = Size(10_000, 10)
 """Of the nftables mode."""
+HUGE = (Size(50_000, 1), Size(5_000, 50))
+HUGE_SECONDS, STALL_SECONDS = 10.0, 1.0
+"""To load one of these; nobody else can change rules during one transaction of it."""
 IPVS_SIZE, SMALL_IPVS_SIZE = Size(2_000, 10), Size(200, 10)
 FASTER_THAN_IPVSADM = 4
 IDLE_SIZE = Size(1_000, 10)
@@ -81,6 +84,11 @@ def _of_nftables(sizes: Sequence[Measured], runs: Sequence[Ran]) -> Iterator[Tar
         yield _exactly(*name, "elements written by a restart", restart.elements)
         if small := found.get(Size(100, 10)):
             yield _flat(full, small)
+    for size in HUGE:
+        if huge := found.get(size):
+            load, name = huge.loaded.load, (huge.back_end, huge.size)
+            yield _below(*name, "load, bytes to kernel", load.whole, HUGE_SECONDS, "s")
+            yield _below(*name, "the longest transaction", load.longest_send, STALL_SECONDS, "s")
     for run in runs:
         if (run.back_end, run.size) == ("nftables", TARGET_SIZE):
             memory = run.cost.peak_megabytes
