@@ -22,7 +22,7 @@ def text(report: Report) -> str:
     """The report as aligned tables."""
     parts = [report.machine, *whole.text(report.wholes, report.sustained)]
     if report.paths:
-        parts.append(table(path.rows(report.paths)))
+        parts.append(table(path.rows(report.paths), left=2))
     for back_end in dict.fromkeys(m.back_end for m in report.sizes):
         parts += _parts(back_end, [m for m in report.sizes if m.back_end == back_end])
     if report.floors:

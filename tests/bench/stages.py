@@ -97,7 +97,12 @@ class Bench:
         if "path" in self._wish.stages and back_ends:
             peers = [one.executable for one in self._wish.contenders if one.executable]
             self._found.paths += path.measured(
-                back_ends, PATH_SERVICES, PATH_ROUNDS, peers[0] if peers else None, self._tell
+                back_ends,
+                PATH_SERVICES,
+                PATH_ROUNDS,
+                peers[0] if peers else None,
+                self._tell,
+                full=self._wish.full,
             )
 
     def _parts(self, back_end: str, usual: Sizes) -> None:

@@ -40,7 +40,11 @@ BOOTS: Mapping[str, Mapping[str, Sequence[str]]] = {
         "conntrack without zones": ["tests/kernel/conntrack"],
         "IPVS: random clusters": ["tests/laws/test_packets.py", "-k=ipvs"],
         "IPVS: the bench": ["tests/bench/test_ipvs.py", "tests/bench/test_observer_ipvs.py"],
-        "IPVS: the observer": ["tests/bench/test_observer.py", "-k=ipvs and not kube_proxy"],
+        "IPVS: the observer": [
+            "tests/bench/test_observer.py",
+            "tests/bench/test_whole.py",
+            "-k=ipvs and not kube_proxy",
+        ],
         "IPVS: connections are counted": ["tests/packets/test_top.py", "-k=ipvs and each"],
         "IPVS: what it has otherwise": ["tests/packets/test_ipvs_only.py"],
         "IPVS: draining": ["tests/packets/test_ipvs_draining.py"],
