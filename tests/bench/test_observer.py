@@ -221,10 +221,7 @@ def _follows(observer: Observer, subject: Subject, server: ApiServer) -> None:
         times = held_at(observer, pending, time.monotonic() + ENOUGH, subject.check)
         assert times == sorted(times, reverse=True)
 
-    plain = [n for n in range(OF.services) if not content.is_hinted(OF, n)]
-    wait(*[wanted(OF, number, ZONE) for number in plain])
-    # The zone at the start is not waited for: kube-proxy 1.36 forgets it now and then, where its
-    # node is known before somebody asks to be told of zones.
+    wait(*[wanted(OF, number, content.NOWHERE) for number in range(OF.services)])
     server.write("PUT", content.node(OTHER_ZONE))
     wait(*[wanted(OF, number, OTHER_ZONE) for number in range(OF.services)])
     assert not observer.holds(wanted(OF, HINTED, ZONE))

@@ -37,7 +37,7 @@ def test_it_holds_the_cluster(api: ApiServer) -> None:
     slices = _get(api, SLICES)["items"]
     assert sum(len(item["endpoints"]) for item in slices) == OF.services * OF.endpoints
     node = _get(api, f"/api/v1/nodes/{cluster.SETTINGS.name}")
-    assert node["metadata"]["labels"]["topology.kubernetes.io/zone"] == "eu-1a"
+    assert node["metadata"]["labels"] == {"kubernetes.io/hostname": cluster.SETTINGS.name}
     namespaces = {item["metadata"]["name"] for item in _get(api, "/api/v1/namespaces")["items"]}
     assert namespaces >= set(cluster.namespaces(OF))
 

@@ -31,7 +31,7 @@ _KEYS = {
 
 def everything(of: Size) -> Iterator[Json]:
     """All objects: the node, and the namespaces of all Services, also of those that are to come."""
-    yield content.node(cluster.ZONES[0])
+    yield content.node(content.NOWHERE)
     for name in cluster.namespaces(Size(cluster.NAMESPACES, 1)):
         yield content.namespace(name)
     yield from content.objects(of)

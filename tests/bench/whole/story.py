@@ -73,7 +73,7 @@ class Story:
         self._of = of
         self._server = server
         self._choice = random.Random(of.services)
-        self._zone = ZONES[0]
+        self._zone = content.NOWHERE
         self._lacking: dict[int, str] = {}
         """Pods that are away, by the number of their Service."""
         self.subject = Subject(*contender, back_end, server, folder)
@@ -157,9 +157,20 @@ class Story:
         answered = max(self._toggle(number) for number in numbers)
         return answered, [self._wanted(number) for number in numbers]
 
-    def relocation(self, _: int) -> tuple[float, list[Wanted]]:
+    def relocation(self, number: int) -> tuple[float, list[Wanted]]:
         """The node turns up in another zone."""
-        self._zone = ZONES[(ZONES.index(self._zone) + 1) % len(ZONES)]
+        return self._move(ZONES[number % len(ZONES)])
+
+    def relocations(self, seconds: float) -> Latency:
+        """Let the node change its zone again and again; in the end it has none, as before."""
+        found = self.latency(self.relocation, ROUNDS, seconds)
+        _, pending = self._move(content.NOWHERE)
+        self._held(pending)
+        self.rest()
+        return found
+
+    def _move(self, zone: str) -> tuple[float, list[Wanted]]:
+        self._zone = zone
         answered = self._server.write("PUT", content.node(self._zone))
         hinted = [n for n in range(self._of.services) if content.is_hinted(self._of, n)]
         return answered, [self._wanted(number) for number in hinted]
@@ -288,7 +299,7 @@ def whole(
         zone = None
         if content.is_hinted(of, 0):
             tell("the node's zone changes")
-            zone = story.latency(story.relocation, ROUNDS, amount.seconds)
+            zone = story.relocations(amount.seconds)
         memory = story.subject.memory()
         tell("system calls are counted")
         is_slow = changed.p50 > SLOW_MILLISECONDS
