@@ -163,12 +163,28 @@ def chain_fits(wanted: Chain, found: Chain) -> bool:
 
 def rebuilding(layout: Layout, *, exists: bool) -> list[nl.Message]:
     """The messages that make the family's table anew, without its elements."""
-    family = layout.family
-    messages = [codec.delete_table(family)] if exists else []
-    messages.append(codec.new_table(family))
-    messages.extend(codec.new_set(family, spec) for spec in set_specs(family))
-    chains = layout.base_chains()
-    messages.extend(codec.new_chain(family, chain) for chain in chains)
+    messages = [codec.delete_table(layout.family)] if exists else []
+    return [*messages, *_bare(layout.family), *_made(layout.family, layout.base_chains())]
+
+
+def unhooked(layout: Layout) -> list[nl.Message]:
+    """The messages that make the family's table, but for the chains that packets enter it by."""
+    chains = [chain for chain in layout.base_chains() if chain.base is None]
+    return [*_bare(layout.family), *_made(layout.family, chains)]
+
+
+def hooks(layout: Layout) -> list[nl.Message]:
+    """The messages that make what `unhooked` leaves out."""
+    return _made(layout.family, [chain for chain in layout.base_chains() if chain.base])
+
+
+def _bare(family: Family) -> list[nl.Message]:
+    sets = (codec.new_set(family, spec) for spec in set_specs(family))
+    return [codec.new_table(family), *sets]
+
+
+def _made(family: Family, chains: Collection[Chain]) -> list[nl.Message]:
+    messages = [codec.new_chain(family, chain) for chain in chains]
     for chain in chains:
         messages.extend(codec.new_rules(family, chain))
     return messages

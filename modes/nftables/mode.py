@@ -25,7 +25,7 @@ from modes.base import (
     Tell,
     silence,
 )
-from modes.nftables import adopt, affinity, codec, delta
+from modes.nftables import adopt, affinity, codec, delta, parts
 from modes.nftables import netlink as nl
 from modes.nftables.adopt import Observed
 from modes.nftables.dump import describe
@@ -135,7 +135,7 @@ class NftablesMode:
         self._applied.commit(updates)
         self._chains.update(chains)
         self._forget_clients(changes)
-        return _report(changes, messages, sent.size)
+        return _report(changes, len(messages), sent.size)
 
     def tend(self) -> float | None:
         """Nothing here depends on time alone."""
@@ -219,33 +219,70 @@ class NftablesMode:
         return Observed(elements, rebuild, mends, frozenset(present), frozenset(chains))
 
     def _reconcile(self, fragments: dict[ObjectName, Fragment], found: Observed) -> ApplyReport:
-        """Bring the kernel from what was found to these fragments, without those it refuses."""
+        """Bring the kernel from what was found to these fragments, without those it refuses.
+
+        In one transaction, unless it is a large load: then in parts, or in one where it refuses a
+        part, so that who is to blame is found as ever.
+        """
         before = self._applied.fragments
         failed: dict[ObjectName, str] = {}
+        whole = False
         while True:
             wanted: Elements = {}
             for fragment in fragments.values():
                 wanted.update(fragment)
             changes = delta.difference(found.elements, wanted)
             chains = delta.missing_chains(self._layouts, set(found.chains), changes)
-            messages = self._rebuilding(found)
-            messages += delta.messages(self._layouts, chains, changes)
-            messages += [message for how in found.mends.values() for message in how.after]
-            messages += self._remembered_clients(found, wanted)
-            size = 0
-            if messages:
+            count = size = 0
+            if not whole and parts.suit(found, changes):
+                count, size = self._load(chains, changes)
+                if not count:
+                    found, whole = self._observe(), True
+                    continue
+            elif messages := self._messages(found, chains, changes, wanted):
                 sent = self._kernel.transact(messages)
                 if sent.failures:
                     if not _isolate(sent.failures, fragments, before, failed):
                         found = found.without(_in_the_way(sent.failures, found))
                     continue
-                size = sent.size
+                count, size = len(messages), sent.size
             self._applied = delta.Applied()
             self._applied.commit(fragments)
             self._chains = set(found.chains).union(chains)
             self._forget_clients(changes, found.made_anew)
             self._forget(self._lies(found, wanted))
-            return _report(changes, messages, size, failed)
+            return _report(changes, count, size, failed)
+
+    def _load(
+        self, chains: Sequence[tuple[Family, str]], changes: delta.Changes
+    ) -> tuple[int, int]:
+        """Write tables that are not there, part by part: how many messages, how many bytes.
+
+        None at all if the kernel refuses a part. What was written before is removed then: no
+        packet has met it.
+        """
+        count = size = 0
+        for part in parts.divided(self._layouts, chains, changes):
+            sent = self._kernel.transact(part)
+            if sent.failures:
+                # What else keeps the tables from going is found by the look that follows.
+                self._kernel.transact([codec.delete_table(family) for family in self._layouts])
+                return 0, 0
+            count, size = count + len(part), size + sent.size
+        return count, size
+
+    def _messages(
+        self,
+        found: Observed,
+        chains: Sequence[tuple[Family, str]],
+        changes: delta.Changes,
+        wanted: Elements,
+    ) -> list[nl.Message]:
+        """One transaction from what was found to what is wanted."""
+        messages = self._rebuilding(found)
+        messages += delta.messages(self._layouts, chains, changes)
+        messages += [message for how in found.mends.values() for message in how.after]
+        return messages + self._remembered_clients(found, wanted)
 
     def _rebuilding(self, found: Observed) -> list[nl.Message]:
         messages: list[nl.Message] = []
@@ -307,12 +344,12 @@ def prepare(node: NodeView) -> tuple[str, ...]:
 
 def _report(
     changes: delta.Changes,
-    messages: Sequence[nl.Message],
+    messages: int,
     size: int,
     failed: Mapping[ObjectName, str] | None = None,
 ) -> ApplyReport:
     added, deleted = len(changes.adds), len(changes.deletes)
-    return ApplyReport(added, deleted, len(messages), size, failed=failed or {})
+    return ApplyReport(added, deleted, messages, size, failed=failed or {})
 
 
 def _raise_any(failures: Sequence[Failure]) -> None:
