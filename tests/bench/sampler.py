@@ -23,6 +23,8 @@ Counted from no sample: alarms that are would keep step with a program that does
 again.
 """
 
+_SHORTEST_SECONDS = 2e-6
+
 
 class Place(NamedTuple):
     """A function."""
@@ -98,8 +100,9 @@ class Sampler:
 
 
 def _set_alarm() -> None:
-    """For the next multiple of the period."""
-    signal.setitimer(signal.ITIMER_REAL, PERIOD_SECONDS - time.perf_counter() % PERIOD_SECONDS)
+    """For the next multiple of the period; less than a microsecond would be none at all."""
+    seconds = PERIOD_SECONDS - time.perf_counter() % PERIOD_SECONDS
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, _SHORTEST_SECONDS))
 
 
 def _programs() -> float:
