@@ -55,7 +55,7 @@ class Answered(msgspec.Struct):
 
 def answered(back_end: str, of: Size, rounds: int = ROUNDS) -> list[Answered]:
     """Ask a headgate and its kernel everything, alive and from a snapshot. Raises Failed."""
-    with tempfile.TemporaryDirectory() as name, _running(back_end, of, Path(name)):
+    with tempfile.TemporaryDirectory(dir="/run") as name, _running(back_end, of, Path(name)):
         snapshot = Path(name) / "snapshot"
         found = []
         for what, arguments in _live(snapshot).items():

@@ -69,6 +69,7 @@ def _run(folder: Path, arguments: Iterable[str], tell: Callable[[str], None]) ->
             process.kill()
     status = folder / "status"
     ended = kernel.Ended(int(status.read_text()) if status.exists() else None, "".join(said))
-    if ended.status != 0:
+    written = folder / report.name
+    if not written.exists() or not written.stat().st_size:
         raise Failed(str(ended))
-    return msgspec.json.decode((folder / report.name).read_bytes(), type=Report)
+    return msgspec.json.decode(written.read_bytes(), type=Report)

@@ -65,7 +65,7 @@ def run_once(back_end: str, of: Size) -> Ran:
 
     Raises Failed.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir="/run") as folder:
         for name, data in cluster.documents(of):
             (Path(folder) / name).write_bytes(data)
         command = [sys.executable, "-m", "proxy", "run", "--once", *modes.arguments(back_end)]

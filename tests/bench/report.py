@@ -36,6 +36,7 @@ def text(report: Report) -> str:
             for t in report.targets
         ]
         parts.append(table(judged, right=False))
+    parts += [f"FAILED  {failed.what}\n  {failed.why}" for failed in report.failed]
     return "\n\n".join(parts)
 
 

@@ -15,6 +15,9 @@ from tests.bench.target import Target
 from tests.bench.whole.results import Sustained, Whole
 from tests.bench.worker import Loaded, Restarted, Weighed
 
+_OF_ALL = ("machine", "targets")
+"""What a report has once, whatever it was joined from."""
+
 
 class Measured(msgspec.Struct):
     """Everything about one size, in one back end."""
@@ -57,6 +60,14 @@ class StandIn(msgspec.Struct):
     change_bytes: float
 
 
+class Failed(msgspec.Struct):
+    """What could not be measured."""
+
+    what: str
+    """The last that was told of it."""
+    why: str
+
+
 class Report(msgspec.Struct):
     """All that a run of the bench found."""
 
@@ -70,8 +81,10 @@ class Report(msgspec.Struct):
     sustained: list[Sustained] = []
     paths: list[Path] = []
     floors: list[Floor] = []
+    failed: list[Failed] = []
 
     def join(self, other: Report) -> None:
         """Add what another run found, on another kernel of this machine."""
-        for name in ("sizes", "runs", "idle", "answers", "wholes", "sustained", "paths", "floors"):
-            getattr(self, name).extend(getattr(other, name))
+        for name in self.__struct_fields__:
+            if name not in _OF_ALL:
+                getattr(self, name).extend(getattr(other, name))

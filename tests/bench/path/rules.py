@@ -67,7 +67,7 @@ def write_one_rule(world: World) -> None:
 def write_by_headgate(world: World, back_end: str, services: int) -> None:
     """Let headgate write what so many Services need. Raises RuntimeError."""
     of = Size(services, _ENDPOINTS)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir="/run") as folder:
         document = {"apiVersion": "v1", "kind": "List", "items": list(_objects(of))}
         (Path(folder) / "cluster.json").write_bytes(msgspec.json.encode(document))
         command = [sys.executable, "-m", "proxy", "run", "--once", *modes.arguments(back_end)]
@@ -86,7 +86,7 @@ def write_by_peer(
     """
     of = Size(services, _ENDPOINTS)
     with (
-        tempfile.TemporaryDirectory() as folder,
+        tempfile.TemporaryDirectory(dir="/run") as folder,
         world.on_node(),
         serving(of, Path(folder), tell) as api,
         closing(open_observer(back_end, "kube-proxy")) as observer,

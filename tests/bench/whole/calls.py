@@ -62,7 +62,7 @@ def counted(pid: int, change: Callable[[], None], count: int) -> Calls | None:
     strace = shutil.which("strace")
     if strace is None:
         return None
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir="/run") as folder:
         traces = Path(folder)
         protocols = _protocols(pid)
         command = [strace, "-ff", "-qqq", "-y", "-s0", "-e", _TRACED, "-e", "write=all"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ from tests.bench.whole.story import Amount, Contender, Story, whole
 from tests.lab import sandbox
 
 HEADGATE = Contender("headgate")
+VANISHING = "/run"
+"""A folder of the sandbox's own: nothing stays of what a killed run has written there."""
 AMOUNT = Amount(changes=100, seconds=30)
 RATE, FLOW_SECONDS = 5_000.0, 20.0
 """EndpointSlices that change in a second, and for how long."""
@@ -25,12 +28,14 @@ MOST_ENDPOINTS_BY_NFT = 10_000
 def contenders(kube_proxy: str) -> list[Contender]:
     """Who is measured: headgate, and the `kube-proxy` at this path unless that is empty.
 
-    Raises FileNotFoundError if there is none.
+    Raises OSError if there is none that can be executed.
     """
     if not kube_proxy:
         return [HEADGATE]
     if not Path(kube_proxy).is_file():
         raise FileNotFoundError(f"KUBE_PROXY={kube_proxy}: there is no such file")
+    if not os.access(kube_proxy, os.X_OK):
+        raise PermissionError(f"KUBE_PROXY={kube_proxy}: cannot be executed")
     return [HEADGATE, Contender("kube-proxy", kube_proxy)]
 
 
@@ -64,11 +69,14 @@ def measured(
             tell(f"{name} left out: it takes minutes; FULL=1 measures it too")
             continue
         sandbox.enter_private()
-        with tempfile.TemporaryDirectory() as folder, serving(of, Path(folder), tell) as server:
 
-            def told(step: str, name: str = name) -> None:
-                tell(f"{name}: {step}")
+        def told(step: str, name: str = name) -> None:
+            tell(f"{name}: {step}")
 
+        with (
+            tempfile.TemporaryDirectory(dir=VANISHING) as folder,
+            serving(of, Path(folder), told) as server,
+        ):
             found.append(whole(contender, back_end, of, server, Path(folder), amount, tell=told))
     return found
 
@@ -83,7 +91,7 @@ def sustained(
     """Let slices change at this rate for so long. Raises as `measured`."""
     sandbox.enter_private()
     tell(f"{back_end}, {of}: {rate:,.0f} changes a second for {seconds:.0f} s")
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(dir=VANISHING) as name:
         folder = Path(name)
         with (
             serving(of, folder, tell, fake=True) as server,

@@ -65,6 +65,7 @@ class Subject:
             NotSandboxedError: the network is the machine's.
             ValueError: there is no such program, or no file is named for kube-proxy.
             FileNotFoundError: something that it needs is not there.
+            RuntimeError: it does not tell its version.
         """
         sandbox.require_sandbox()
         self._program, self._back_end = program, back_end
@@ -219,5 +220,19 @@ def _named(variant: str, path: str, folder: Path) -> Path:
 
 
 def _said(command: Sequence[str]) -> str:
-    """The one line that a program says."""
-    return subprocess.run(command, capture_output=True, check=True, text=True).stdout.strip()
+    """The one line that a program says. Raises RuntimeError if it says none."""
+    asked = " ".join(command)
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            text=True,
+            timeout=_PATIENCE_SECONDS,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise RuntimeError(f"{asked}: {error}") from error
+    if done.returncode != 0:
+        raise RuntimeError(f"{asked} ended, status {done.returncode}: {done.stderr.strip()}")
+    return done.stdout.strip()
