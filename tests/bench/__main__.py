@@ -25,6 +25,7 @@ from pathlib import Path
 
 import msgspec
 
+from tests.apiserver.real import assets
 from tests.bench import chart, cluster, elsewhere, report
 from tests.bench.cluster import Size
 from tests.bench.path import targets as path_targets
@@ -58,11 +59,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refused(f"MODE={flags.mode}: must be one of {known}")
     try:
         contenders = whole.contenders(os.environ.get("KUBE_PROXY", ""))
+        assets()
         _prepare(flags.folder)
     except OSError as error:
         return _refused(str(error))
     here = [name for name in back_ends if name in modes.offered()]
-    if here and not sandbox.is_inside():
+    if not here and (reason := elsewhere.why_not()):
+        return _refused(reason)
+    if not sandbox.is_inside():
         sandbox.reexecute()
     found = Report(_machine())
     wish = Wish(flags.stages, flags.sizes, flags.changes, contenders, flags.full)
@@ -147,9 +151,14 @@ def _show(found: Report, folder: str, output: str) -> None:
         panels = chart.panels(found.wholes, found.paths)
         for name in charts:
             (place / name).unlink(missing_ok=True)  # of another run
-            if panels:
+        drawn = bool(panels)
+        try:
+            for name in charts if panels else ():
                 chart.draw(panels, place / name, found.machine)
-        tell(f"report{' and charts' * bool(panels)}: {place}")
+        except ImportError as error:
+            drawn = False
+            tell(f"no charts: {error}")
+        tell(f"report{' and charts' * drawn}: {place}")
     print(as_json if output == "json" else as_text)
 
 

@@ -25,7 +25,8 @@ MODULES = (
     *("iptable_nat", "iptable_filter", "ip6table_nat", "ip6table_filter"),
 )
 PATIENCE_SECONDS = 3600.0
-_MEMORY = Path("/dev/shm")  # noqa: S108 (its memory is a file, which no disk shall write)
+_VANISHING = "/run"
+"""The sandbox's own, and in memory: that of the kernel is a file, which no disk shall write."""
 _PROGRESS = "bench: "
 _PASSED_ON = ("KUBE_PROXY", "KUBEBUILDER_ASSETS")
 
@@ -34,19 +35,23 @@ class Failed(RuntimeError):
     """It could not be measured there; says why."""
 
 
-def run(arguments: Iterable[str], tell: Callable[[str], None]) -> Report:
-    """What `python -m tests.bench` reports there, with these arguments; they must ask for JSON.
-
-    Its progress is told. Raises Failed where there can be no such kernel, or if it does not report.
-    """
+def why_not() -> str:
+    """Why there can be no such kernel; empty where there can."""
     reason = kernel.why_not()
     if not reason and not shutil.which(kernel.PROGRAM):
         reason = f"{kernel.PROGRAM} is missing: make packages"
-    if reason:
-        raise Failed(f"MODE=ipvs: this kernel has no IPVS, and {reason}")
+    return f"MODE=ipvs: this kernel has no IPVS, and {reason}" if reason else ""
+
+
+def run(arguments: Iterable[str], tell: Callable[[str], None]) -> Report:
+    """What `python -m tests.bench` reports there, with these arguments; they must ask for JSON.
+
+    Its progress is told. To be called in a sandbox. Raises Failed where there can be no such kernel, or if it does not report.
+    """
+    if reason := why_not():
+        raise Failed(reason)
     tell("this kernel has no IPVS: booting user-mode Linux")
-    folder = _MEMORY if _MEMORY.is_dir() else None
-    with tempfile.TemporaryDirectory(dir=folder, prefix="uml-") as name:
+    with tempfile.TemporaryDirectory(dir=_VANISHING, prefix="uml-") as name:
         return _run(Path(name), arguments, tell)
 
 

@@ -13,11 +13,12 @@ import msgspec
 import pytest
 
 from tests.bench import __main__ as bench
+from tests.bench import chart
 from tests.bench.cluster import Size
 from tests.bench.report import text
 from tests.bench.results import Failed, Report
 from tests.bench.stages import Bench, Wish
-from tests.bench.whole import measure
+from tests.bench.whole import measure, story
 from tests.bench.whole.story import Contender
 from tests.lab import sandbox
 
@@ -55,11 +56,25 @@ def test_a_peer_that_ends_costs_only_itself(tmp_path: Path) -> None:
         ("headgate", Size(3, 1)),
         ("headgate", Size(4, 2)),
     ]
-    (failed,) = found.failed  # it is not tried again
+    assert len(found.failed) == 1, found.failed
+    (failed,) = found.failed
     assert failed.what == "nftables, 3 x 1: kube-proxy: start"
     assert "ended, status 3; its log ends:\n  out of order" in failed.why
     assert "nftables, 4 x 2: kube-proxy left out: it failed before" in told
     assert text(found).endswith(f"FAILED  {failed.what}\n  {failed.why}")
+
+
+def test_a_peer_that_writes_nothing_is_not_waited_for_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(story, "PATIENCE_SECONDS", 3.0)
+    found, _ = measured(program(tmp_path, VERSION, "echo thinking; exec sleep 1000"))
+    assert len(found.failed) == 1, found.failed
+    (failed,) = found.failed
+    assert failed.what == "nftables, 3 x 1: kube-proxy: start"
+    assert "does not follow: after 3.0 s" in failed.why
+    assert failed.why.endswith("its log ends:\n  thinking")
+    assert len(found.wholes) == 2
 
 
 @pytest.mark.parametrize(
@@ -67,6 +82,7 @@ def test_a_peer_that_ends_costs_only_itself(tmp_path: Path) -> None:
 )
 def test_a_peer_without_a_version_is_named(tmp_path: Path, lines: list[str], why: str) -> None:
     found, _ = measured(program(tmp_path, *lines), [Size(3, 1)])
+    assert len(found.failed) == 1, found.failed
     (failed,) = found.failed
     assert failed.what.startswith("nftables, 3 x 1: kube-proxy")
     assert why in failed.why
@@ -90,6 +106,27 @@ def test_a_folder_that_cannot_keep_the_report_is_refused_at_once(
 ) -> None:
     assert bench.main(["--folder", folder]) == 2
     assert f"FOLDER={folder}: " in capsys.readouterr().err
+
+
+def test_an_api_server_that_is_not_there_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KUBEBUILDER_ASSETS", str(tmp_path))
+    assert bench.main(["--folder", ""]) == 2
+    assert f"KUBEBUILDER_ASSETS={tmp_path} holds no etcd" in capsys.readouterr().err
+
+
+def test_without_matplotlib_there_is_a_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "tests.bench.drawing", None)
+    monkeypatch.delattr("tests.bench.drawing", raising=False)
+    monkeypatch.setattr(chart, "panels", lambda *_: [object()])
+    bench._show(Report("here"), str(tmp_path), "text")
+    said = capsys.readouterr()
+    assert said.out == "here\n"
+    assert "no charts: " in said.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.json", "report.txt"]
 
 
 @pytest.mark.parametrize(

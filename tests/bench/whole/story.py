@@ -248,7 +248,10 @@ class Story:
 
     def _held(self, pending: Sequence[Wanted]) -> list[float]:
         deadline = time.monotonic() + PATIENCE_SECONDS
-        return held_at(self.observer, pending, deadline, self.subject.check)
+        try:
+            return held_at(self.observer, pending, deadline, self.subject.check)
+        except TimeoutError as error:
+            raise TimeoutError(self.subject.complaint(f"does not follow: {error}")) from error
 
     def _any(self) -> int:
         return self._choice.randrange(self._of.services)
