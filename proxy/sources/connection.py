@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import partial
 from http import HTTPStatus
-from http.client import IncompleteRead, responses
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from http.client import HTTPResponse, IncompleteRead, responses
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 from urllib.parse import urlencode, urlsplit
 from weakref import WeakSet
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     import urllib3
 
 _CHUNK = 65536
+_ROOM = 1 << 18
 _LONGEST_MESSAGE = 300
 
 
@@ -117,10 +118,10 @@ class Stream:
 
     def __iter__(self) -> Iterator[bytes]:
         """Each chunk as the server made it, or of at most 64 KiB where it makes none."""
-        from urllib3 import HTTPResponse  # noqa: PLC0415 (comes with the client)
+        from urllib3 import HTTPResponse as Chunked  # noqa: PLC0415 (comes with the client)
 
         response = self._response
-        if isinstance(response, HTTPResponse) and response.chunked:
+        if isinstance(response, Chunked) and response.chunked:
             # A server makes one of each object and event; this takes half the time of `read1`.
             return response.read_chunked()
         return iter(lambda: response.read1(_CHUNK), b"")
@@ -293,7 +294,7 @@ class Connection:
         return _Client(self.server, configuration, pool, stamp)
 
     def _tracked(self, pool: type[urllib3.HTTPConnectionPool]) -> type[urllib3.HTTPConnectionPool]:
-        """The same kind of connections, known to `close`."""
+        """The same kind of connections, known to `close`, whose answers are read in large parts."""
         plain = pool.ConnectionCls
 
         def connect(connection: urllib3.connection.HTTPConnection) -> None:
@@ -304,8 +305,21 @@ class Connection:
             if self._closed.is_set():
                 self._cut()
 
-        tracked = type(plain.__name__, (plain,), {"connect": connect})
+        parts = {"connect": connect, "response_class": _Roomy}
+        tracked = type(plain.__name__, (plain,), parts)
         return type(pool.__name__, (pool,), {"ConnectionCls": tracked})
+
+
+class _Roomy(HTTPResponse):
+    """An answer that asks the socket for more than 8 KiB at a time, which is two EndpointSlices.
+
+    Each time another thread may take its turn, which costs more than the reading.
+    """
+
+    def __init__(self, sock: socket.socket, *arguments: Any, **more: Any) -> None:
+        super().__init__(sock, *arguments, **more)
+        self.fp.close()
+        self.fp = cast("Any", sock.makefile("rb", _ROOM))
 
 
 def _refusal(response: urllib3.BaseHTTPResponse) -> Failure:
