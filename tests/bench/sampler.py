@@ -23,7 +23,8 @@ Counted from no sample: alarms that are would keep step with a program that does
 again.
 """
 
-_SHORTEST_SECONDS = 2e-6
+_SHORTEST_SECONDS = 1e-5
+"""Less than a microsecond would be no alarm at all, a few would be one that is heard in a sample."""
 
 
 class Place(NamedTuple):
@@ -58,6 +59,7 @@ class Sampler:
         self._modules: dict[CodeType, str] = {}
         self._before = 0.0
         self._looks = False
+        self._takes = False
 
     def __enter__(self) -> Self:
         self._previous = signal.signal(signal.SIGALRM, self._take)
@@ -76,6 +78,10 @@ class Sampler:
     def _take(self, _: int, frame: FrameType | None) -> None:
         if not self._looks:
             return
+        if self._takes:
+            _set_alarm()  # somebody else had the processor: this is the end of a sample
+            return
+        self._takes = True
         worked = time.process_time()
         codes = []
         while frame is not None:
@@ -86,6 +92,7 @@ class Sampler:
         self.samples += 1
         _set_alarm()  # not before: no sample of a sample
         self._before = time.process_time()
+        self._takes = False
 
     @property
     def stacks(self) -> Stacks:
@@ -100,9 +107,11 @@ class Sampler:
 
 
 def _set_alarm() -> None:
-    """For the next multiple of the period; less than a microsecond would be none at all."""
+    """For a multiple of the period: the next, or the one after that if that is too near."""
     seconds = PERIOD_SECONDS - time.perf_counter() % PERIOD_SECONDS
-    signal.setitimer(signal.ITIMER_REAL, max(seconds, _SHORTEST_SECONDS))
+    if seconds < _SHORTEST_SECONDS:
+        seconds += PERIOD_SECONDS
+    signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def _programs() -> float:

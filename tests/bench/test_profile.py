@@ -47,7 +47,8 @@ def test_time_is_that_of_the_function_that_takes_it() -> None:
         seconds for stack, seconds in sampler.stacks.items() if stack[-1].name == spin.__name__
     )
     assert sampler.samples > 10
-    assert 0.1 < spun < 0.25  # without the samples themselves, which a busy machine makes longer
+    # Of the 0.2 s the samples themselves are none of it, and on a busy machine most.
+    assert 0 < spun < 0.25
     assert spun > 0.9 * sum(sampler.stacks.values())
     assert PROGRAMS not in {stack[0] for stack in sampler.stacks}
 
