@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 _CHUNK = 65536
 _ROOM = 1 << 18
+"""Bytes that are asked of the socket at a time."""
 _LONGEST_MESSAGE = 300
 
 
@@ -189,7 +190,7 @@ class Connection:
 
     @contextmanager
     def _answer(self, ask: _Ask) -> Iterator[urllib3.BaseHTTPResponse]:
-        library()
+        library()  # first: urllib3 is a part of what one thread at a time may import
         from urllib3.exceptions import HTTPError  # noqa: PLC0415 (comes with the client)
 
         try:

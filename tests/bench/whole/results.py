@@ -89,7 +89,7 @@ class Sustained(msgspec.Struct):
     services: int
     endpoints: int
     rate: float
-    """Changes a second that the API server made."""
+    """Changes a second: all that the API server made, by the time until the last probe was held."""
     seconds: float
     lags: list[float]
     """Milliseconds that a change took in the middle of it, one after the other."""
