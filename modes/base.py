@@ -5,7 +5,7 @@ Modes do not know each other; they share these values and the plans of `endpoint
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Generic, Protocol, TypeVar
 
 import msgspec
@@ -90,6 +90,10 @@ class Tell(Protocol):
 
 def silence(_: str, /, *, routine: bool = False, **__: object) -> None:
     """Tell nobody."""
+
+
+def nothing() -> None:
+    """Do nothing."""
 
 
 class Delta(msgspec.Struct, Generic[K, V], frozen=True):
@@ -215,6 +219,13 @@ class Mode(Protocol):
     """A back end that programs the kernel. Not thread-safe: one thread calls it."""
 
     name: str
+
+    def read_ahead(self, done: Callable[[], None] = nothing) -> None:
+        """Begin to read what the kernel holds, beside whatever else is done, where that can be.
+
+        A `start` or `verify` that follows takes less time then. Returns at once. `done` is called
+        once, when that is so, by any thread.
+        """
 
     def start(self, node: NodeView) -> Adopted:
         """Adopt or create our tables for this node. Called again when the NodeView changed.

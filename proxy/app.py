@@ -25,7 +25,7 @@ from proxy.cleaning import Cleaning
 from proxy.config import Config, NodePorts, asks_for_localhost, config, on_mode
 from proxy.drift import Listening
 from proxy.live import Live, say, set_sysctls
-from proxy.loop import Chore, chores, follow
+from proxy.loop import COMPARE, Chore, chores, follow
 from proxy.node import AddressWatch, local_addresses
 from proxy.observer import Observer
 from proxy.retiring import Retiring
@@ -86,6 +86,7 @@ def _run(wanted: Config, read: Callable[[], Config], stack: ExitStack) -> int:
     create = partial(registry.create, settings=wanted.of_modes, tell=log.told)
     mode = create(chosen)
     stack.callback(mode.close)
+    mode.read_ahead()
     api = None if wanted.manifests else _api(wanted)
     observation = None if wanted.once else _observed(wanted, mode, api, messages, stack)
     addresses = AddressWatch()
@@ -109,7 +110,7 @@ def _run(wanted: Config, read: Callable[[], Config], stack: ExitStack) -> int:
     # Rules of others may be all that serves until ours are in.
     retire = {"retire": Chore(lambda: retiring.due() if sync.is_served else None)}
     if observation is None:
-        todo = chores(sync, lambda: wanted.sync_seconds) | retire
+        todo = chores(sync, schedule, messages, lambda: wanted.sync_seconds) | retire
         return follow(schedule, sync, todo, once=True)
     observation.debugging.start(messages, lambda: sync.known(waits=schedule.holds_news))
     stack.callback(observation.debugging.stop)
@@ -117,10 +118,10 @@ def _run(wanted: Config, read: Callable[[], Config], stack: ExitStack) -> int:
     for complaint in complaints:
         observation.reporting.degraded(complaint)
     live = Live(wanted, chosen, sync, schedule, observation.configured)
-    todo = chores(sync, lambda: live.config.sync_seconds) | retire
+    todo = chores(sync, schedule, messages, lambda: live.config.sync_seconds) | retire
     if wanted.config_file is not None:
         begin(ConfigWatch(wanted.config_file, read, wanted), messages, stack)
-    schedule.call("compare", wanted.sync_seconds)
+    schedule.call(COMPARE, wanted.sync_seconds)
     return follow(schedule, sync, todo, observation.health, live, once=False)
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 from proxy import log
 from proxy.schedule import Due, Schedule
-from proxy.sources.base import Between, ConfigChanged, Died, Message, Stop
+from proxy.sources.base import Between, ConfigChanged, Died, Message, Sink, Stop
 from proxy.sync import Outcome, Sync
 
 _SUSPICION = "suspicion"
@@ -54,16 +54,27 @@ class Configured(Protocol):
         """The file has changed; whether the process must end for it."""
 
 
-def chores(sync: Sync, compare_seconds: Callable[[], float]) -> dict[str, Chore]:
-    """What a sync wants to be done as time passes; all rules are compared so seldom, or less."""
+COMPARE = "compare"
 
-    def compare() -> float:
-        return max(compare_seconds(), sync.compare())
+
+def chores(
+    sync: Sync, schedule: Schedule, sink: Sink, compare_seconds: Callable[[], float]
+) -> dict[str, Chore]:
+    """What a sync wants to be done as time passes; all rules are compared so seldom, or less.
+
+    While they are read for that, the loop goes on; it comes back to them by way of the queue.
+    """
+
+    def compare() -> None:
+        schedule.call(COMPARE, max(compare_seconds(), sync.compare()))
+
+    def read() -> None:
+        sync.read_ahead(lambda: sink.put(Between(compare)))
 
     return {
         "tend": Chore(sync.tend),
         "glance": Chore(sync.glance),
-        "compare": Chore(compare, after_sync=False),
+        COMPARE: Chore(read, after_sync=False),
         # `run` itself looks into what is suspected.
         _SUSPICION: Chore(lambda: None, after_sync=False),
     }

@@ -173,6 +173,10 @@ class Sync:
         self._drifts.suspect(glance.foreign)
         return glance.again_in_seconds
 
+    def read_ahead(self, done: Callable[[], None]) -> None:
+        """Begin to read what the kernel holds, for `compare` or the first `run`; see `Mode`."""
+        self._mode.read_ahead(done)
+
     def compare(self) -> float:
         """Hold the kernel against what it was told, though nobody is suspected.
 

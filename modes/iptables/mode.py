@@ -6,7 +6,7 @@ Steps only: what to write is worked out in `fragment`, `delta` and `adopt`, how 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -24,6 +24,7 @@ from modes.base import (
     ModeSettings,
     Plans,
     Tell,
+    nothing,
     total,
 )
 from modes.iptables.fragment import count_endpoints, render
@@ -88,6 +89,10 @@ class IptablesMode:
     def close(self) -> None:
         """Forget what was found; the rules stay."""
         self._found = {}
+
+    def read_ahead(self, done: Callable[[], None] = nothing) -> None:
+        """Nothing is read ahead: iptables-save is fast, and what it prints is large."""
+        done()
 
     def start(self, node: NodeView) -> Adopted:
         """Look at what the kernel holds for this node. Writes nothing that stays: `replace` does.

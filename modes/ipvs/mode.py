@@ -26,6 +26,7 @@ from modes.base import (
     ModeSettings,
     Plans,
     Tell,
+    nothing,
 )
 from modes.ipvs.adopt import Found, Ownership, adopt, give_way
 from modes.ipvs.cleanup import clean_up
@@ -106,6 +107,10 @@ class IpvsMode:
             self._opened.close()
             self._opened = None
         self._found = None
+
+    def read_ahead(self, done: Callable[[], None] = nothing) -> None:
+        """Nothing is read ahead: IPVS and ipset are read in a few system calls."""
+        done()
 
     def start(self, node: NodeView) -> Adopted:
         """Look at what the kernel holds for this node. Writes nothing that stays: `replace` does.

@@ -38,6 +38,10 @@ _QUESTIONS = 64
 _ROUTE_LOCALNET = Path("/proc/sys/net/ipv4/conf/all/route_localnet")
 
 
+Payloads = dict[tuple[Family, S], list[bytes]]
+"""What the kernel says of each set, in order, as `codec.decode_elements` takes it."""
+
+
 class Failure(NamedTuple):
     """Why the kernel refused a transaction: one of its messages."""
 
@@ -136,7 +140,7 @@ class Kernel:
         """
         for _ in range(_DUMP_ATTEMPTS):
             answers = self._request(kind, nl.NLM_F_DUMP, nfproto, body)
-            if not any(answer.interrupted or answer.error == errno.EINTR for answer in answers):
+            if not any(map(_is_torn, answers)):
                 break
         else:
             raise KernelFault("the ruleset changes too fast to be read")
@@ -220,6 +224,17 @@ class Kernel:
         for answer in self.dump(nl.GETSETELEM, nl.NFPROTO[family], body):
             yield from codec.decode_elements(family, set_id, answer.payload)
 
+    def listed(self, family: Family, set_id: S) -> tuple[list[bytes], bool]:
+        """The same, not yet decoded, and whether the ruleset changed meanwhile.
+
+        It is not read again then. Raises EnvironmentFault and KernelFault.
+        """
+        body = nl.element_list(TABLE, set_id.set_name, ())
+        answers = self._request(nl.GETSETELEM, nl.NLM_F_DUMP, nl.NFPROTO[family], body)
+        torn = any(map(_is_torn, answers))
+        _raise_unless_absent([answer for answer in answers if not _is_torn(answer)])
+        return [answer.payload for answer in answers if answer.payload], torn
+
     def these(self, keys: Iterable[bytes]) -> Elements:
         """The elements with these keys, of those that are there; one system call for many.
 
@@ -253,14 +268,27 @@ class Kernel:
                 if answer.kind == nl.NLMSG_ERROR and answer.sequence == self._sequence:
                     return
 
-    def all_elements(self, family: Family) -> Elements:
-        """What our table of this family holds, except what packets put there."""
+    def all_elements(self, family: Family, read: Payloads | None = None) -> Elements:
+        """What our table of this family holds, except what packets put there.
+
+        What was `read` of it already is taken out of there, for it is large.
+        """
         found: Elements = {}
         for spec in set_specs(family):
-            if not spec.dynamic_size:
-                for element in self.elements(family, spec.id):
-                    found[element.key] = element.value
+            if spec.dynamic_size:
+                continue
+            if read is None:
+                elements = self.elements(family, spec.id)
+            else:
+                elements = _decoded(family, spec.id, read.pop((family, spec.id), []))
+            for element in elements:
+                found[element.key] = element.value
         return found
+
+
+def _decoded(family: Family, set_id: S, payloads: list[bytes]) -> Iterator[codec.Found]:
+    for payload in payloads:
+        yield from codec.decode_elements(family, set_id, payload)
 
 
 def route_loopback() -> str:
@@ -312,6 +340,11 @@ def _failure(messages: Sequence[nl.Message], answer: nl.Reply) -> Failure:
         index = nl.element_at(message.body, answer.offset) if answer.offset is not None else None
         key = message.keys[index or 0]
     return Failure(message, answer.error, answer.reason, key)
+
+
+def _is_torn(answer: nl.Reply) -> bool:
+    """Whether a dump is of no one state of the ruleset."""
+    return answer.interrupted or answer.error == errno.EINTR
 
 
 def _raise_environment(failures: Sequence[Failure]) -> None:

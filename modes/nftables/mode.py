@@ -7,7 +7,7 @@ it in `codec`, and `kernel` says it.
 from __future__ import annotations
 
 import errno
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import islice
 
 from endpoints.names import Family, ObjectName
@@ -20,19 +20,21 @@ from modes.base import (
     Drift,
     ForeignWatch,
     Glance,
-    KernelFault,
     Plans,
     Tell,
+    nothing,
     silence,
 )
 from modes.nftables import adopt, affinity, codec, delta, parts
 from modes.nftables import netlink as nl
 from modes.nftables.adopt import Observed
+from modes.nftables.ahead import NOTHING, Ahead, Raw, ask_again
+from modes.nftables.blame import NODE, in_the_way, isolate, raise_any
 from modes.nftables.dump import describe
 from modes.nftables.elements import Elements, Fragment, render, render_node
 from modes.nftables.kernel import (
-    Failure,
     Kernel,
+    Payloads,
     lookups_can_miss,
     route_loopback,
 )
@@ -40,8 +42,6 @@ from modes.nftables.mend import mend
 from modes.nftables.retire import deletions
 from modes.nftables.skeleton import TABLE, Layout, shape_of
 
-_NODE = ObjectName("", "")
-"""Owner of the elements that belong to the node and to no Service."""
 _FORGOTTEN_AT_ONCE = 500
 """Clients."""
 
@@ -63,6 +63,7 @@ class NftablesMode:
         self._chains: set[tuple[Family, str]] = set()
         self._applied = delta.Applied()
         self._seen: tuple[int, Observed] | None = None
+        self._ahead: Ahead | None = None
 
     @property
     def _kernel(self) -> Kernel:
@@ -76,17 +77,25 @@ class NftablesMode:
             self._open.close()
             self._open = None
 
+    def read_ahead(self, done: Callable[[], None] = nothing) -> None:
+        """Begin to read all elements; a `start` or `verify` that follows need only understand them.
+
+        `done` is called when they are read, by a thread of its own.
+        """
+        self._ahead = Ahead(done)
+
     def start(self, node: NodeView) -> Adopted:
         """Look at what the kernel holds for this node. Changes no rule: `replace` does.
 
         Raises EnvironmentFault.
         """
+        raw = self._read()
         generation = self._kernel.generation()
         self._node = node
         can_miss = lookups_can_miss()
         shapes = [shape_of(node, family, lookups_can_miss=can_miss) for family in Family]
         self._layouts = {shape.family: Layout(shape) for shape in shapes}
-        found = self._observe()
+        found = self._observe(raw.payloads if raw.generation == generation else None)
         self._seen = generation, found
         words = ", ".join(f"{family}: {reason}" for family, reason in found.rebuild.items())
         kept = not found.rebuild
@@ -105,7 +114,7 @@ class NftablesMode:
         if self._node is None:
             raise RuntimeError("start() comes before replace()")
         found = self._observed()
-        fragments: dict[ObjectName, Fragment] = {_NODE: render_node(self._node)}
+        fragments: dict[ObjectName, Fragment] = {NODE: render_node(self._node)}
         for name, plans in services.items():
             fragment = render(plans, found.elements)
             if fragment:
@@ -146,7 +155,7 @@ class NftablesMode:
 
         Clients may be many, and `replace` looks at them as well: here only if all else is right.
         """
-        found = self._observe()
+        found = self._looked_at()
         wrong = {f: f"table {f} {TABLE}: {why}" for f, why in sorted(found.rebuild.items())}
         lost = tuple(said for family, said in wrong.items() if family not in found.present)
         other = tuple(said for family, said in wrong.items() if family in found.present)
@@ -173,7 +182,7 @@ class NftablesMode:
         self._kernel.check()
         leaving = deletions(self._kernel.tables(), keeps_ours=successor == self.name)
         if leaving:
-            _raise_any(self._kernel.transact(leaving).failures)
+            raise_any(self._kernel.transact(leaving).failures)
             self._tell("Removed what a proxy left", routine=True, mode=self.name)
         return None
 
@@ -185,7 +194,7 @@ class NftablesMode:
         self._chains = set()
         if ours:
             sent = self._kernel.transact([codec.delete_table(family) for family in ours])
-            _raise_any(sent.failures)
+            raise_any(sent.failures)
         return bool(ours)
 
     def _observed(self) -> Observed:
@@ -195,8 +204,32 @@ class NftablesMode:
             return seen[1]
         return self._observe()
 
-    def _observe(self) -> Observed:
-        """What the kernel holds of ours, and which tables must be made anew."""
+    def _read(self) -> Raw:
+        """What was read ahead, if anything was; each reading is used once."""
+        ahead, self._ahead = self._ahead, None
+        return NOTHING if ahead is None else ahead.result()
+
+    def _looked_at(self) -> Observed:
+        """What the kernel holds now; of what was read ahead, only what differs is asked for again.
+
+        What we have changed meanwhile is as we know it now, and what is as we know it was not
+        changed by others. An element of others that the reading missed, while we changed the set
+        that it is in, is found the next time.
+        """
+        raw = self._read()
+        if not raw.payloads:
+            return self._observe()
+        found = self._observe(raw.payloads)
+        if raw.generation == self._kernel.generation():
+            return found
+        sure = ask_again(self._kernel, found.elements, self._applied.elements())
+        return found if sure else self._observe()
+
+    def _observe(self, read: Payloads | None = None) -> Observed:
+        """What the kernel holds of ours, and which tables must be made anew.
+
+        What of the elements was `read` already is not read again.
+        """
         elements: Elements = {}
         rebuild: dict[Family, str] = {}
         mends: dict[Family, adopt.Mend] = {}
@@ -213,7 +246,7 @@ class NftablesMode:
             how = mend(table, layout)
             if how:
                 chains.update((family, name) for name in table.chains.keys() - how.foreign)
-                elements.update(self._kernel.all_elements(family))
+                elements.update(self._kernel.all_elements(family, read))
                 if reason:
                     mends[family] = how
         return Observed(elements, rebuild, mends, frozenset(present), frozenset(chains))
@@ -242,8 +275,8 @@ class NftablesMode:
             elif messages := self._messages(found, chains, changes, wanted):
                 sent = self._kernel.transact(messages)
                 if sent.failures:
-                    if not _isolate(sent.failures, fragments, before, failed):
-                        found = found.without(_in_the_way(sent.failures, found))
+                    if not isolate(sent.failures, fragments, before, failed):
+                        found = found.without(in_the_way(sent.failures, found))
                     continue
                 count, size = len(messages), sent.size
             self._applied = delta.Applied()
@@ -331,7 +364,7 @@ class NftablesMode:
                 continue
             for key in some:
                 sent = self._kernel.transact(list(codec.deletions([key])))
-                _raise_any([f for f in sent.failures if f.errno != errno.ENOENT])
+                raise_any([f for f in sent.failures if f.errno != errno.ENOENT])
 
 
 def prepare(node: NodeView) -> tuple[str, ...]:
@@ -350,46 +383,3 @@ def _report(
 ) -> ApplyReport:
     added, deleted = len(changes.adds), len(changes.deletes)
     return ApplyReport(added, deleted, messages, size, failed=failed or {})
-
-
-def _raise_any(failures: Sequence[Failure]) -> None:
-    for failure in failures:
-        raise KernelFault(f"the kernel refused a change: {failure}")
-
-
-def _isolate(
-    failures: Sequence[Failure],
-    fragments: dict[ObjectName, Fragment],
-    before: Mapping[ObjectName, Fragment],
-    failed: dict[ObjectName, str],
-) -> bool:
-    """Take back the Services that the kernel refused: to what they were, then to nothing.
-
-    False if none can be blamed. What cannot be deleted is no Service's fault.
-    """
-    blamed = False
-    for failure in failures:
-        if failure.message is None or failure.message.kind != nl.NEWSETELEM:
-            continue
-        owner = delta.owner_of(fragments, failure.key) if failure.key else None
-        if owner is None or owner == _NODE:
-            continue
-        blamed = True
-        fallback = before.get(owner) if owner not in failed else None
-        failed[owner] = f"{describe(failure.key or b'')}: {failure}"
-        fragments.pop(owner)
-        if fallback:
-            fragments[owner] = fallback
-    return blamed
-
-
-def _in_the_way(failures: Sequence[Failure], found: Observed) -> set[Family]:
-    """Families in whose tables something keeps us from changing them, as they were left.
-
-    Raises KernelFault if no table is left that could be made anew.
-    """
-    blocked = {failure.message.family for failure in failures if failure.message}
-    blocked &= found.present.difference(found.made_anew)
-    if not blocked:
-        _raise_any(failures)
-    return blocked

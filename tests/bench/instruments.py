@@ -24,7 +24,17 @@ from endpoints.names import ObjectName
 from endpoints.node import NodeView
 from endpoints.plan import ServicePlan
 from endpoints.state import ClusterState
-from modes.base import Adopted, ApplyReport, Delta, Drift, ForeignWatch, Glance, Mode, Plans
+from modes.base import (
+    Adopted,
+    ApplyReport,
+    Delta,
+    Drift,
+    ForeignWatch,
+    Glance,
+    Mode,
+    Plans,
+    nothing,
+)
 from modes.ipvs.machine import Machine
 from modes.ipvs.mode import IpvsMode
 from modes.nftables.kernel import Kernel
@@ -226,6 +236,10 @@ class MeasuredMode:
     def tend(self) -> float | None:
         """Tend."""
         return self._mode.tend()
+
+    def read_ahead(self, done: Callable[[], None] = nothing) -> None:
+        """Begin to read."""
+        self._mode.read_ahead(done)
 
     def verify(self) -> Drift:
         """Hold the kernel against what was applied."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from endpoints.names import ObjectName
 from endpoints.node import NodeView
@@ -17,6 +17,7 @@ from modes.base import (
     Glance,
     KernelFault,
     Plans,
+    nothing,
 )
 from proxy.sources.base import Message
 
@@ -127,6 +128,10 @@ class MemoryMode:
         assert self.node is not None
         self.calls.append("tend")
         return self.tending.pop(0) if self.tending else None
+
+    def read_ahead(self, done: Callable[[], None] = nothing) -> None:
+        self.calls.append("read ahead")
+        done()
 
     def verify(self) -> Drift:
         self.calls.append("verify")

@@ -16,7 +16,7 @@ from proxy.log import KlogFormatter
 from proxy.loop import Configured, chores, follow
 from proxy.schedule import Schedule
 from proxy.sources import files as saved
-from proxy.sources.base import ConfigChanged, Died, Message, Stop, Together
+from proxy.sources.base import Between, ConfigChanged, Died, Message, Stop, Together
 from proxy.sync import Sync
 from tests.unit.proxy.build import BOTH, PAY, MemoryMode, endpoints, node, service, together
 
@@ -42,7 +42,8 @@ class Loop:
         return self.now
 
     def run(self, *, once: bool, configured: Configured | None = None) -> int:
-        schedule, todo = Schedule(self.queue, self.clock), chores(self.sync, lambda: self.period)
+        schedule = Schedule(self.queue, self.clock)
+        todo = chores(self.sync, schedule, self.queue, lambda: self.period)
         return follow(schedule, self.sync, todo, configured=configured, once=once)
 
 
@@ -156,8 +157,22 @@ def test_a_changed_configuration_may_end_the_program(ends: bool, status: int) ->
 
 
 def test_all_rules_are_compared_as_often_as_is_wanted_by_now() -> None:
-    loop = Loop(listed())
-    compare = chores(loop.sync, lambda: loop.period)["compare"]
-    assert compare.run() == 30
-    loop.period = 5.0
-    assert compare.run() == 5
+    """They are read beside the loop, which comes back to them when it hears of the end."""
+    loop = Loop()
+    loop.clock = lambda: loop.now  # type: ignore[method-assign]
+    sync = Sync(ClusterState(NodeSettings("node-a")), loop.mode, Kind, loop.clock)
+    schedule = Schedule(loop.queue, loop.clock)
+    todo = chores(sync, schedule, loop.queue, lambda: loop.period)
+    sync.run([listed()])
+    loop.mode.calls.clear()
+    for period in (30.0, 5.0):
+        loop.period = period
+        assert todo["compare"].run() is None
+        assert loop.mode.calls == ["read ahead"]
+        (back,) = schedule.wait().batch
+        assert isinstance(back, Between)
+        back.act()
+        assert loop.mode.calls == ["read ahead", "verify"]
+        loop.mode.calls.clear()
+        loop.now += period
+        assert schedule.wait().chores == {"compare"}
