@@ -108,15 +108,13 @@ def difference(found: Mapping[bytes, Value], wanted: Elements) -> Changes:
     """What turns the elements that were found into those that are wanted."""
     if not found:
         return Changes(adds=wanted)  # as large as the cluster: not copied
-    changes = Changes()
-    for key, value in wanted.items():
-        have = found.get(key)
-        if have != value:
-            changes.adds[key] = value
-            if have is not None:
-                changes.deletes.add(key)
-    changes.deletes.update(key for key in found if key not in wanted)
-    return changes
+    have = found.get
+    adds = {key: value for key, value in wanted.items() if have(key) != value}
+    changed = adds.keys() & found.keys()
+    extra = len(found) - (len(wanted) - len(adds) + len(changed))
+    if extra:
+        changed.update(key for key in found if key not in wanted)
+    return Changes(changed, adds)
 
 
 def chains_named(values: Iterable[tuple[bytes, Value]]) -> Iterator[tuple[Family, str]]:

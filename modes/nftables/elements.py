@@ -63,6 +63,12 @@ def pack_port(port: int) -> bytes:
     return port.to_bytes(2, "big") + b"\0\0"
 
 
+@lru_cache(maxsize=256)
+def _numbered(first: int, count: int) -> tuple[bytes, ...]:
+    """These slots, as keys end with them."""
+    return tuple(map(native32, range(first, first + count)))
+
+
 def _pack_endpoint(address: str, port: int) -> bytes:
     return pack(address) + pack_port(port)
 
@@ -92,14 +98,14 @@ def render_node(node: NodeView) -> Elements:
     }
 
 
-def place(previous: Sequence[bytes | None], wanted: Sequence[bytes]) -> list[bytes]:
+def place(previous: Sequence[Value | None], wanted: Sequence[bytes]) -> Sequence[bytes]:
     """An order of `wanted` that differs from `previous` in as few slots as possible.
 
     What stays in reach keeps its slot; newcomers, and those whose slot is cut off, fill the gaps.
     None is a slot that somebody else emptied.
     """
     if not previous:
-        return list(wanted)
+        return wanted
     missing = set(wanted)
     slots: list[bytes | None] = []
     for item in previous[: len(wanted)]:
@@ -206,16 +212,11 @@ class _ServicePort:
 
     def _slots(self, target: _Target, key: bytes, wanted: Sequence[bytes], offset: int) -> None:
         prefix = bytes((self.base + target.endpoints,)) + key
-        previous = self._found(prefix, range(offset, offset + len(wanted)))
-        for slot, endpoint in enumerate(place(previous, wanted), start=offset):
-            self.out[prefix + native32(slot)] = endpoint
-
-    def _found(self, prefix: bytes, slots: range) -> list[bytes | None]:
-        """What was in these slots: all of them are empty in a Service that is new."""
-        if not self.previous:
-            return []
-        found = (self.previous.get(prefix + native32(slot)) for slot in slots)
-        return [endpoint if isinstance(endpoint, bytes) else None for endpoint in found]
+        keys = [prefix + slot for slot in _numbered(offset, len(wanted))]
+        if self.previous:
+            found = list(map(self.previous.get, keys))
+            wanted = wanted if found == wanted else place(found, wanted)
+        self.out.update(zip(keys, wanted, strict=True))
 
     def _affinity(
         self, learn: S, valid: S, key: bytes, endpoints: Iterable[bytes], chain: str
