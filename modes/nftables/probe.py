@@ -39,15 +39,29 @@ _QUESTIONS = (
 )
 
 
+class _Trial(NamedTuple):
+    """A feature, and what the kernel takes only if it has it."""
+
+    feature: str
+    needed_for: str
+    hint: str
+    messages: list[nl.Message]
+
+
 def probe() -> tuple[Feature, ...]:
-    """The features, in the order of their weight; all `unknown` where we may not ask."""
+    """The features, in the order of their weight; all `unknown` where we may not ask.
+
+    All are tried in one transaction, and singly only if that is refused: the kernel takes 10 to
+    20 ms to forget one.
+    """
     kernel = None
     try:
         kernel = Kernel()
         kernel.check()
+        together, trials = _trials()
+        works = _works(kernel, together)
         features = [Feature("nf_tables", "yes", _MODE)]
-        features += [_maps(kernel, family) for family in Family]
-        features += [_ask(kernel, question) for question in _QUESTIONS]
+        features += [_feature(of, works=works or _works(kernel, of.messages)) for of in trials]
     except EnvironmentFault as fault:
         state = "unknown" if "CAP_NET_ADMIN" in str(fault) else "no"
         return (Feature("nf_tables", state, _MODE, str(fault)),)
@@ -57,30 +71,30 @@ def probe() -> tuple[Feature, ...]:
     return tuple(features)
 
 
-def _maps(kernel: Kernel, family: Family) -> Feature:
-    hint = "kernel 5.6 (concatenated intervals)"
-    works = _works(kernel, _sets(family))
-    return _feature(f"{family} maps and sets", family, hint, works=works)
-
-
-def _ask(kernel: Kernel, question: _Question) -> Feature:
+def _trials() -> tuple[list[nl.Message], list[_Trial]]:
+    """All trials as one, and each by itself."""
     layout = Layout(Shape(Family.IPV4))
     base = {chain.name: chain for chain in layout.base_chains()}
-    chain = base.get(question.chain) or layout.numbered_chain(question.chain)
-    if chain is None:
-        raise LookupError(f"there is no chain {question.chain}")
-    messages = _sets(Family.IPV4)
-    messages += [codec.new_chain(Family.IPV4, Chain(name, ()), _TABLE) for name in base]
-    asked = Chain("asked", chain.rules)
-    messages.append(codec.new_chain(Family.IPV4, asked, _TABLE))
-    messages += codec.new_rules(Family.IPV4, asked, _TABLE)
-    works = _works(kernel, messages)
-    return _feature(question.feature, question.needed_for, question.hint, works=works)
+    hint = "kernel 5.6 (concatenated intervals)"
+    trials = [_Trial(f"{of} maps and sets", of, hint, _sets(of)) for of in Family]
+    chains = [codec.new_chain(Family.IPV4, Chain(name, ()), _TABLE) for name in base]
+    together = [message for trial in trials for message in trial.messages] + chains
+    before = _sets(Family.IPV4) + chains
+    for number, question in enumerate(_QUESTIONS):
+        chain = base.get(question.chain) or layout.numbered_chain(question.chain)
+        if chain is None:
+            raise LookupError(f"there is no chain {question.chain}")
+        named = Chain(f"asked-{number}", chain.rules)
+        asked = [codec.new_chain(Family.IPV4, named, _TABLE)]
+        asked += codec.new_rules(Family.IPV4, named, _TABLE)
+        together += asked
+        trials.append(_Trial(question.feature, question.needed_for, question.hint, before + asked))
+    return together, trials
 
 
-def _feature(name: str, needed_for: str, hint: str, *, works: bool) -> Feature:
-    state = "yes" if works else "no"
-    return Feature(name, state, f"{_MODE}: {needed_for}", "" if works else hint)
+def _feature(trial: _Trial, *, works: bool) -> Feature:
+    state, hint = ("yes", "") if works else ("no", trial.hint)
+    return Feature(trial.feature, state, f"{_MODE}: {trial.needed_for}", hint)
 
 
 def _sets(family: Family) -> list[nl.Message]:
