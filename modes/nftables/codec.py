@@ -277,12 +277,11 @@ def decode_elements(family: Family, set_id: S, payload: bytes) -> Iterator[Found
     prefix = key_prefix(family, set_id)
     for kind, listed in nl.attributes(payload):
         if kind == nl.NFTA_ELEM_LIST_ELEMENTS:
-            alike = uniform.rows(spec_of(family, set_id), listed)
-            if alike is not None:
-                yield from (Found(prefix + key, data, *times) for key, data, times in alike)
-                continue
-            for _, element in nl.attributes(listed):
-                yield _decode_element(prefix, element)
+            alike = uniform.rows(spec_of(family, set_id), prefix, listed)
+            if alike is None:
+                yield from (_decode_element(prefix, of) for _, of in nl.attributes(listed))
+            else:
+                yield from map(Found._make, alike)
 
 
 def _decode_element(prefix: bytes, element: bytes) -> Found:

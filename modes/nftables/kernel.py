@@ -281,8 +281,8 @@ class Kernel:
                 elements = self.elements(family, spec.id)
             else:
                 elements = _decoded(family, spec.id, read.pop((family, spec.id), []))
-            for element in elements:
-                found[element.key] = element.value
+            for key, value, _, _ in elements:
+                found[key] = value
         return found
 
 

@@ -11,7 +11,6 @@ import struct
 from collections.abc import Iterator
 from functools import cache
 from itertools import repeat
-from operator import add
 from typing import NamedTuple
 
 from modes.nftables import netlink as nl
@@ -20,11 +19,12 @@ from modes.nftables.sets import SetSpec
 _THREE_HEADERS = struct.Struct("=6H")
 _TWO_HEADERS = struct.Struct("=4H")
 _HEADER = struct.Struct("=2H")
-_TIMES = struct.Struct("!2Q")
-_TIMELESS = repeat((0, 0))
+_TIMELESS = (repeat(0), repeat(0))
+
+Row = tuple[bytes, bytes, int, int]
 
 
-class _Row(NamedTuple):
+class _Layout(NamedTuple):
     """One element as the kernel dumps it: it does not mark nested attributes in elements.
 
     Headers and what follows them take turns: key, data of a map, timeout, expiration.
@@ -35,18 +35,18 @@ class _Row(NamedTuple):
 
 
 @cache
-def _row(spec: SetSpec) -> _Row:
+def _layout(spec: SetSpec) -> _Layout:
     key, data = spec.key_size, spec.data_size
-    form = f"{_THREE_HEADERS.size}s{key}s"
+    form = f">{_THREE_HEADERS.size}s{key}s"
     headers = []
     if data:
         form += f"{_TWO_HEADERS.size}s{data}s"
         headers = [_TWO_HEADERS.pack(data + 8, nl.NFTA_ELEM_DATA, data + 4, nl.NFTA_DATA_VALUE)]
     if spec.dynamic_size:
-        form += "4s8s4s8s"
+        form += "4sQ4sQ"
         headers += [_HEADER.pack(12, of) for of in (nl.NFTA_ELEM_TIMEOUT, nl.NFTA_ELEM_EXPIRATION)]
     layout = struct.Struct(form)
-    return _Row(layout, (_head(layout.size, key), *headers))
+    return _Layout(layout, (_head(layout.size, key), *headers))
 
 
 def _head(whole: int, key: int) -> bytes:
@@ -54,17 +54,19 @@ def _head(whole: int, key: int) -> bytes:
     return _THREE_HEADERS.pack(*sizes)
 
 
-def rows(spec: SetSpec, listed: bytes) -> Iterator[tuple[bytes, bytes, tuple[int, int]]] | None:
-    """Key, data, and timeout with expiration of each element; None if any is of another kind.
+def rows(spec: SetSpec, prefix: bytes, listed: bytes) -> Iterator[Row] | None:
+    """Key, data, timeout and expiration of each element; None if any is of another kind.
 
-    The data is empty in a set, the times (milliseconds) are 0 where only we add elements.
+    The prefix leads each key. The data is empty in a set, the times (milliseconds) are 0 where only
+    we add elements.
     """
-    row = _row(spec)
+    row = _layout(spec)
     if not listed or len(listed) % row.layout.size:
         return None
     columns = list(zip(*row.layout.iter_unpack(listed), strict=True))
     if any(set(columns[2 * n]) != {header} for n, header in enumerate(row.headers)):
         return None
+    keys = map(prefix.__add__, columns[1])
     data = columns[3] if spec.data_size else repeat(b"")
-    times = map(_TIMES.unpack, map(add, columns[5], columns[7])) if spec.dynamic_size else _TIMELESS
-    return zip(columns[1], data, times, strict=False)
+    times = (columns[5], columns[7]) if spec.dynamic_size else _TIMELESS
+    return zip(keys, data, *times, strict=False)

@@ -16,6 +16,7 @@ from modes.nftables.skeleton import TABLE
 from modes.nftables.uniform import rows
 
 SETS = [(family, set_id) for family in Family for set_id in (S.ENDPOINTS, S.HAIRPIN, S.CLUSTER_IPS)]
+PREFIX = b"\7"
 EACH_SET = pytest.mark.parametrize(("family", "set_id"), SETS)
 
 
@@ -42,9 +43,9 @@ def test_what_is_read_is_what_was_listed(family: Family, set_id: S, data: st.Dat
     key = st.binary(min_size=spec.key_size, max_size=spec.key_size)
     value = st.binary(min_size=spec.data_size, max_size=spec.data_size)
     listed = data.draw(st.lists(st.tuples(key, value), min_size=1, max_size=5))
-    found = rows(spec, b"".join(element(*row) for row in listed))
+    found = rows(spec, PREFIX, b"".join(element(*row) for row in listed))
     assert found is not None
-    assert list(found) == [(*row, (0, 0)) for row in listed]
+    assert list(found) == [(PREFIX + key, value, 0, 0) for key, value in listed]
 
 
 @pytest.mark.parametrize("family", Family)
@@ -54,14 +55,14 @@ def test_clients_are_read_with_their_times(family: Family, data: st.DataObject) 
     key = st.binary(min_size=spec.key_size, max_size=spec.key_size)
     value = st.binary(min_size=spec.data_size, max_size=spec.data_size)
     time = st.integers(0, 1 << 63)
-    row = st.tuples(key, value, st.tuples(time, time))
+    row = st.tuples(key, value, time, time)
     listed = data.draw(st.lists(row, min_size=1, max_size=5))
-    run = b"".join(element(key, value, *timed(*times)) for key, value, times in listed)
-    found = rows(spec, run)
+    run = b"".join(element(key, value, *timed(*times)) for key, value, *times in listed)
+    found = rows(spec, PREFIX, run)
     assert found is not None
-    assert list(found) == listed
-    assert rows(spec, run + element(listed[0][0], listed[0][1], *timed(1, 1)[::-1])) is None
-    assert rows(spec, element(listed[0][0], listed[0][1])) is None
+    assert list(found) == [(PREFIX + key, *rest) for key, *rest in listed]
+    assert rows(spec, PREFIX, run + element(listed[0][0], listed[0][1], *timed(1, 1)[::-1])) is None
+    assert rows(spec, PREFIX, element(listed[0][0], listed[0][1])) is None
 
 
 @EACH_SET
@@ -78,14 +79,14 @@ def test_an_element_with_more_to_it_is_read_the_long_way(
     listed[position] = element(bytes(spec.key_size), bytes(spec.data_size), other)
     for end in range(1, len(listed) + 1):
         run = b"".join(listed[:end])
-        assert (rows(spec, run) is None) == (position < end)
+        assert (rows(spec, PREFIX, run) is None) == (position < end)
 
 
 def test_verdicts_are_read_the_long_way() -> None:
     spec = codec.spec_of(Family.IPV4, S.SERVICES)
     verdict = nl.attr(nl.NFTA_DATA_VERDICT, nl.be32(nl.NFTA_VERDICT_CODE, 0))
     listed = element(bytes(spec.key_size), b"", nl.attr(nl.NFTA_ELEM_DATA, verdict))
-    assert rows(spec, listed) is None
+    assert rows(spec, PREFIX, listed) is None
 
 
 @pytest.mark.parametrize("family", Family)
@@ -114,7 +115,7 @@ def test_the_kernel_lists_clients_alike(family: Family) -> None:
             if kind == nl.NFTA_ELEM_LIST_ELEMENTS and listed
         ]
         assert lists
-        assert all(rows(spec, listed) is not None for listed in lists)
+        assert all(rows(spec, PREFIX, listed) is not None for listed in lists)
         found = {entry.key: entry for entry in kernel.elements(family, S.AFFINITY)}
         assert {key: entry.value for key, entry in found.items()} == {
             entry.key: entry.value for entry in wanted
@@ -146,7 +147,7 @@ def test_the_kernel_lists_elements_alike(family: Family, set_id: S) -> None:
             if kind == nl.NFTA_ELEM_LIST_ELEMENTS and listed  # a dump may end with an empty list
         ]
         assert lists
-        assert all(rows(spec, listed) is not None for listed in lists)
+        assert all(rows(spec, PREFIX, listed) is not None for listed in lists)
         found = {element.key: element.value for element in kernel.elements(family, set_id)}
         assert found == wanted
     finally:
