@@ -48,6 +48,10 @@ _SUBDOMAIN = re.compile(r"[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?").fullmatch
 _LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?").fullmatch
 _NO_DESTINATION = re.compile(r"(?:0\.0\.0\.0|::|2(?:2[4-9]|[3-5][0-9])\..*|ff..:.*)").fullmatch
 """Unspecified, multicast, class E and broadcast: nothing can be translated to these."""
+_IPV4_DESTINATION = re.compile(
+    rf"(?!0\.0\.0\.0\Z)(?:22[0-3]|2[01][0-9]|1[0-9][0-9]|[1-9]?[0-9])(?:\.{_BYTE}){{3}}"
+).fullmatch
+"""Any other IPv4 address."""
 
 _NO_ANNOTATIONS = Annotations()
 
@@ -242,7 +246,7 @@ def _slice_ports(ports: list[EndpointPort]) -> list[EndpointPort]:
 def _endpoint(endpoint: SliceEndpoint, number: int, address_type: str, shared: Shared) -> None:
     text = endpoint.addresses[0] if endpoint.addresses else ""
     # The common case inline: this is done 100,000 times at start.
-    if address_type != "IPv4" or not _IPV4(text) or _NO_DESTINATION(text):
+    if address_type != "IPv4" or not _IPV4_DESTINATION(text):
         text = _address(f"endpoints[{number}].addresses[0]", text)
         if family(text) != address_type:
             place = f"endpoints[{number}].addresses[0]"
