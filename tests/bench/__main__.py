@@ -26,7 +26,7 @@ from pathlib import Path
 import msgspec
 
 from tests.apiserver.real import assets
-from tests.bench import chart, cluster, elsewhere, report
+from tests.bench import chart, cluster, elsewhere, installed, report
 from tests.bench.cluster import Size
 from tests.bench.path import targets as path_targets
 from tests.bench.results import Failed, Report
@@ -61,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         contenders = whole.contenders(os.environ.get("KUBE_PROXY", ""))
         assets()
         _prepare(flags.folder)
+        installed.make_so(os.environ)
     except OSError as error:
         return _refused(str(error))
     here = [name for name in back_ends if name in modes.offered()]
