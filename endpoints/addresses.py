@@ -11,6 +11,7 @@ from functools import lru_cache
 
 from endpoints.names import Family
 
+_OCTET = {str(number): number for number in range(256)}.__getitem__
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -37,11 +38,14 @@ def canonical(text: str) -> str:
 def pack(text: str) -> bytes:
     """The 4 or 16 bytes, in network order, of an address in canonical form.
 
-    Of anything else only `canonical` knows whether it is an address.
+    Of anything else only `canonical` knows whether it is an address; ValueError may be raised.
     """
     if ":" in text:
         return ipaddress.IPv6Address(text).packed
-    return bytes(map(int, text.split(".")))
+    try:
+        return bytes(map(_OCTET, text.split(".")))
+    except KeyError as octet:
+        raise ValueError(f"{text!r} is not an IP address: {octet}") from None
 
 
 def unpack(packed: bytes) -> str:

@@ -221,7 +221,7 @@ class _Collected:
 
     def add(self, obj: KubernetesObject, kind: Kind, place: str = "") -> None:
         try:
-            problem = _accept(obj, self.shared, f"{place}{kind} {name_of(obj)}")
+            problem = _accept(obj, self.shared, kind, place)
         except Unreadable as unreadable:
             self.refuse(unreadable)
         else:
@@ -264,7 +264,7 @@ class _Collected:
         )
 
 
-def _accept(obj: KubernetesObject, shared: Shared, subject: str) -> Problem | None:
+def _accept(obj: KubernetesObject, shared: Shared, kind: Kind, place: str = "") -> Problem | None:
     """Validate in place; the problem is about endpoints or annotations that an object lost."""
     left_out: list[Refused] = []
     fate = "this endpoint is left out"
@@ -278,10 +278,12 @@ def _accept(obj: KubernetesObject, shared: Shared, subject: str) -> Problem | No
             case Node():
                 accept_node(obj)
     except Refused as refused:
+        subject = f"{place}{kind} {name_of(obj)}"
         problem = Problem(subject, refused.field, short(refused.value), refused.reason)
         raise Unreadable(problem, name_of(obj)) from None
     if not left_out:
         return None
+    subject = f"{place}{kind} {name_of(obj)}"
     first, more = left_out[0], len(left_out) - 1
     also = f", and {more} more like it" * bool(more)
     reason = f"{first.reason}; {fate}{also}"
@@ -292,7 +294,7 @@ def _changed(event: _WatchLine, kind: Kind, shared: Shared) -> Watched:
     """ADDED or MODIFIED; the resource version is kept even of an object that is refused."""
     try:
         obj = _object(event.object, kind)
-        problem = _accept(obj, shared, f"{kind} {name_of(obj)}")
+        problem = _accept(obj, shared, kind)
     except Unreadable as unreadable:
         version = _loose(event.object).resource_version
         return Watched(event.type, None, unreadable.name, version, unreadable.problem)

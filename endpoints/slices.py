@@ -38,6 +38,7 @@ class Hints(msgspec.Struct, frozen=True, gc=False):
 
 
 NO_HINTS = Hints()
+_READY = EndpointState.READY
 
 Candidate = tuple[Endpoint, Hints]
 
@@ -82,11 +83,16 @@ def contribution(of_slice: EndpointSlice, node_name: str) -> Contribution | None
     if not service or family is None or not served(labels):
         return None
     listed = [endpoint for endpoint in of_slice.endpoints or () if endpoint.addresses]
-    # Column by column: this is done with 100,000 endpoints at start.
+    # Column by column: this is done with 100,000 endpoints at start. None means ready, serving, not
+    # terminating. Ready wins over terminating: a Service with publishNotReadyAddresses has
+    # endpoints that are both, and kube-proxy sends to them.
     addresses = [endpoint.addresses[0] for endpoint in listed]
     nodes = [endpoint.node_name for endpoint in listed]
     local = [node == node_name for node in nodes]
-    states = [_state(endpoint.conditions) for endpoint in listed]
+    conditions = [endpoint.conditions for endpoint in listed]
+    states = [
+        _READY if of is None or of.ready is not False else _not_ready(of) for of in conditions
+    ]
     zones = [endpoint.zone for endpoint in listed]
     ports = tuple(
         ContributedPort(
@@ -104,14 +110,8 @@ def contribution(of_slice: EndpointSlice, node_name: str) -> Contribution | None
     return Contribution(name_of(of_slice), service, family, ports, told)
 
 
-def _state(conditions: EndpointConditions | None) -> EndpointState:
-    """The conditions, condensed; None means ready, serving, not terminating.
-
-    Ready wins over terminating: a Service with publishNotReadyAddresses has endpoints that are
-    both, and kube-proxy sends to them.
-    """
-    if conditions is None or conditions.ready is not False:
-        return EndpointState.READY
+def _not_ready(conditions: EndpointConditions) -> EndpointState:
+    """The conditions of an endpoint that is not ready, condensed."""
     if conditions.terminating and conditions.serving is not False:
         return EndpointState.TERMINATING
     return EndpointState.NOT_READY

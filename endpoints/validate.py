@@ -8,6 +8,7 @@ at which an object of the API may still change.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from sys import intern
 from typing import NamedTuple
 
@@ -150,12 +151,19 @@ def accept_slice(endpoint_slice: EndpointSlice, shared: Shared) -> list[Refused]
     kept: list[SliceEndpoint] = []
     left_out: list[Refused] = []
     for number, endpoint in enumerate(endpoint_slice.endpoints or []):
-        try:
-            _endpoint(endpoint, number, wanted, shared)
-        except Refused as refused:
-            left_out.append(refused)
+        # The common case inline: this is done 100,000 times at start.
+        addresses = endpoint.addresses
+        if wanted == "IPv4" and addresses and _IPV4_DESTINATION(addresses[0]):
+            text = addresses[0]
         else:
-            kept.append(endpoint)
+            try:
+                text = _endpoint_address(addresses, number, wanted)
+            except Refused as refused:
+                left_out.append(refused)
+                continue
+        endpoint.addresses = [text]  # a list of its exact size: decoding leaves room for four
+        kept.append(endpoint)
+    _share(kept, shared)
     endpoint_slice.endpoints = kept
     return left_out
 
@@ -243,27 +251,29 @@ def _slice_ports(ports: list[EndpointPort]) -> list[EndpointPort]:
     return [port for port in ports if port.port is not None]
 
 
-def _endpoint(endpoint: SliceEndpoint, number: int, address_type: str, shared: Shared) -> None:
-    text = endpoint.addresses[0] if endpoint.addresses else ""
-    # The common case inline: this is done 100,000 times at start.
-    if address_type != "IPv4" or not _IPV4_DESTINATION(text):
-        text = _address(f"endpoints[{number}].addresses[0]", text)
-        if family(text) != address_type:
-            place = f"endpoints[{number}].addresses[0]"
-            raise Refused(place, text, f"must be of addressType {address_type}")
-    endpoint.addresses = [text]  # a list of its exact size: decoding leaves room for four
-    if (given := endpoint.conditions) is not None:
-        endpoint.conditions = _CONDITIONS[given.ready, given.serving, given.terminating]
-    if endpoint.node_name is not None:
-        endpoint.node_name = intern(endpoint.node_name)
-    if endpoint.zone is not None:
-        endpoint.zone = intern(endpoint.zone)
-    if (hints := endpoint.hints) is not None:
-        key = (
-            tuple([hint.name for hint in hints.for_zones or ()]),
-            tuple([hint.name for hint in hints.for_nodes or ()]),
-        )
-        endpoint.hints = shared.hints.setdefault(key, hints)
+def _endpoint_address(addresses: list[str], number: int, address_type: str) -> str:
+    place = f"endpoints[{number}].addresses[0]"
+    address = _address(place, addresses[0] if addresses else "")
+    if family(address) != address_type:
+        raise Refused(place, address, f"must be of addressType {address_type}")
+    return address
+
+
+def _share(endpoints: Iterable[SliceEndpoint], shared: Shared) -> None:
+    """Let endpoints that say the same hold one value."""
+    for endpoint in endpoints:
+        if (given := endpoint.conditions) is not None:
+            endpoint.conditions = _CONDITIONS[given.ready, given.serving, given.terminating]
+        if (node_name := endpoint.node_name) is not None:
+            endpoint.node_name = intern(node_name)
+        if (zone := endpoint.zone) is not None:
+            endpoint.zone = intern(zone)
+        if (hints := endpoint.hints) is not None:
+            key = (
+                tuple([hint.name for hint in hints.for_zones or ()]),
+                tuple([hint.name for hint in hints.for_nodes or ()]),
+            )
+            endpoint.hints = shared.hints.setdefault(key, hints)
 
 
 def _address(field: str, text: str) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import compress
+from operator import ne
 
 import msgspec
 
@@ -108,8 +110,8 @@ def difference(found: Mapping[bytes, Value], wanted: Elements) -> Changes:
     """What turns the elements that were found into those that are wanted."""
     if not found:
         return Changes(adds=wanted)  # as large as the cluster: not copied
-    have = found.get
-    adds = {key: value for key, value in wanted.items() if have(key) != value}
+    differs = map(ne, map(found.get, wanted), wanted.values())
+    adds = dict(compress(wanted.items(), differs))
     changed = adds.keys() & found.keys()
     extra = len(found) - (len(wanted) - len(adds) + len(changed))
     if extra:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from endpoints.addresses import network, pack
 from endpoints.names import Family
 from endpoints.node import NodeView
-from endpoints.plan import Endpoint, Frontend, FrontendKind, ServicePlan, TrafficPolicy
+from endpoints.plan import Frontend, FrontendKind, ServicePlan, TrafficPolicy
 from modes.nftables.expressions import native32
 from modes.nftables.sets import S
 from modes.nftables.skeleton import LOCAL_OFFSET
@@ -238,11 +238,8 @@ class _ServicePort:
 
     def hairpins(self) -> None:
         """Add the pods that may reach themselves through the Service from this node."""
-        for endpoint in (*self.plan.cluster, *self.plan.local):
-            if _may_be_here(endpoint):
-                address = pack(endpoint.address)
-                self.put(S.HAIRPIN, address + address)
-
-
-def _may_be_here(endpoint: Endpoint) -> bool:
-    return endpoint.is_local or endpoint.node is None
+        both = (self.plan.cluster, self.plan.local)
+        here = [e for part in both for e in part if e.is_local or e.node is None]
+        for endpoint in here:
+            address = pack(endpoint.address)
+            self.put(S.HAIRPIN, address + address)

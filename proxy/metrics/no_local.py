@@ -33,9 +33,9 @@ class NoLocal:
         before = self._of.pop(service, None)
         if before:
             self.counts.subtract(before)
-        now = Counter((plan.family, policy) for plan in plans for policy in lacking(plan))
+        now = [(plan.family, policy) for plan in plans for policy in lacking(plan)]
         if now:
-            self._of[service] = now
+            self._of[service] = Counter(now)
             self.counts.update(now)
 
 
