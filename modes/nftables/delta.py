@@ -33,6 +33,8 @@ class Changes(msgspec.Struct):
 
     deletes: set[bytes] = msgspec.field(default_factory=set)
     adds: Elements = msgspec.field(default_factory=dict)
+    shared: Counter[bytes] = msgspec.field(default_factory=Counter)
+    """By how many Services more, or fewer, each element is wanted that several may want."""
 
     def __bool__(self) -> bool:
         """Whether anything is to be said."""
@@ -42,48 +44,48 @@ class Changes(msgspec.Struct):
 class Applied:
     """The fragments that the kernel holds, by Service."""
 
-    def __init__(self) -> None:
-        """Nothing yet."""
-        self.fragments: dict[ObjectName, Fragment] = {}
-        self._wanted_by: Counter[bytes] = Counter()
+    def __init__(self, fragments: Updates | None = None) -> None:
+        """These, or nothing yet."""
+        self.fragments = {name: of for name, of in (fragments or {}).items() if of}
+        self._wanted_by = Counter(
+            key for fragment in self.fragments.values() for key in fragment if is_shared(key)
+        )
 
     def changes(self, updates: Updates) -> Changes:
         """The difference that the updates make; costs as much as they are large."""
         changes = Changes()
-        shared: Counter[bytes] = Counter()
         for name, new in updates.items():
             old = self.fragments.get(name, {})
-            for key, value in old.items():
-                if new.get(key) != value:
-                    if is_shared(key):
-                        shared[key] -= 1
-                    else:
+            for key in old.keys() - new.keys():
+                if is_shared(key):
+                    changes.shared[key] -= 1
+                else:
+                    changes.deletes.add(key)
+            for key, value in _differing(old, new):
+                if is_shared(key):
+                    changes.shared[key] += 1
+                else:
+                    changes.adds[key] = value
+                    if key in old:
                         changes.deletes.add(key)
-            for key, value in new.items():
-                if old.get(key) != value:
-                    if is_shared(key):
-                        shared[key] += 1
-                    else:
-                        changes.adds[key] = value
-        self._settle(shared, changes)
+        self._settle(changes)
         return changes
 
-    def _settle(self, shared: Counter[bytes], changes: Changes) -> None:
-        for key, difference in shared.items():
+    def _settle(self, changes: Changes) -> None:
+        for key, difference in changes.shared.items():
             before = self._wanted_by[key]
             if not before and difference > 0:
                 changes.adds[key] = b""
             elif before and before + difference == 0:
                 changes.deletes.add(key)
 
-    def commit(self, updates: Updates) -> None:
-        """Remember that the kernel has taken the updates."""
+    def commit(self, updates: Updates, changes: Changes) -> None:
+        """Remember that the kernel has taken the updates, which make these changes."""
+        for key, difference in changes.shared.items():
+            self._wanted_by[key] += difference
+            if not self._wanted_by[key]:
+                del self._wanted_by[key]
         for name, new in updates.items():
-            for key in filter(is_shared, self.fragments.get(name, {})):
-                self._wanted_by[key] -= 1
-                if not self._wanted_by[key]:
-                    del self._wanted_by[key]
-            self._wanted_by.update(filter(is_shared, new))
             if new:
                 self.fragments[name] = new
             else:
@@ -110,13 +112,19 @@ def difference(found: Mapping[bytes, Value], wanted: Elements) -> Changes:
     """What turns the elements that were found into those that are wanted."""
     if not found:
         return Changes(adds=wanted)  # as large as the cluster: not copied
-    differs = map(ne, map(found.get, wanted), wanted.values())
-    adds = dict(compress(wanted.items(), differs))
+    adds = dict(_differing(found, wanted))
     changed = adds.keys() & found.keys()
     extra = len(found) - (len(wanted) - len(adds) + len(changed))
     if extra:
         changed.update(key for key in found if key not in wanted)
     return Changes(changed, adds)
+
+
+def _differing(
+    found: Mapping[bytes, Value], wanted: Mapping[bytes, Value]
+) -> Iterator[tuple[bytes, Value]]:
+    """What is wanted, and was not found so; without a step of Python for each that was."""
+    return compress(wanted.items(), map(ne, map(found.get, wanted), wanted.values()))
 
 
 def chains_named(values: Iterable[tuple[bytes, Value]]) -> Iterator[tuple[Family, str]]:

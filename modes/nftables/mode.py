@@ -133,7 +133,7 @@ class NftablesMode:
             updates[name] = render(plans, self._applied.fragments.get(name, {}))
         changes = self._applied.changes(updates)
         if not changes:
-            self._applied.commit(updates)
+            self._applied.commit(updates, changes)
             return ApplyReport()
         chains = delta.missing_chains(self._layouts, self._chains, changes)
         messages = delta.messages(self._layouts, chains, changes)
@@ -141,7 +141,7 @@ class NftablesMode:
         if sent.failures:
             wanted = {**self._applied.fragments, **updates}
             return self._reconcile({n: f for n, f in wanted.items() if f}, self._observe())
-        self._applied.commit(updates)
+        self._applied.commit(updates, changes)
         self._chains.update(chains)
         self._forget_clients(changes)
         return _report(changes, len(messages), sent.size)
@@ -279,8 +279,7 @@ class NftablesMode:
                         found = found.without(in_the_way(sent.failures, found))
                     continue
                 count, size = len(messages), sent.size
-            self._applied = delta.Applied()
-            self._applied.commit(fragments)
+            self._applied = delta.Applied(fragments)
             self._chains = set(found.chains).union(chains)
             self._forget_clients(changes, found.made_anew)
             self._forget(self._lies(found, wanted))

@@ -85,8 +85,9 @@ def test_the_kernel_always_holds_the_union_of_the_fragments(
         updates = updates_between(before, after)
         if all_of_it:
             updates = {name: after.get(name, {}) for name in OWNERS}
-        kernel.take(applied.changes(updates))
-        applied.commit(updates)
+        changes = applied.changes(updates)
+        kernel.take(changes)
+        applied.commit(updates, changes)
         assert kernel.elements == union(after)
         assert applied.fragments == {name: f for name, f in after.items() if f}
         before = after
@@ -94,8 +95,7 @@ def test_the_kernel_always_holds_the_union_of_the_fragments(
 
 @given(states, states)
 def test_changes_say_no_more_than_the_difference(before: State, after: State) -> None:
-    applied = Applied()
-    applied.commit(before)
+    applied = Applied(before)
     changes = applied.changes(updates_between(before, after))
     have, want = union(before), union(after)
     # A private key that moved from one Service to another is said again, and harmless.
@@ -110,8 +110,7 @@ def test_changes_say_no_more_than_the_difference(before: State, after: State) ->
 
 @given(states, states)
 def test_working_a_change_out_changes_nothing(before: State, after: State) -> None:
-    applied = Applied()
-    applied.commit(before)
+    applied = Applied(before)
     updates = updates_between(before, after)
     assert applied.changes(updates) == applied.changes(updates)
     assert applied.fragments == {name: f for name, f in before.items() if f}
@@ -119,18 +118,17 @@ def test_working_a_change_out_changes_nothing(before: State, after: State) -> No
 
 @given(states)
 def test_what_is_applied_already_is_not_said_again(state: State) -> None:
-    applied = Applied()
-    applied.commit(state)
+    applied = Applied(state)
     assert not applied.changes(state)
 
 
 @given(states)
 def test_nothing_is_remembered_of_what_is_gone(state: State) -> None:
-    applied = Applied()
-    applied.commit(state)
+    applied = Applied(state)
     gone: State = {name: {} for name in state}
-    assert applied.changes(gone).deletes == union(state).keys()
-    applied.commit(gone)
+    changes = applied.changes(gone)
+    assert changes.deletes == union(state).keys()
+    applied.commit(gone, changes)
     assert (applied.fragments, applied._wanted_by) == ({}, {})
 
 
@@ -148,8 +146,7 @@ def test_the_difference_of_elements_turns_one_into_the_other(before: State, afte
 
 def test_an_element_moves_from_one_service_to_another_in_one_change() -> None:
     key, value = PRIVATE[0], Verdict("goto pick-1")
-    applied = Applied()
-    applied.commit({AMY: {key: value}})
+    applied = Applied({AMY: {key: value}})
     for updates in ({AMY: {}, BOB: {key: value}}, {BOB: {key: value}, AMY: {}}):
         changes = applied.changes(updates)
         assert (changes.deletes, changes.adds) == ({key}, {key: value})
@@ -157,10 +154,9 @@ def test_an_element_moves_from_one_service_to_another_in_one_change() -> None:
 
 def test_a_shared_element_goes_with_the_last_who_wants_it() -> None:
     key, wanted = SHARED[0], {SHARED[0]: b""}
-    applied = Applied()
-    applied.commit({AMY: wanted, BOB: wanted})
+    applied = Applied({AMY: wanted, BOB: wanted})
     assert not applied.changes({AMY: {}})
-    applied.commit({AMY: {}})
+    applied.commit({AMY: {}}, applied.changes({AMY: {}}))
     assert not applied.changes({BOB: {}, CID: wanted})
     assert applied.changes({BOB: {}}).deletes == {key}
 
