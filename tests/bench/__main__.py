@@ -51,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     1 if something could not be measured, 130 if it was interrupted, 2 if nothing was begun.
     """
     flags = _parser().parse_args(arguments)
+    if sys.stdout is None:
+        return _refused("standard output is closed: there is no place for the report")
     back_ends = [
         name for name, (mode, _) in modes.BACK_ENDS.items() if flags.mode in (ALL, name, mode)
     ]

@@ -28,6 +28,9 @@ PODS_PER_NODE = 100
 NAMESPACES = 100
 ZONES = ("eu-1a", "eu-1b", "eu-1c")
 POD_NETWORK = "10.128.0.0/9"
+MOST_PODS = 8_000_000
+MOST_SERVICES = 65_000
+"""Of a service network of 16 bits; some more come and go while it is measured."""
 _FIRST_POD = int(ipaddress.IPv4Address("10.128.0.1"))
 _FIRST_SPARE_POD = int(ipaddress.IPv4Address("10.192.0.1"))
 _FIRST_CLUSTER_IP = int(ipaddress.IPv4Address("10.96.0.10"))
@@ -61,7 +64,11 @@ def size(text: str) -> Size:
     found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
     if found is None:
         raise ValueError(f"size {text!r}: must be SERVICESxENDPOINTS, like 10000x10")
-    return Size(int(found[1]), int(found[2]))
+    of = Size(int(found[1]), int(found[2]))
+    if of.services > MOST_SERVICES or of.services * of.endpoints > MOST_PODS:
+        most = f"{MOST_SERVICES:,} Services and {MOST_PODS:,} endpoints"
+        raise ValueError(f"size {text!r}: there are addresses for {most} at most")
+    return of
 
 
 def service_port(number: int) -> ServicePortName:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 
@@ -228,6 +229,14 @@ def test_a_start_with_nft_has_a_limit(size: Size, limit: float) -> None:
         assert judged.met is met
 
 
+def test_a_closed_standard_output_is_refused(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    assert bench.main([]) == 2
+    assert "standard output is closed" in capsys.readouterr().err
+
+
 def test_a_mode_that_nobody_knows_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert bench.main(["--mode", "ebpf"]) == 2
     assert "iptables-legacy, ipvs, iptables" in capsys.readouterr().err
@@ -246,7 +255,9 @@ def test_pages_follow_the_limit_and_are_accepted_whole() -> None:
     assert counts[Kind.ENDPOINT_SLICE] == [3, 2 * 501]
 
 
-@pytest.mark.parametrize("text", ["", "10", "0x1", "1x0", "10x", "x10", "1x1x1", "-1x5"])
+@pytest.mark.parametrize(
+    "text", ["", "10", "0x1", "1x0", "10x", "x10", "1x1x1", "-1x5", "65001x1", "5000x1601"]
+)
 def test_sizes_are_refused_by_name(text: str) -> None:
     with pytest.raises(ValueError, match=repr(text)):
         cluster.size(text)
