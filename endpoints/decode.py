@@ -283,11 +283,10 @@ def _accept(obj: KubernetesObject, shared: Shared, kind: Kind, place: str = "") 
         raise Unreadable(problem, name_of(obj)) from None
     if not left_out:
         return None
-    subject = f"{place}{kind} {name_of(obj)}"
     first, more = left_out[0], len(left_out) - 1
     also = f", and {more} more like it" * bool(more)
     reason = f"{first.reason}; {fate}{also}"
-    return Problem(subject, first.field, short(first.value), reason)
+    return Problem(f"{place}{kind} {name_of(obj)}", first.field, short(first.value), reason)
 
 
 def _changed(event: _WatchLine, kind: Kind, shared: Shared) -> Watched:
