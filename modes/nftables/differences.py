@@ -92,7 +92,8 @@ def _wanted(
     whose = dict.fromkeys(wanted, "")
     for plan in plans:
         name = str(plan.name)
-        for key, value in render([plan], seen.elements).items():
+        held = render([plan], seen.elements, pick_refuses=not seen.lookups_can_miss)
+        for key, value in held.items():
             wanted[key] = value
             whose.setdefault(key, name)
     return wanted, whose

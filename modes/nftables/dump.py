@@ -61,12 +61,15 @@ def services_in(
     elements: Mapping[bytes, Value],
     clients: Iterable[Found] = (),
     frontends: AbstractSet[bytes] | None = None,
+    *,
+    pick_refuses: bool = False,
 ) -> tuple[DumpedService, ...]:
     """Services, sorted by name, protocol and family; frontends as in the kernel's maps.
 
     `clients` are entries of affinity maps; `frontends` those that are asked for, or None for all.
+    Where `pick_refuses`, a list without endpoints leads to a refusal, and that is told.
     """
-    reader = _Reader(elements)
+    reader = _Reader(elements, pick_refuses=pick_refuses)
     found: dict[Owner, list[DumpedFrontend]] = {}
     affinity: dict[Owner, int] = {}
     held = owners(elements)
@@ -124,8 +127,9 @@ def _order(frontend: DumpedFrontend) -> tuple[bool, str, int]:
 class _Reader:
     """Lookups in the elements of both tables, as a packet makes them."""
 
-    def __init__(self, elements: Mapping[bytes, Value]) -> None:
+    def __init__(self, elements: Mapping[bytes, Value], *, pick_refuses: bool) -> None:
         self._elements = elements
+        self._pick_refuses = pick_refuses
         self._ranges: dict[bytes, list[str]] = {}
         leads = {key_prefix(family, S.LB_SOURCES)[0] for family in Family}
         for key in elements:
@@ -150,6 +154,8 @@ class _Reader:
         first = key_prefix(family, slots) + key[1:]
         named = counts(self._elements, key)
         cluster = () if internal_local else tuple(self._slots(first, 0, named[0]))
+        if named[0] and not cluster and self._pick_refuses:
+            rule += " -> no-endpoints"
         return DumpedFrontend(
             address=address_of(key),
             port=port_of(key),

@@ -7,6 +7,7 @@ difference of dictionaries.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -73,16 +74,22 @@ def _pack_endpoint(address: str, port: int) -> bytes:
     return pack(address) + pack_port(port)
 
 
-def render(plans: Iterable[ServicePlan], previous: Mapping[bytes, Value]) -> Elements:
+def render(
+    plans: Iterable[ServicePlan], previous: Mapping[bytes, Value], *, pick_refuses: bool = False
+) -> Elements:
     """The fragment of one Service.
 
     `previous` is what the kernel holds of it: endpoints keep their slots, so that a change of one
     among a thousand stays a change of one. The set of endpoints per list is a function of the
     plans alone.
+
+    Where `pick_refuses` (a list without slots: where no lookup can miss one), who loses the last
+    endpoint keeps the verdict, too: that it goes, and that another comes, is a change of slots
+    (decision 0023).
     """
     out: Elements = {}
     for plan in plans:
-        service = _ServicePort(plan, previous, out)
+        service = _ServicePort(plan, previous, out, pick_refuses=pick_refuses)
         for frontend in plan.frontends:
             service.render(frontend)
         service.hairpins()
@@ -135,6 +142,8 @@ class _Target(NamedTuple):
 
 _COMMENT_LIMIT = 250
 """Characters: names are ASCII, and the kernel keeps 255 bytes with a header and a zero."""
+_PICKS = {of: re.compile(rf"goto {of}pick-[1-9]\d{{0,6}}") for of in ("", "np-")}
+"""Verdicts that end in a refusal where there is no slot; by the prefix of chains of a target."""
 _CLUSTER, _LOCAL = ("pick", 0), ("local", LOCAL_OFFSET)
 """The two lists of a plan: the chain that picks among one, and its first slot."""
 _BY_ADDRESS = _Target(
@@ -164,9 +173,17 @@ _BY_NODE_PORT = _Target(
 class _ServicePort:
     """One plan on its way into a fragment."""
 
-    def __init__(self, plan: ServicePlan, previous: Mapping[bytes, Value], out: Elements) -> None:
+    def __init__(
+        self,
+        plan: ServicePlan,
+        previous: Mapping[bytes, Value],
+        out: Elements,
+        *,
+        pick_refuses: bool,
+    ) -> None:
         self.plan = plan
         self.previous = previous
+        self.pick_refuses = pick_refuses
         self.out = out
         self.comment = str(plan.name)[:_COMMENT_LIMIT]
         self.protocol = bytes((plan.name.protocol.number, 0, 0, 0))
@@ -192,7 +209,9 @@ class _ServicePort:
             self.put(target.post_extlocal if is_local else target.post_ext, key)
         self._source_ranges(key, frontend)
         if not self.plan.has_any:
-            self._dispatch(target.services, key, "goto no-endpoints")
+            keeps = self.pick_refuses and not is_local
+            kept = keeps and self._kept(target, bytes((self.base + target.services,)) + key)
+            self._dispatch(target.services, key, kept or "goto no-endpoints")
             return
         for set_id, (chain, offset) in lists:
             endpoints = self.local if offset else self.cluster
@@ -209,6 +228,16 @@ class _ServicePort:
             return "drop"
         sticky = "sticky-" if self.plan.affinity_seconds else ""
         return f"goto {target.chain}{sticky}{name}-{count}"
+
+    def _kept(self, target: _Target, key: bytes) -> str:
+        """The verdict by which a frontend was served, if it refuses without slots.
+
+        Not a sticky one: to clients that are remembered it serves an endpoint that is gone.
+        """
+        held = self.previous.get(key)
+        if not isinstance(held, Verdict) or held.comment != self.comment:
+            return ""
+        return held.verdict if _PICKS[target.chain].fullmatch(held.verdict) else ""
 
     def _slots(self, target: _Target, key: bytes, wanted: Sequence[bytes], offset: int) -> None:
         prefix = bytes((self.base + target.endpoints,)) + key

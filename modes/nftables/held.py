@@ -33,7 +33,12 @@ class HeldTables(msgspec.Struct, frozen=True):
     @property
     def services(self) -> tuple[DumpedService, ...]:
         """The Service ports that are held; the kernel does not count their flows."""
-        found = services_in(self.seen.elements, self.seen.clients, self.seen.frontends)
+        found = services_in(
+            self.seen.elements,
+            self.seen.clients,
+            self.seen.frontends,
+            pick_refuses=not self.seen.lookups_can_miss,
+        )
         return tuple(of for of in found if self.only.holds(of))
 
     def differences(

@@ -60,6 +60,7 @@ class NftablesMode:
         self._open: Kernel | None = None
         self._node: NodeView | None = None
         self._layouts: dict[Family, Layout] = {}
+        self._pick_refuses = False
         self._chains: set[tuple[Family, str]] = set()
         self._applied = delta.Applied()
         self._seen: tuple[int, Observed] | None = None
@@ -93,6 +94,7 @@ class NftablesMode:
         generation = self._kernel.generation()
         self._node = node
         can_miss = lookups_can_miss()
+        self._pick_refuses = not can_miss
         shapes = [shape_of(node, family, lookups_can_miss=can_miss) for family in Family]
         self._layouts = {shape.family: Layout(shape) for shape in shapes}
         found = self._observe(raw.payloads if raw.generation == generation else None)
@@ -116,7 +118,7 @@ class NftablesMode:
         found = self._observed()
         fragments: dict[ObjectName, Fragment] = {NODE: render_node(self._node)}
         for name, plans in services.items():
-            fragment = render(plans, found.elements)
+            fragment = render(plans, found.elements, pick_refuses=self._pick_refuses)
             if fragment:
                 fragments[name] = fragment
         return self._reconcile(fragments, found)
@@ -130,7 +132,8 @@ class NftablesMode:
         """
         updates: dict[ObjectName, Fragment] = {name: {} for name in delta_.deletes}
         for name, plans in delta_.upserts.items():
-            updates[name] = render(plans, self._applied.fragments.get(name, {}))
+            before = self._applied.fragments.get(name, {})
+            updates[name] = render(plans, before, pick_refuses=self._pick_refuses)
         changes = self._applied.changes(updates)
         if not changes:
             self._applied.commit(updates, changes)

@@ -336,7 +336,8 @@ class Layout:
     def _pick(self, count: int, *, offset: int, np: bool) -> tuple[Rule, ...]:
         # A packet may see the services map from before a commit and the endpoints map from
         # after it: then its slot may be gone. Slot 0 is there as long as any is; and no
-        # packet to a Service leaves untranslated.
+        # packet to a Service leaves untranslated. Who has no slot has no endpoint, and refuses;
+        # unless a lookup can miss, or what has none on this node has one elsewhere.
         key, words = self._key(0, np=np)
         name = "nodeport-endpoints" if np else "endpoints"
 
@@ -344,7 +345,9 @@ class Layout:
             slot = x.numgen_random(modulus, offset, words)
             return (*key, slot, x.lookup(name, 0, to=words + 1), self._dnat(words + 1))
 
-        return (choose(count), choose(1), (x.verdict("drop"),))
+        refuses = not (self.shape.lookups_can_miss or offset)
+        last = "goto no-endpoints" if refuses else "drop"
+        return (choose(count), choose(1), (x.verdict(last),))
 
     def _sticky(self, count: int, *, then: str, np: bool) -> tuple[Rule, ...]:
         key, words = self._key(self._words, np=np)

@@ -100,6 +100,14 @@ def _foreign_set() -> None:
     nft("add", "set", "ip", "headgate", "of-somebody-else", "{ type ipv4_addr; }")
 
 
+def _choice_that_ends_otherwise() -> None:
+    """By a drop, as before decision 0023; or by a refusal, where lookups can miss."""
+    rules = nft("-a", "list", "chain", "ip", "headgate", "pick-2")
+    last = next(line for line in reversed(rules.splitlines()) if " # handle " in line)
+    ending = "drop" if "no-endpoints" in last else "goto no-endpoints"
+    nft("replace", "rule", "ip", "headgate", "pick-2", "handle", last.split()[-1], *ending.split())
+
+
 def _chain_missing() -> None:
     nft("delete", "chain", "ip", "headgate", "input")
 
@@ -185,6 +193,7 @@ def _lone_foreign_object() -> None:
 MENDED = [
     _rule_changed,
     _rule_missing,
+    _choice_that_ends_otherwise,
     _foreign_chain,
     _foreign_set,
     _chain_missing,

@@ -7,6 +7,7 @@ names any more may linger; they are as they were made.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from random import Random
@@ -19,7 +20,7 @@ from endpoints.names import Family
 from endpoints.node import NodeSettings
 from modes.base import Delta
 from modes.held import DifferenceKind, Only
-from modes.nftables.elements import Elements, Value, set_of
+from modes.nftables.elements import Elements, Value, Verdict, key_prefix, set_of
 from modes.nftables.kernel import Kernel
 from modes.nftables.looking import look
 from modes.nftables.mode import NftablesMode
@@ -38,6 +39,8 @@ from tests.laws.clusters import (
 )
 from tests.laws.effort import effort
 
+_SLOTS_OF = {S.SERVICES: S.ENDPOINTS, S.NODEPORTS: S.NODEPORT_ENDPOINTS}
+_CHOOSES = re.compile(r"goto (np-)?pick-")
 SLOTTED = (S.ENDPOINTS, S.NODEPORT_ENDPOINTS)
 OTHERS = """
 table ip headgate-other { set cluster-ips { type ipv4_addr; elements = { 10.96.0.1 }; }; }
@@ -65,7 +68,10 @@ def held(kernel: Kernel) -> Elements:
 
 
 def normalised(elements: Elements) -> dict[bytes, Value | Counter[Value]]:
-    """Elements with the order of every list of endpoints taken out; a list has its slots, all."""
+    """Elements with the order of every list of endpoints taken out; a list has its slots, all.
+
+    Who chooses among none refuses, as who is said to have none (decision 0023).
+    """
     out: dict[bytes, Value | Counter[Value]] = {}
     lists: dict[bytes, Counter[Value]] = {}
     slots: dict[bytes, list[int]] = {}
@@ -80,6 +86,11 @@ def normalised(elements: Elements) -> dict[bytes, Value | Counter[Value]]:
     for which, numbers in slots.items():
         assert sorted(numbers) == list(range(len(numbers)))
         assert max(lists[which].values()) == 1
+    for key, value in elements.items():
+        if isinstance(value, Verdict) and _CHOOSES.match(value.verdict):
+            family, set_id = set_of(key)
+            if key_prefix(family, _SLOTS_OF[set_id]) + key[1:] + b"cluster" not in lists:
+                out[key] = value._replace(verdict="goto no-endpoints")
     return {**out, **lists}
 
 

@@ -96,11 +96,13 @@ def _headgate(kernel: Asking, wanted: Wanted) -> bool:
     pick = _PICK.fullmatch(chain)
     if pick is None:
         raise RuntimeError(f"chain {chain} of a plain Service is not understood")
-    if int(pick[1]) != len(wanted.endpoints):
+    if wanted.endpoints and int(pick[1]) != len(wanted.endpoints):
         return False
     slots = [key + native32(slot) for slot in range(int(pick[1]))]
-    found = {_translation(element) for element in kernel.elements(table, "endpoints", slots)}
-    return found == {_packed(address) for address in wanted.endpoints}
+    held = kernel.elements(table, "endpoints", slots)
+    if not wanted.endpoints:  # who has lost the last one keeps the chain
+        return all(of is None for of in held)
+    return {_translation(element) for element in held} == set(map(_packed, wanted.endpoints))
 
 
 def _translation(element: Attributes | None) -> bytes:

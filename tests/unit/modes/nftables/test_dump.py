@@ -75,6 +75,24 @@ def test_who_refuses_and_who_drops() -> None:
     ]
 
 
+def test_a_choice_among_none_is_told_to_refuse_where_it_does() -> None:
+    served = plan_of(cluster_ip("10.96.7.7"), node_port(30080), cluster=BOTH)
+    nobody = plan_of(cluster_ip("10.96.7.7"), node_port(30080))
+    held = render([nobody], render([served], {}), pick_refuses=True)
+    (told,) = services_in(held, pick_refuses=True)
+    assert [(f.rule, f.endpoints) for f in told.frontends] == [
+        ("services -> pick-2 -> no-endpoints", ()),
+        ("nodeports -> np-pick-2 -> no-endpoints", ()),
+    ]
+    (silent,) = services_in(held)
+    assert [f.rule for f in silent.frontends] == ["services -> pick-2", "nodeports -> np-pick-2"]
+    (of_served,) = services_in(render([served], {}), pick_refuses=True)
+    assert [f.rule for f in of_served.frontends] == [
+        "services -> pick-2",
+        "nodeports -> np-pick-2",
+    ]
+
+
 def test_services_are_told_apart_by_name_protocol_and_family() -> None:
     dns = [ServicePortName("kube-system", "dns", "dns", p) for p in (Protocol.UDP, Protocol.TCP)]
     made = [

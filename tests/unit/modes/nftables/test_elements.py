@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 
 from endpoints.names import Family, Protocol, ServicePortName
 from endpoints.plan import Endpoint, Frontend
-from modes.nftables.elements import is_shared, place, render, render_node, set_of
+from modes.nftables.dump import describe
+from modes.nftables.elements import (
+    Elements,
+    Verdict,
+    is_shared,
+    place,
+    render,
+    render_node,
+    set_of,
+)
 from modes.nftables.sets import S
 from tests.unit.endpoints.build import NODE_A
 from tests.unit.modes.nftables.build import (
@@ -147,6 +156,83 @@ def test_nobody_here_drops_under_policy_local() -> None:
         'ip services 10.96.7.7 . tcp . 80 : drop comment "shop/pay:http"',
         'ip services 192.0.2.1 . tcp . 80 : goto pick-1 comment "shop/pay:http"',
     ]
+
+
+FRONTENDS = (cluster_ip("10.96.7.7"), external_ip("192.0.2.1"), node_port(30080))
+SERVED = plan_of(*FRONTENDS, cluster=(HERE, THERE))
+NOBODY = plan_of(*FRONTENDS)
+
+
+def dispatched(fragment: Elements) -> list[str]:
+    return [line for line in shown(fragment) if "comment" in line]
+
+
+def test_who_loses_the_last_endpoint_keeps_the_verdict() -> None:
+    first = render([SERVED], {})
+    second = render([NOBODY], first, pick_refuses=True)
+    assert dispatched(second) == [
+        'ip nodeports tcp . 30080 : goto np-pick-2 comment "shop/pay:http"',
+        'ip services 10.96.7.7 . tcp . 80 : goto pick-2 comment "shop/pay:http"',
+        'ip services 192.0.2.1 . tcp . 80 : goto pick-2 comment "shop/pay:http"',
+    ]
+    assert not any(map(_is_slot, second))
+    assert render([NOBODY], second, pick_refuses=True) == second
+    # As many as before, and the verdicts are written neither way; one more, and they are.
+    assert render([SERVED], second, pick_refuses=True) == first
+    alone = render([plan_of(*FRONTENDS, cluster=(HERE,))], second, pick_refuses=True)
+    assert alone == render([plan_of(*FRONTENDS, cluster=(HERE,))], {})
+
+
+def test_where_a_choice_drops_the_verdict_changes() -> None:
+    assert render([NOBODY], render([SERVED], {})) == render([NOBODY], {})
+
+
+OTHERS = ["drop", "goto pick-0", "goto pick-x", "goto local-2", "goto sticky-pick-2", "jump pick-2"]
+
+
+@pytest.mark.parametrize("verdict", [*OTHERS, "goto no-endpoints"])
+def test_no_other_verdict_is_kept(verdict: str) -> None:
+    fresh = render([NOBODY], {})
+    held = {k: v._replace(verdict=verdict) for k, v in fresh.items() if isinstance(v, Verdict)}
+    assert render([NOBODY], held, pick_refuses=True) == fresh
+
+
+def test_a_verdict_is_kept_where_it_leads_only() -> None:
+    """A NodePort has no slots in the map that `pick-2` looks into."""
+    fresh = render([NOBODY], {})
+    turned = {"np-pick-2": "ip services", "pick-2": "ip nodeports"}
+    held = {
+        key: value._replace(verdict=f"goto {chain}")
+        for chain, where in turned.items()
+        for key, value in fresh.items()
+        if isinstance(value, Verdict) and describe(key).startswith(where)
+    }
+    assert len(held) == len(FRONTENDS)
+    assert render([NOBODY], held, pick_refuses=True) == fresh
+
+
+def test_another_service_does_not_keep_the_verdict_of_one_that_had_its_address() -> None:
+    other = ServicePortName("shop", "old", "http", Protocol.TCP)
+    held = render([plan_of(*FRONTENDS, cluster=(HERE,), name=other)], {})
+    assert render([NOBODY], held, pick_refuses=True) == render([NOBODY], {})
+
+
+@pytest.mark.parametrize("affinity_seconds", [None, 90])
+def test_under_policy_local_no_verdict_is_kept(affinity_seconds: int | None) -> None:
+    """Of two lists one would have to be told that there is no endpoint anywhere."""
+    frontends = [cluster_ip("10.96.7.7", policy=LOCAL), external_ip("192.0.2.1", policy=LOCAL)]
+    frontends += [balancer("198.51.100.4", policy=LOCAL), node_port(30080, LOCAL)]
+    served = plan_of(*frontends, cluster=(HERE, THERE), affinity_seconds=affinity_seconds)
+    nobody = plan_of(*frontends, affinity_seconds=affinity_seconds)
+    held = render([served], {})
+    assert render([nobody], held, pick_refuses=True) == render([nobody], {})
+
+
+def test_with_affinity_no_verdict_is_kept() -> None:
+    """Clients that are remembered would go on to the endpoint that is gone."""
+    held = render([plan_of(*FRONTENDS, cluster=(HERE, THERE), affinity_seconds=90)], {})
+    nobody = plan_of(*FRONTENDS, affinity_seconds=90)
+    assert render([nobody], held, pick_refuses=True) == render([nobody], {})
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from endpoints.node import DetectLocalMode, LocalTraffic, NodePortAddresses
 from modes.nftables import expressions as x
 from modes.nftables import netlink as nl
 from modes.nftables.codec import spec_of
+from modes.nftables.rule_text import rule_text
 from modes.nftables.sets import S, set_specs
 from modes.nftables.skeleton import Layout, Rule, Shape, shape_of
 from tests.unit.endpoints.build import NODE_A
@@ -113,6 +114,25 @@ def test_the_number_of_rules_is_constant_and_small(family: Family, *, can_miss: 
     for shape in kept:
         chains = [Layout(shape).numbered_chain(name) for name in NUMBERED]
         assert max(len(chain.rules) for chain in chains if chain) == 6
+
+
+@pytest.mark.parametrize("family", Family)
+@pytest.mark.parametrize(
+    ("chain", "can_miss", "last"),
+    [
+        ("pick-3", False, "goto no-endpoints"),
+        ("np-pick-3", False, "goto no-endpoints"),
+        ("local-3", False, "drop"),
+        ("np-local-3", False, "drop"),
+        *((chain, True, "drop") for chain in ("pick-3", "np-pick-3", "local-3", "np-local-3")),
+    ],
+)
+def test_without_slots_a_choice_refuses_unless_there_may_be_some(
+    family: Family, chain: str, last: str, *, can_miss: bool
+) -> None:
+    made = Layout(Shape(family, lookups_can_miss=can_miss)).numbered_chain(chain)
+    assert made is not None
+    assert rule_text(family, made.rules[-1]) == last
 
 
 def test_every_set_is_named_by_a_rule() -> None:
