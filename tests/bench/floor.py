@@ -54,7 +54,7 @@ class Floor(msgspec.Struct):
     slot: Took
     """One endpoint is replaced by another one; the median."""
     verdict: Took
-    """One goes or comes: the Service chooses among another number; the median."""
+    """One goes or comes; the median. Its Service chooses among another number, or has none."""
 
     @property
     def size(self) -> Size:
