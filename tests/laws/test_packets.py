@@ -6,7 +6,7 @@ Each example programs one random cluster, sends packets, changes it into another
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from random import Random
 
 import pytest
@@ -58,7 +58,11 @@ def test_the_kernel_does_what_explain_says(
     ask_and_compare(world, before, node, random, PACKETS // 3)
     assert not world.on_node(lambda: world.mode.apply(change(before, after))).failed
     plans, sent, seen = ask_and_compare(world, after, node, random, PACKETS)
-    assert_loyalty(plans, node, sent, seen, world.ask(sent))
+    again = world.ask(sent)
+    assert_agreement(plans, node, sent, again)
+    # A flow that goes where it was sent is not translated, and nftables mode does not learn it.
+    forgets = {*NODE_ADDRESSES} if world.mode.name == "nftables" else set()
+    assert_loyalty(plans, node, sent, seen, again, forgets)
 
 
 def test_an_external_ip_that_is_the_cluster_ip_of_another(world: World) -> None:
@@ -148,9 +152,14 @@ def assert_loyalty(
     sent: list[Packet],
     first: list[Answer],
     again: list[Answer],
+    forgets: Container[str],
 ) -> None:
-    """The same packets again are allowed the same, and with affinity reach the same endpoint."""
-    assert_agreement(plans, node, sent, again)
+    """With affinity the same packets reach the same endpoint again.
+
+    Unless it was the place that was asked itself, at an address of `forgets`.
+    """
     for packet, one, other in zip(sent, first, again, strict=True):
+        if packet.destination in forgets and one.by == f"{HERE}:{packet.port}":
+            continue
         if walk(plans, node, packet).affinity_seconds and one.kind is Outcome.ANSWERED:
             assert one.by == other.by, f"{packet} was {one}, then {other}"
