@@ -32,7 +32,8 @@ from modes.nftables.elements import (
 )
 from modes.nftables.frontends import SLOTTED, UNKNOWN, address_of, frontend_of, owners, words
 from modes.nftables.sets import S, set_specs
-from modes.nftables.skeleton import LOCAL_OFFSET, TABLE, TABLE_FAMILY, Layout, shape_of
+from modes.nftables.shape import shape_of
+from modes.nftables.skeleton import LOCAL_OFFSET, TABLE, TABLE_FAMILY, Layout
 
 _VALID = (
     S.AFFINITY_VALID,

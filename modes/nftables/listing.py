@@ -18,7 +18,8 @@ from modes.nftables.dump import describe
 from modes.nftables.elements import Elements, Value, Verdict, render, render_node, set_of
 from modes.nftables.rule_text import duration, rule_text
 from modes.nftables.sets import S, SetSpec, set_specs
-from modes.nftables.skeleton import TABLE, TABLE_FAMILY, Chain, Layout, shape_of
+from modes.nftables.shape import shape_of
+from modes.nftables.skeleton import TABLE, TABLE_FAMILY, Chain, Layout
 
 _HOOKS = {0: "prerouting", 1: "input", 2: "forward", 3: "output", 4: "postrouting"}
 

@@ -40,7 +40,8 @@ from modes.nftables.kernel import (
 )
 from modes.nftables.mend import mend
 from modes.nftables.retire import deletions
-from modes.nftables.skeleton import TABLE, Layout, shape_of
+from modes.nftables.shape import shape_of
+from modes.nftables.skeleton import TABLE, Layout
 
 _FORGOTTEN_AT_ONCE = 500
 """Clients."""

@@ -14,7 +14,8 @@ from modes.nftables import codec
 from modes.nftables import netlink as nl
 from modes.nftables.kernel import Kernel
 from modes.nftables.sets import set_specs
-from modes.nftables.skeleton import Chain, Layout, Shape
+from modes.nftables.shape import Shape
+from modes.nftables.skeleton import Chain, Layout
 
 _TABLE = "headgate-probe"
 _MODE = "nftables mode"

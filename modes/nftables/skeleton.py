@@ -13,16 +13,12 @@ from functools import partial
 from itertools import product
 from typing import NamedTuple
 
-import msgspec
-
-from endpoints.addresses import family as family_of
 from endpoints.addresses import network, pack
 from endpoints.names import Family, Protocol
-from endpoints.node import DetectLocalMode, NodeView
-from endpoints.nodeports import is_loopback
 from modes.nftables import expressions as x
 from modes.nftables.netlink import NFPROTO
 from modes.nftables.sets import S
+from modes.nftables.shape import Shape
 
 TABLE = "headgate"
 TABLE_FAMILY = {Family.IPV4: "ip", Family.IPV6: "ip6"}
@@ -50,37 +46,6 @@ class Chain(NamedTuple):
     name: str
     rules: tuple[Rule, ...]
     base: BaseChain | None = None
-
-
-class Shape(msgspec.Struct, frozen=True):
-    """What of a NodeView the rules, rather than the elements, depend on; one family."""
-
-    family: Family
-    interface: str = ""
-    """Tell local pods by interface; a trailing `*` makes it a prefix. Empty: by pod_cidrs."""
-    pod_cidrs: tuple[str, ...] = ()
-    """CIDRs of this family; with no interface either, local pods cannot be told from others."""
-    masquerade_all: bool = False
-    node_ports_everywhere: bool = False
-    node_ports_on_loopback: bool = False
-    lookups_can_miss: bool = False
-    """Of the kernel: before 6.17 a lookup may miss an element that a commit replaces."""
-
-
-def shape_of(node: NodeView, family: Family, *, lookups_can_miss: bool) -> Shape:
-    """The shape of the family's table on this node."""
-    traffic = node.local_traffic
-    suffix = "*" if traffic.mode is DetectLocalMode.INTERFACE_NAME_PREFIX else ""
-    node_ports = node.node_ports(family)
-    return Shape(
-        family=family,
-        interface=traffic.interface + suffix if traffic.interface else "",
-        pod_cidrs=tuple(sorted(c for c in traffic.cidrs if family_of(c) is family)),
-        masquerade_all=node.masquerade_all,
-        node_ports_everywhere=node_ports.match_all,
-        node_ports_on_loopback=any(map(is_loopback, node_ports.addresses)),
-        lookups_can_miss=lookups_can_miss,
-    )
 
 
 class Layout:

@@ -11,7 +11,8 @@ from modes.nftables import codec
 from modes.nftables import netlink as nl
 from modes.nftables.kernel import Kernel, Sent
 from modes.nftables.probe import probe
-from modes.nftables.skeleton import Chain, Layout, Shape
+from modes.nftables.shape import Shape
+from modes.nftables.skeleton import Chain, Layout
 
 _NO_RULE = nl.Message(nl.NEWRULE, nl.NLM_F_CREATE, Family.IPV4, b"", ())
 

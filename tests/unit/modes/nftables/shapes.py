@@ -5,7 +5,8 @@ from __future__ import annotations
 from itertools import product
 
 from endpoints.names import Family
-from modes.nftables.skeleton import Layout, Shape
+from modes.nftables.shape import Shape
+from modes.nftables.skeleton import Layout
 
 _CIDRS = {Family.IPV4: "10.244.0.0/16", Family.IPV6: "fd00:10:244::/48"}
 _DETECTORS = {

@@ -28,7 +28,8 @@ from modes.nftables.codec import (
 from modes.nftables.elements import Elements, Value, Verdict, key_prefix, set_of
 from modes.nftables.expressions import rule_holds
 from modes.nftables.sets import S, SetSpec, set_specs
-from modes.nftables.skeleton import TABLE, Layout, Shape
+from modes.nftables.shape import Shape
+from modes.nftables.skeleton import TABLE, Layout
 
 SPECS = [(family, spec) for family in Family for spec in set_specs(family)]
 VMAPS = [(family, spec) for family, spec in SPECS if spec.is_vmap]

@@ -21,7 +21,8 @@ from modes.nftables.delta import (
 )
 from modes.nftables.elements import Elements, Fragment, Value, Verdict, is_shared, key_prefix
 from modes.nftables.sets import S
-from modes.nftables.skeleton import Layout, Shape
+from modes.nftables.shape import Shape
+from modes.nftables.skeleton import Layout
 
 V4, V6 = Family.IPV4, Family.IPV6
 LAYOUTS = {family: Layout(Shape(family)) for family in Family}

@@ -8,7 +8,8 @@ from endpoints.explain import Place
 from endpoints.names import Family
 from modes.nftables.places import chain
 from modes.nftables.sets import set_specs
-from modes.nftables.skeleton import Layout, Shape
+from modes.nftables.shape import Shape
+from modes.nftables.skeleton import Layout
 from modes.registry import places
 from tests.unit.modes.ways import WAYS
 

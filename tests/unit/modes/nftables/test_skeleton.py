@@ -15,7 +15,8 @@ from modes.nftables import netlink as nl
 from modes.nftables.codec import spec_of
 from modes.nftables.rule_text import rule_text
 from modes.nftables.sets import S, set_specs
-from modes.nftables.skeleton import Layout, Rule, Shape, shape_of
+from modes.nftables.shape import Shape, shape_of
+from modes.nftables.skeleton import Layout, Rule
 from tests.unit.endpoints.build import NODE_A
 from tests.unit.modes.nftables.shapes import NUMBERED, layouts, shapes
 

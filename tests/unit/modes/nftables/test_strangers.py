@@ -11,7 +11,8 @@ from modes.nftables.adopt import TableFound
 from modes.nftables.codec import FoundSet, set_flags
 from modes.nftables.mend import mend
 from modes.nftables.sets import set_specs
-from modes.nftables.skeleton import Layout, Shape
+from modes.nftables.shape import Shape
+from modes.nftables.skeleton import Layout
 from modes.nftables.strangers import (
     Stranger,
     decode_flowtable,
