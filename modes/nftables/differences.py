@@ -222,8 +222,8 @@ class _Elements:
         if key in self._whose:
             return self._whose[key]
         frontend = frontend_of(key)
-        if set_of(key)[1] is S.CLUSTER_IPS:
-            return self._owner_of_address(key)
+        if set_of(key)[1] in (S.CLUSTER_IPS, S.SPECIAL_IPS):
+            return self._owner_of_address(key_prefix(set_of(key)[0], S.CLUSTER_IPS) + key[1:])
         held = self._held.get(frontend)
         if held is not None and held.name != UNKNOWN:
             return held.name

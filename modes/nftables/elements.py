@@ -44,7 +44,9 @@ def key_prefix(family: Family, set_id: S) -> bytes:
 
 _SETS = {base + set_id: (family, set_id) for family, base in _FAMILY_BASE.items() for set_id in S}
 _SHARED = frozenset(
-    base + set_id for base in _FAMILY_BASE.values() for set_id in (S.CLUSTER_IPS, S.HAIRPIN)
+    base + set_id
+    for base in _FAMILY_BASE.values()
+    for set_id in (S.CLUSTER_IPS, S.HAIRPIN, S.SPECIAL_IPS)
 )
 
 
@@ -99,9 +101,10 @@ def render(
 def render_node(node: NodeView) -> Elements:
     """The elements that stand for the node itself: where NodePorts answer."""
     return {
-        key_prefix(family, S.NODEPORT_IPS) + pack(address): b""
+        key_prefix(family, set_id) + pack(address): b""
         for family in Family
         for address in node.node_ports(family).addresses
+        for set_id in (S.NODEPORT_IPS, S.SPECIAL_IPS)
     }
 
 
@@ -200,6 +203,8 @@ class _ServicePort:
         address = pack(frontend.address) if frontend.address else b""
         key = address + self.protocol + pack_port(frontend.port)
         is_local = frontend.policy is TrafficPolicy.LOCAL
+        if address and self._is_special(frontend):
+            self.put(S.SPECIAL_IPS, address)
         if frontend.kind is FrontendKind.CLUSTER_IP:
             self.put(S.CLUSTER_IPS, address)
             lists = [(target.services, _LOCAL if is_local else _CLUSTER)]
@@ -219,6 +224,12 @@ class _ServicePort:
             self._slots(target, key, endpoints, offset)
             valid = target.local_valid if offset else target.valid
             self._affinity(target.learn, valid, key, endpoints, target.chain)
+
+    def _is_special(self, frontend: Frontend) -> bool:
+        """Whether more is done with its flows than with those of a plain cluster IP."""
+        is_cluster_ip = frontend.kind is FrontendKind.CLUSTER_IP
+        plain = is_cluster_ip and not (self.plan.affinity_seconds or frontend.source_ranges)
+        return not plain
 
     def _dispatch(self, set_id: S, key: bytes, verdict: str) -> None:
         self.put(set_id, key, Verdict(verdict, self.comment))

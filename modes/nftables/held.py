@@ -97,8 +97,9 @@ def _part(seen: Seen, only: Only) -> Seen:
 def _of(elements: Elements, frontends: frozenset[bytes]) -> Elements:
     """The elements of these frontends, their addresses, and the pods that may meet themselves."""
     shared = {
-        key_prefix(set_of(frontend)[0], S.CLUSTER_IPS) + pack(address_of(frontend))
+        key_prefix(set_of(frontend)[0], set_id) + pack(address_of(frontend))
         for frontend in frontends
+        for set_id in (S.CLUSTER_IPS, S.SPECIAL_IPS)
         if not is_node_port(frontend)
     }
     for key, value in elements.items():

@@ -49,6 +49,7 @@ class S(IntEnum):
     AFFINITY_LOCAL_NODEPORTS = 22
     AFFINITY_LOCAL_VALID = 23
     AFFINITY_LOCAL_VALID_NODEPORTS = 24
+    SPECIAL_IPS = 25
 
     @property
     def set_name(self) -> str:
@@ -143,4 +144,5 @@ def set_specs(family: Family) -> tuple[SetSpec, ...]:
         SetSpec(S.AFFINITY_LOCAL_NODEPORTS, (addr, *kn), to, dynamic_size=262144),
         SetSpec(S.AFFINITY_LOCAL_VALID, (*k, *to)),
         SetSpec(S.AFFINITY_LOCAL_VALID_NODEPORTS, (*kn, *to)),
+        SetSpec(S.SPECIAL_IPS, (addr,)),
     )

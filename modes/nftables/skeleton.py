@@ -74,8 +74,12 @@ class Layout:
             Chain("masq", ((x.masquerade(),),)),
             Chain("lb-check", self._lb_check()),
             Chain("services", self._services()),
-            Chain("post-cluster", self._post_cluster()),
+            Chain("special", self._special()),
+            Chain("learning", self._by_original(S.LEARN, np=False)),
+            Chain("learning-nodeports", self._by_original(S.LEARN_NODEPORTS, np=True)),
             Chain("post-extlocal", self._post_extlocal()),
+            Chain("post-nodeports", self._post_nodeports()),
+            Chain("post-special", self._post_special()),
             Chain("prerouting", self._prerouting(), BaseChain("nat", 0, -100)),
             Chain("output", self._output(), BaseChain("nat", 3, -100)),
             Chain("input", self._input(), BaseChain("nat", 1, 100)),
@@ -174,7 +178,7 @@ class Layout:
 
     def _hairpin(self) -> Rule:
         pair = (self._saddr(0), self._daddr(self._words))
-        return (*pair, x.lookup("hairpin", 0), x.verdict("goto masq"))
+        return (*pair, x.lookup("hairpin", 0))
 
     @staticmethod
     def _protocol(protocol: Protocol) -> Rule:
@@ -216,14 +220,22 @@ class Layout:
     def _lb_gate(self) -> Rule:
         return (*self._k(0), x.lookup("lb-restricted", 0), x.verdict("jump lb-check"))
 
+    def _to_special(self) -> Rule:
+        # What few Services have stands behind one set of their addresses: each other lookup costs
+        # the first packet of every flow. An address that stays in that set is never missed
+        # there, for no commit replaces an element that has no data.
+        return (self._daddr(0), x.lookup("special-ips", 0))
+
+    def _special(self) -> tuple[Rule, ...]:
+        external = (*self._not_a_local_pod(), *self._k(0), x.vmap("external-local", 0))
+        return (self._lb_gate(), *self._sure(external))
+
     def _prerouting(self) -> tuple[Rule, ...]:
         outside = self._not_a_local_pod()
-        external = (*outside, *self._k(0), x.vmap("external-local", 0))
         here = self._to_node_port_address()
         node_port_local = (*outside, *here, *self._kn(0), x.vmap("nodeport-local", 0))
         return (
-            self._lb_gate(),
-            *self._sure(external),
+            (*self._to_special(), x.verdict("jump special")),
             (x.verdict("jump services"),),
             *self._sure(node_port_local),
             *self._node_ports(),
@@ -234,7 +246,8 @@ class Layout:
         return self._sure((*here, *self._kn(0), x.vmap("nodeports", 0)))
 
     def _output(self) -> tuple[Rule, ...]:
-        return (self._lb_gate(), (x.verdict("jump services"),), *self._node_ports())
+        gate = (*self._to_special(), *self._lb_gate())
+        return (gate, (x.verdict("jump services"),), *self._node_ports())
 
     def _translated(self) -> Rule:
         return (
@@ -251,49 +264,76 @@ class Layout:
         protocol.
         """
         key = self._original_kn(0) if np else self._original_k(0)
-        if np and not self.shape.node_ports_everywhere:
-            address = x.ct(self._ct_daddr, 0, original=True)
-            key = (address, x.lookup("nodeport-ips", 0), *key)
         name = set_id.set_name
         action = (x.lookup(name, 0), x.verdict(verdict)) if verdict else (x.vmap(name, 0),)
         return tuple((*self._protocol(protocol), *key, *action) for protocol in Protocol)
 
-    def _learning(self) -> tuple[Rule, ...]:
-        by_node_port = self._by_original(S.LEARN_NODEPORTS, np=True)
-        return (*self._by_original(S.LEARN, np=False), *by_node_port)
+    def _asked_for(self, set_name: str, *, invert: bool = False) -> Rule:
+        """Whether the address that the client asked for is in a set."""
+        address = x.ct(self._ct_daddr, 0, original=True)
+        return (address, x.lookup(set_name, 0, invert=invert))
 
     def _input(self) -> tuple[Rule, ...]:
         # What is translated to an address of this node never passes postrouting.
-        return (self._translated(), *self._learning())
+        here = () if self.shape.node_ports_everywhere else self._asked_for("nodeport-ips")
+        return (
+            self._translated(),
+            (*self._asked_for("special-ips"), x.verdict("jump learning")),
+            (*here, x.verdict("jump learning-nodeports")),
+        )
 
     def _postrouting(self) -> tuple[Rule, ...]:
         # Sets, not a verdict map: the kernel revalidates every element of every verdict map
         # that a rule names, at each commit that adds a verdict.
-        to_cluster_ip = (x.ct(self._ct_daddr, 0, original=True), x.lookup("cluster-ips", 0))
+        special = (*self._asked_for("special-ips"), x.verdict("jump post-special"))
+        return (self._translated(), special, *self._post_cluster())
+
+    def _post_special(self) -> tuple[Rule, ...]:
+        # What goes on behind this chain asked for a cluster IP, if for anything of ours: that of
+        # one Service may be an external IP of another, and then only address, protocol and port
+        # together tell which of them was asked.
+        to_node = (*self._asked_for("nodeport-ips"), x.verdict("goto post-nodeports"))
+        return (
+            (x.verdict("jump learning"),),
+            *self._by_original(S.POST_EXT, np=False, verdict="goto masq"),
+            *self._by_original(S.POST_EXTLOCAL, np=False, verdict="goto post-extlocal"),
+            *(() if self.shape.node_ports_everywhere else (to_node,)),
+        )
+
+    def _post_nodeports(self) -> tuple[Rule, ...]:
         extlocal = "goto post-extlocal"
         return (
-            self._translated(),
-            *self._learning(),
-            *self._by_original(S.POST_EXT, np=False, verdict="goto masq"),
-            *self._by_original(S.POST_EXTLOCAL, np=False, verdict=extlocal),
-            # After them: the cluster IP of one Service may be an external IP of another, and
-            # then only address, protocol and port together tell which of them was asked.
-            (*to_cluster_ip, x.verdict("goto post-cluster")),
+            (x.verdict("jump learning-nodeports"),),
             *self._by_original(S.POST_EXT_NODEPORTS, np=True, verdict="goto masq"),
             *self._by_original(S.POST_EXTLOCAL_NODEPORTS, np=True, verdict=extlocal),
         )
 
-    def _post_cluster(self) -> tuple[Rule, ...]:
+    def _post_cluster(self) -> Iterator[Rule]:
+        """Rules for those who asked for a cluster IP.
+
+        Whether they did is looked up last: a pod's packet that keeps its source ends before that.
+        """
+        asked_for = self._asked_for("cluster-ips")
+        if self.shape.node_ports_everywhere:
+            elsewhere = self._asked_for("cluster-ips", invert=True)
+            yield (*elsewhere, x.verdict("goto post-nodeports"))
+            asked_for = ()
+        masquerade = (*asked_for, x.verdict("goto masq"))
         if self.shape.masquerade_all:
-            return ((x.verdict("goto masq"),),)
-        if not (self.shape.interface or self.shape.pod_cidrs):
-            return (self._hairpin(),)
-        stays = ((*self._bridged(), x.verdict("return")),) if self.shape.interface else ()
-        return (self._hairpin(), *stays, (*self._not_a_local_pod(), x.verdict("goto masq")))
+            yield masquerade
+            return
+        yield (*self._hairpin(), *masquerade)
+        if self.shape.interface:
+            yield (*self._bridged(), x.verdict("return"))
+        if self.shape.interface or self.shape.pod_cidrs:
+            yield (*self._not_a_local_pod(), *masquerade)
 
     def _post_extlocal(self) -> tuple[Rule, ...]:
         from_node = (x.fib_type(x.FIB_SADDR, 0), x.cmp(x.CMP_EQ, 0, x.native32(x.RTN_LOCAL)))
-        return (self._hairpin(), (*from_node, x.verdict("goto masq")))
+        masquerade = (x.verdict("goto masq"),)
+        # Whoever was sent here does not go on behind post-special.
+        accept = (x.verdict("accept"),)
+        return ((*self._hairpin(), *masquerade), (*from_node, *masquerade), accept)
 
     def _dnat(self, word: int) -> bytes:
         return x.dnat(NFPROTO[self.family], word, word + self._words)

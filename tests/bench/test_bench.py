@@ -58,8 +58,8 @@ def test_the_load_writes_every_element_once(of: Of) -> None:
 
 
 def node_port_addresses() -> int:
-    """The node's own elements: the primary address, in nodeport-ips."""
-    return 1
+    """The node's own elements: the primary address, in nodeport-ips and in special-ips."""
+    return 2
 
 
 @pytest.mark.parametrize("back_end", VARIANTS)

@@ -69,6 +69,7 @@ def test_an_external_ip_is_always_masqueraded() -> None:
         "ip hairpin 10.244.1.2 . 10.244.1.2",
         "ip post-ext 192.0.2.1 . tcp . 80",
         'ip services 192.0.2.1 . tcp . 80 : goto pick-2 comment "shop/pay:http"',
+        "ip special-ips 192.0.2.1",
     ]
 
 
@@ -83,6 +84,7 @@ def test_a_balancer_with_policy_local_has_two_lists_and_its_sources() -> None:
         "ip lb-sources 198.51.100.4 . tcp . 80 . 203.0.113.0/24",
         "ip post-extlocal 198.51.100.4 . tcp . 80",
         'ip services 198.51.100.4 . tcp . 80 : goto pick-2 comment "shop/pay:http"',
+        "ip special-ips 198.51.100.4",
     ]
 
 
@@ -119,6 +121,7 @@ def test_affinity_says_what_may_be_learnt() -> None:
         "ip affinity-valid 10.96.7.7 . tcp . 80 . 10.244.2.2 . 8080",
         "ip affinity-valid-nodeports tcp . 30080 . 10.244.1.2 . 8080",
         "ip affinity-valid-nodeports tcp . 30080 . 10.244.2.2 . 8080",
+        "ip special-ips 10.96.7.7",
     }
 
 
@@ -263,7 +266,9 @@ def test_ports_of_a_service_share_what_is_of_the_address() -> None:
 def test_node_ports_answer_at_the_addresses_of_the_node() -> None:
     assert shown(render_node(NODE_A)) == [
         "ip nodeport-ips 192.168.0.11",
+        "ip special-ips 192.168.0.11",
         "ip6 nodeport-ips fd00:192:168::11",
+        "ip6 special-ips fd00:192:168::11",
     ]
 
 

@@ -33,7 +33,7 @@ from tests.unit.modes.nftables.build import (
     pods,
 )
 
-SHARED = (S.CLUSTER_IPS, S.HAIRPIN, S.NODEPORT_IPS)
+SHARED = (S.CLUSTER_IPS, S.HAIRPIN, S.NODEPORT_IPS, S.SPECIAL_IPS)
 V6 = plan_of(
     cluster_ip("fd00:10:96::a", 53),
     node_port(30053, LOCAL),
