@@ -222,13 +222,13 @@ class Layout:
 
     def _to_special(self) -> Rule:
         # What few Services have stands behind one set of their addresses: each other lookup costs
-        # the first packet of every flow. An address that stays in that set is never missed
-        # there, for no commit replaces an element that has no data.
+        # the first packet of every flow. Who stays in that set is never missed there: an element
+        # that several may want is deleted when nobody does, and never replaced.
         return (self._daddr(0), x.lookup("special-ips", 0))
 
     def _special(self) -> tuple[Rule, ...]:
         external = (*self._not_a_local_pod(), *self._k(0), x.vmap("external-local", 0))
-        return (self._lb_gate(), *self._sure(external))
+        return (*self._sure(self._lb_gate()), *self._sure(external))
 
     def _prerouting(self) -> tuple[Rule, ...]:
         outside = self._not_a_local_pod()
@@ -246,8 +246,8 @@ class Layout:
         return self._sure((*here, *self._kn(0), x.vmap("nodeports", 0)))
 
     def _output(self) -> tuple[Rule, ...]:
-        gate = (*self._to_special(), *self._lb_gate())
-        return (gate, (x.verdict("jump services"),), *self._node_ports())
+        gate = self._sure((*self._to_special(), *self._lb_gate()))
+        return (*gate, (x.verdict("jump services"),), *self._node_ports())
 
     def _translated(self) -> Rule:
         return (

@@ -125,6 +125,32 @@ def test_source_ranges_hold_wherever_the_address_is_used_besides(
             assert walk(layout, chain, elements, packet).verdict == verdict, name
 
 
+REPLACED = ["lb-restricted", "external-local", "services", "endpoints"]
+"""Sets and maps with elements that a commit may replace."""
+
+
+@pytest.mark.parametrize("missed", REPLACED)
+def test_one_lookup_that_misses_changes_nothing_where_lookups_can_miss(missed: str) -> None:
+    elements = held(
+        plan_of(
+            balancer("198.51.100.4", policy=LOCAL, ranges=["203.0.113.0/24"]),
+            cluster=HERE_AND_THERE,
+        )
+    )
+    let_in = Packet(ALLOWED, "198.51.100.4", 80, arrives_by="eth0")
+    shut_out = Packet(OUTSIDE, "198.51.100.4", 80, arrives_by="eth0")
+    asked: set[str] = set()
+    for name, layout in LAYOUTS.items():
+        if not layout.shape.lookups_can_miss:
+            continue
+        for chain in ("prerouting", "output"):
+            came = walk(layout, chain, elements, let_in, missed=missed)
+            assert came.verdict == f"{PEER}:8080", name
+            asked.update(came.lookups)
+            assert walk(layout, chain, elements, shut_out, missed=missed).verdict == "drop", name
+    assert missed in asked
+
+
 @pytest.mark.parametrize(
     ("asked", "verdict"),
     [(("10.96.0.10", 80), "accept"), (("10.96.0.10", 81), "masquerade")],

@@ -72,10 +72,19 @@ class _Went(NamedTuple):
 
 
 def walk(
-    layout: Layout, chain: str, elements: Mapping[bytes, Value], packet: Packet, slot: int = 0
+    layout: Layout,
+    chain: str,
+    elements: Mapping[bytes, Value],
+    packet: Packet,
+    *,
+    slot: int = 0,
+    missed: str = "",
 ) -> Walk:
-    """Run a base chain of the layout. Whatever is chosen by chance is this slot of the list."""
-    walker = _Walker(layout, elements, packet, slot)
+    """Run a base chain of the layout. Whatever is chosen by chance is this slot of the list.
+
+    The first lookup in the set that is `missed` finds nothing.
+    """
+    walker = _Walker(layout, elements, packet, slot, missed)
     try:
         walker.chain(chain)
     except _Decided as decided:
@@ -90,13 +99,19 @@ def _chains(shape: Shape) -> dict[str, Chain]:
 
 class _Walker:
     def __init__(
-        self, layout: Layout, elements: Mapping[bytes, Value], packet: Packet, slot: int
+        self,
+        layout: Layout,
+        elements: Mapping[bytes, Value],
+        packet: Packet,
+        slot: int,
+        missed: str,
     ) -> None:
         self.walk = Walk()
         self._layout = layout
         self._elements = elements
         self._packet = packet
         self._slot = slot
+        self._missed = missed
         self._chains = _chains(layout.shape)
         self._words: dict[int, bytes] = {}
 
@@ -182,10 +197,12 @@ class _Walker:
 
     def _lookup(self, parts: Parts) -> _Went | None:
         name = _text(parts[1])
+        is_missed = name == self._missed and name not in self.walk.lookups
         self.walk.lookups.append(name)
         spec = codec.spec_of(self._layout.family, _SETS[name])
         key = key_prefix(self._layout.family, spec.id) + self._loaded(parts[2], spec.key_size)
         value = self._in_an_interval(key) if spec.interval else self._elements.get(key)
+        value = None if is_missed else value
         if (value is None) is not bool(_number(parts[5])):
             raise _Stopped
         if isinstance(value, Verdict):
