@@ -36,7 +36,7 @@ _QUESTIONS = (
     _Question("masquerade fully-random", "masq", "replies to the node", "module nft_masq"),
     _Question("fib address type", "post-extlocal", "externalTrafficPolicy", "module nft_fib_ipv4"),
     _Question("dynamic maps", "learn-60", "session affinity", "kernel 5.13"),
-    _Question("flow's original address", "output", "NodePorts", "module nft_ct"),
+    _Question("flow's original address", "input", "NodePorts", "module nft_ct"),
 )
 
 
