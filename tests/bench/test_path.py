@@ -15,7 +15,7 @@ import pytest
 
 from tests.bench.path import rules, table, traffic
 from tests.bench.path.measure import Effort, echoing, measured
-from tests.bench.path.results import NONE, RULE, TRACKED, Figure, Path, Spread
+from tests.bench.path.results import NONE, RULE, STRAIGHT, TRACKED, Figure, Path, Spread
 from tests.bench.path.world import PODS, World, built
 from tests.lab import modes
 
@@ -49,7 +49,9 @@ def check(found: list[Path], variants: list[tuple[str, str, int]]) -> None:
     for path in found:
         assert (path.pods, path.packets) == (len(PODS), FLOWS), path
         for figure in (path.datagram, path.connect, path.connections):
-            for spread in (figure.value, figure.to_none, figure.to_tracked):
+            others = [figure.to_straight] if figure.to_straight else []
+            assert bool(others) is (path.variant == "headgate")
+            for spread in (figure.value, figure.to_none, figure.to_tracked, *others):
                 assert 0 < spread.low <= spread.median <= spread.high, path
         assert 1 < path.datagram.value.median < 100_000
         assert 1 < path.connect.value.median < 100_000
@@ -71,6 +73,8 @@ def test_every_figure_of_every_variant_is_there(back_end: str) -> None:
             (NONE, "", 0),
             (TRACKED, "", 0),
             (RULE, "", 0),
+            (STRAIGHT, back_end, 1),
+            (STRAIGHT, back_end, 12),
             ("headgate", back_end, 1),
             ("headgate", back_end, 12),
         ],
@@ -86,13 +90,14 @@ def test_every_figure_of_every_variant_is_there(back_end: str) -> None:
 @pytest.mark.parametrize("back_end", BACK_ENDS)
 def test_a_peer_is_measured_beside(back_end: str) -> None:
     found = measured([back_end], [5], 2, KUBE_PROXY, silent, LITTLE)
-    check(found[3:], [("headgate", back_end, 5), ("kube-proxy", back_end, 5)])
+    programs = (STRAIGHT, "headgate", "kube-proxy")
+    check(found[3:], [(program, back_end, 5) for program in programs])
 
 
 def test_a_peer_that_takes_minutes_is_left_out() -> None:
     told: list[str] = []
     found = measured(["iptables-nft"], [1_001], 2, "/nowhere/kube-proxy", told.append, LITTLE)
-    assert [path.variant for path in found[3:]] == ["headgate"]
+    assert [path.variant for path in found[3:]] == [STRAIGHT, "headgate"]
     assert [line for line in told if "left out" in line] == [
         "path: kube-proxy iptables-nft, 1,001 Services left out: it takes minutes; FULL=1 measures it too"
     ]
@@ -141,16 +146,18 @@ def test_an_answer_that_does_not_come_is_an_error(
 def test_a_figure_is_shown_with_its_spread() -> None:
     spread = Spread(1234.56, 1.04, 2000)
     figure = Figure(spread, Spread(1, 1, 1), Spread(0.956, 0.9, 1.1))
+    besides = msgspec.structs.replace(figure, to_straight=Spread(1.2, 1.1, 1.3))
     header, *lines = table.rows(
         [
             Path(NONE, "", 0, figure, figure, figure, 10, 100),
-            Path("headgate", "nftables", 10_000, figure, figure, figure, 10, 100),
+            Path("headgate", "nftables", 10_000, besides, besides, besides, 10, 100),
         ]
     )
     assert [line[:2] for line in lines] == [[NONE, "-"], ["headgate nftables", "10,000"]]
     cells = ["1234.6 (1.0-2000.0)", "1.00 (1.00-1.00)", "0.96 (0.90-1.10)"]
-    assert [line[2:8] for line in lines] == [cells * 2] * 2
-    assert [line[8] for line in lines] == ["1,235 (1-2,000)"] * 2
+    straight = ["-", "1.20 (1.10-1.30)"]
+    assert [line[2:10] for line in lines] == [[*cells, last] * 2 for last in straight]
+    assert [line[10] for line in lines] == ["1,235 (1-2,000)"] * 2
     assert {len(line) for line in lines} == {len(header)}
 
 
@@ -159,5 +166,5 @@ def test_it_runs_alone() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "KUBE_PROXY"}
     done = subprocess.run(command, capture_output=True, check=True, env=environment)
     found = msgspec.json.decode(done.stdout, type=list[Path])
-    assert [path.services for path in found] == [0, 0, 0, 1]
+    assert [path.services for path in found] == [0, 0, 0, 1, 1]
     assert b"headgate nftables, 1 Services" in done.stderr

@@ -21,8 +21,8 @@ import msgspec
 
 from tests.bench.cluster import Size
 from tests.bench.path import echo, rules, traffic
-from tests.bench.path.results import NONE, RULE, TRACKED, Figure, Path, Spread
-from tests.bench.path.world import PODS, World, built
+from tests.bench.path.results import NONE, RULE, STRAIGHT, TRACKED, Figure, Path, Spread
+from tests.bench.path.world import POD_ADDRESSES, PODS, World, built
 from tests.bench.whole.measure import takes_minutes
 from tests.bench.whole.story import Contender
 from tests.lab import sandbox
@@ -111,7 +111,7 @@ def _variants(
 ) -> Iterator[Variant]:
     yield from map(Variant, (NONE, TRACKED, RULE))
     for back_end in back_ends:
-        for program in (HEADGATE, *((KUBE_PROXY,) if peer else ())):
+        for program in (STRAIGHT, HEADGATE, *((KUBE_PROXY,) if peer else ())):
             yield from (Variant(program, back_end, count) for count in services)
 
 
@@ -127,8 +127,10 @@ def _write(variant: Variant, world: World, peer: str | None, tell: Callable[[str
         rules.track(world)
     elif variant.name == RULE:
         rules.write_one_rule(world)
-    elif variant.name == HEADGATE:
+    elif variant.name in (HEADGATE, STRAIGHT):
         rules.write_by_headgate(world, variant.back_end, variant.services)
+        if variant.name == STRAIGHT:
+            world.targets = POD_ADDRESSES
     elif variant.name == KUBE_PROXY:
         assert peer is not None
         rules.write_by_peer(world, peer, variant.back_end, variant.services, tell)
@@ -199,7 +201,12 @@ def _found(variant: Variant, world: World, rounds: Sequence[Mapping[Variant, Tak
             return [part(taken[other]) for taken in rounds]
 
         mine = of(variant)
-        return Figure(_spread(mine), *(_ratio(mine, of(Variant(name))) for name in (NONE, TRACKED)))
+        none, tracked = (_ratio(mine, of(Variant(name))) for name in (NONE, TRACKED))
+        straight = None
+        if variant.name == HEADGATE:
+            same = Variant(STRAIGHT, variant.back_end, variant.services)
+            straight = _ratio(mine, of(same))
+        return Figure(_spread(mine), none, tracked, straight)
 
     return Path(
         variant.name,

@@ -11,6 +11,10 @@ TRACKED = "no proxy, tracked"
 RULE = "one rule"
 """The least that a translation can be: a rule of nft for each protocol, and one Service."""
 
+STRAIGHT = "straight to the pod, beside headgate"
+"""Clients ask for the address of a pod, on a node that has headgate's rules: what one can choose there
+instead of a Service."""
+
 
 class Spread(msgspec.Struct):
     """A figure that was taken in every round."""
@@ -30,13 +34,15 @@ class Figure(msgspec.Struct):
     """The ratio to `NONE`."""
     to_tracked: Spread
     """The ratio to `TRACKED`."""
+    to_straight: Spread | None = None
+    """Of headgate's rules, the ratio to `STRAIGHT` beside the same rules."""
 
 
 class Path(msgspec.Struct):
     """What packets of new flows pay on a node with the rules of one variant."""
 
     variant: str
-    """`NONE`, `TRACKED`, `RULE`, or the program that wrote the rules."""
+    """`NONE`, `TRACKED`, `RULE`, `STRAIGHT`, or the program that wrote the rules."""
     back_end: str
     """Empty where no proxy wrote them; and then there are 0 Services."""
     services: int

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from tests.bench.path.results import Figure, Path, Spread
 
+_RATIOS = ("/ no proxy", "/ tracked", "/ straight")
 _HEADER = (
     "rules of",
     "Services",
-    *("first datagram us", "/ no proxy", "/ tracked"),
-    *("TCP connect us", "/ no proxy", "/ tracked"),
-    *("connections/s", "/ no proxy", "/ tracked"),
+    *("first datagram us", *_RATIOS),
+    *("TCP connect us", *_RATIOS),
+    *("connections/s", *_RATIOS),
 )
 
 
@@ -31,11 +32,12 @@ def _row(path: Path) -> list[str]:
     return [name, services, *figures]
 
 
-def _cells(figure: Figure, shape: str) -> tuple[str, str, str]:
+def _cells(figure: Figure, shape: str) -> tuple[str, str, str, str]:
     return (
         _cell(figure.value, shape),
         _cell(figure.to_none, ".2f"),
         _cell(figure.to_tracked, ".2f"),
+        _cell(figure.to_straight, ".2f") if figure.to_straight else "-",
     )
 
 

@@ -22,6 +22,8 @@ from tests.lab.network import Network
 
 PODS = tuple(cluster.pods(Size(1, 10), 0))
 Address = tuple[str, int]
+POD_ADDRESSES = tuple((pod, TARGET_PORT) for pod in PODS)
+"""Where the pods listen."""
 
 _CLIENT, _CLIENT_SIDE = "10.255.255.2", "10.255.255.1"
 _SERVER, _SERVER_SIDE = "10.255.254.2", "10.255.254.1"
@@ -37,7 +39,7 @@ class World:
     def __init__(self, network: Network) -> None:
         """Connect machines that exist, and let the pods listen."""
         self._network = network
-        self.targets: Sequence[Address] = [(pod, TARGET_PORT) for pod in PODS]
+        self.targets: Sequence[Address] = POD_ADDRESSES
         """Where clients connect to."""
         self.answers: Counter[str] = Counter()
         """How many flows each address answered, as the server saw its own."""
