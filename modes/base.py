@@ -223,8 +223,8 @@ class Mode(Protocol):
     def read_ahead(self, done: Callable[[], None] = nothing) -> None:
         """Begin to read what the kernel holds, beside whatever else is done, where that can be.
 
-        A `start` or `verify` that follows takes less time then. Returns at once. `done` is called
-        once, when that is so, by any thread.
+        A `start` that follows takes less time then, or a `verify` that may use it. Returns at once.
+        `done` is called once, when that is so, by any thread.
         """
 
     def start(self, node: NodeView) -> Adopted:
@@ -252,8 +252,12 @@ class Mode(Protocol):
         `replace`. Never raises for a fault of the kernel: it tells, and comes back to it.
         """
 
-    def verify(self) -> Drift:
-        """Hold the kernel against what was applied."""
+    def verify(self, *, from_ahead: bool = False) -> Drift:
+        """Hold the kernel against what was applied.
+
+        `from_ahead`: what was read ahead will do. What others changed since is not told then, and
+        what we changed is no drift.
+        """
 
     def watch(self) -> ForeignWatch | None:
         """What hears of foreign changes from now on; None where the kernel tells nobody.

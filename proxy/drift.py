@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from modes.base import (
     ApplyReport,
@@ -108,7 +109,7 @@ class Drifts:
         if self.due_in() != 0:
             return False
         began = self._clock()
-        self._found = self._look()
+        self._found = self._look(self._mode.verify)
         if self._found:
             self._observer.drifted(_worst(self._suspects))
         else:
@@ -119,17 +120,17 @@ class Drifts:
         return bool(self._found)
 
     def compare(self) -> float:
-        """Look, though nobody is suspected; in how many seconds to do so again."""
+        """Look at what was read ahead, though nobody is suspected; in how many seconds again."""
         began = self._clock()
-        if self._look():
+        if self._look(partial(self._mode.verify, from_ahead=True)):
             self.suspect([Foreign("found by comparing everything")])
         elif not self._suspects:
             self._observer.compared()
         return COMPARE_REST * (self._clock() - began)
 
-    def _look(self) -> Drift:
+    def _look(self, verify: Callable[[], Drift]) -> Drift:
         try:
-            return self._mode.verify()
+            return verify()
         except (KernelFault, EnvironmentFault, OSError) as fault:
             return Drift(missing=(f"nothing can be read: {fault}",))
 

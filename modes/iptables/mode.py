@@ -163,7 +163,7 @@ class IptablesMode:
         """Nothing here depends on time alone."""
         return None
 
-    def verify(self) -> Drift:
+    def verify(self, *, from_ahead: bool = False) -> Drift:  # noqa: ARG002 (as of a Mode)
         """Hold the kernel against what was applied; rules are told as an operator lists them."""
         missing, extra, different = [], [], []
         for family, program in self._programs.items():

@@ -217,7 +217,7 @@ class IpvsMode:
         self._look_at = now + (seconds or 0.0)
         return seconds
 
-    def verify(self) -> Drift:
+    def verify(self, *, from_ahead: bool = False) -> Drift:  # noqa: ARG002 (as of a Mode)
         """Hold the kernel against what was applied."""
         found, goal = self._observed(), self._program.goal()
         held = self._adopted(found, self._made).held

@@ -49,11 +49,15 @@ class Ahead:
         self._done = done
         self._raw: Raw = NOTHING
         self._thread = threading.Thread(target=self._run, name="read-ahead", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:  # as many threads as the pod may have: it is read later, as ever
+            self._done()
 
     def result(self) -> Raw:
         """What was read; waits for it. `NOTHING` if it could not be."""
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
         return self._raw
 
     def _run(self) -> None:

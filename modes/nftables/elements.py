@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 from endpoints.addresses import network, pack
@@ -22,6 +22,10 @@ from modes.nftables.skeleton import LOCAL_OFFSET
 
 _FAMILY_STEP = 32
 _FAMILY_BASE = {Family.IPV4: 0, Family.IPV6: _FAMILY_STEP}
+
+
+_SLOTS_AT_HAND = 256
+"""More than most lists have."""
 
 
 class Verdict(NamedTuple):
@@ -66,10 +70,16 @@ def pack_port(port: int) -> bytes:
     return port.to_bytes(2, "big") + b"\0\0"
 
 
-@lru_cache(maxsize=256)
-def _numbered(first: int, count: int) -> tuple[bytes, ...]:
-    """These slots, as keys end with them."""
-    return tuple(map(native32, range(first, first + count)))
+@cache
+def _first_slots(offset: int) -> tuple[bytes, ...]:
+    return tuple(map(native32, range(offset, offset + _SLOTS_AT_HAND)))
+
+
+def _numbered(offset: int, count: int) -> tuple[bytes, ...]:
+    """The slots of a list, as keys end with them."""
+    if count <= _SLOTS_AT_HAND:
+        return _first_slots(offset)[:count]
+    return tuple(map(native32, range(offset, offset + count)))
 
 
 def _pack_endpoint(address: str, port: int) -> bytes:

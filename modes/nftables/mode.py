@@ -80,10 +80,7 @@ class NftablesMode:
             self._open = None
 
     def read_ahead(self, done: Callable[[], None] = nothing) -> None:
-        """Begin to read all elements; a `start` or `verify` that follows need only understand them.
-
-        `done` is called when they are read, by a thread of its own.
-        """
+        """Begin to read all elements, as of a Mode; by a thread of its own."""
         self._ahead = Ahead(done)
 
     def start(self, node: NodeView) -> Adopted:
@@ -91,7 +88,8 @@ class NftablesMode:
 
         Raises EnvironmentFault.
         """
-        raw = self._read()
+        # Later there is a reason to look again: what was read before it came up is of the past.
+        raw = NOTHING if self._applied.fragments else self._read()
         generation = self._kernel.generation()
         self._node = node
         can_miss = lookups_can_miss()
@@ -154,12 +152,12 @@ class NftablesMode:
         """Nothing here depends on time alone."""
         return None
 
-    def verify(self) -> Drift:
+    def verify(self, *, from_ahead: bool = False) -> Drift:
         """Hold the kernel against what was applied; elements are told as an operator lists them.
 
         Clients may be many, and `replace` looks at them as well: here only if all else is right.
         """
-        found = self._looked_at()
+        found = self._looked_at() if from_ahead else self._observe()
         wrong = {f: f"table {f} {TABLE}: {why}" for f, why in sorted(found.rebuild.items())}
         lost = tuple(said for family, said in wrong.items() if family not in found.present)
         other = tuple(said for family, said in wrong.items() if family in found.present)
@@ -214,11 +212,10 @@ class NftablesMode:
         return NOTHING if ahead is None else ahead.result()
 
     def _looked_at(self) -> Observed:
-        """What the kernel holds now; of what was read ahead, only what differs is asked for again.
+        """What the kernel held when it was read ahead; what differs from what is held, as of now.
 
-        What we have changed meanwhile is as we know it now, and what is as we know it was not
-        changed by others. An element of others that the reading missed, while we changed the set
-        that it is in, is found the next time.
+        So what we changed since is told as it is. What others changed after the reading came by is
+        not, nor an element of others that it missed because we changed the set meanwhile.
         """
         raw = self._read()
         if not raw.payloads:

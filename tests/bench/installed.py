@@ -8,6 +8,7 @@ ours.
 from __future__ import annotations
 
 import compileall
+import os
 from collections.abc import MutableMapping
 from pathlib import Path
 
@@ -28,5 +29,6 @@ def make_so(environment: MutableMapping[str, str]) -> None:
     if not stub.exists():
         _ABSENT.mkdir(parents=True, exist_ok=True)
         stub.write_text("raise ImportError(__name__)\n")
-    environment["PYTHONPATH"] = str(_ABSENT)
+    before = filter(None, [environment.get("PYTHONPATH")])
+    environment["PYTHONPATH"] = os.pathsep.join([str(_ABSENT), *before])
     environment.pop("PYTHONDONTWRITEBYTECODE", None)

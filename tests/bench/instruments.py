@@ -241,9 +241,9 @@ class MeasuredMode:
         """Begin to read."""
         self._mode.read_ahead(done)
 
-    def verify(self) -> Drift:
+    def verify(self, *, from_ahead: bool = False) -> Drift:
         """Hold the kernel against what was applied."""
-        return self._mode.verify()
+        return self._mode.verify(from_ahead=from_ahead)
 
     def watch(self) -> ForeignWatch | None:
         """What hears of foreign changes."""

@@ -111,7 +111,46 @@ def test_what_was_read_is_used_once(mode: NftablesMode, kernel: Kernel) -> None:
     read(mode)
     restarted(mode)
     delete(kernel, [SLOT])
-    assert mode.verify().missing == ("ip endpoints 10.96.0.1 . tcp . 80 . 1",)
+    assert mode.verify(from_ahead=True).missing == ("ip endpoints 10.96.0.1 . tcp . 80 . 1",)
+
+
+@pytest.mark.usefixtures("held")
+def test_a_look_for_a_reason_does_not_trust_what_was_read_before(
+    mode: NftablesMode, kernel: Kernel
+) -> None:
+    restarted(mode)
+    read(mode)
+    delete(kernel, [SLOT])
+    lost = ("ip endpoints 10.96.0.1 . tcp . 80 . 1",)
+    assert mode.verify().missing == lost
+    sending = counted(mode)
+    assert not mode.verify(from_ahead=True)
+    assert elements_asked(sending) == CLIENTS
+    assert mode.verify(from_ahead=True).missing == lost
+
+
+@pytest.mark.usefixtures("held")
+def test_a_repair_reads_what_is_there_now(mode: NftablesMode, kernel: Kernel) -> None:
+    restarted(mode)
+    read(mode)
+    delete(kernel, [SLOT])
+    _, report = restarted(mode)
+    assert (report.added, report.deleted) == (1, 0)
+    assert not mode.verify(from_ahead=True)
+
+
+@pytest.mark.usefixtures("held")
+def test_without_a_thread_it_is_read_as_ever(
+    mode: NftablesMode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    read(mode)
+    adopted, report = restarted(mode)
+    assert adopted.kept
+    assert (report.added, report.deleted) == (0, 0)
 
 
 @pytest.mark.usefixtures("held")
@@ -121,7 +160,7 @@ def test_a_look_asks_for_nothing_that_was_read(mode: NftablesMode, kernel: Kerne
     add(kernel, {STRANGER: b""})
     read(mode)
     sending = counted(mode)
-    drift = mode.verify()
+    drift = mode.verify(from_ahead=True)
     assert drift.missing == ("ip endpoints 10.96.0.1 . tcp . 80 . 1",)
     assert drift.extra == ("ip cluster-ips 10.96.0.77",)
     assert elements_asked(sending) == 0
@@ -133,7 +172,7 @@ def test_our_own_changes_meanwhile_are_no_drift(mode: NftablesMode) -> None:
     read(mode)
     mode.apply(change(2))
     sending = counted(mode)
-    assert mode.verify() == Drift()
+    assert mode.verify(from_ahead=True) == Drift()
     assert 0 < elements_asked(sending) <= 2 * 4 + CLIENTS  # per family: services, two slots, a pod
 
 
@@ -144,7 +183,7 @@ def test_drift_is_found_beside_our_own_changes(mode: NftablesMode, kernel: Kerne
     add(kernel, {STRANGER: b""})
     read(mode)
     mode.apply(change(2))
-    drift = mode.verify()
+    drift = mode.verify(from_ahead=True)
     assert drift.missing == ("ip endpoints 10.96.0.1 . tcp . 80 . 1",)
     assert drift.extra == ("ip cluster-ips 10.96.0.77",)
     assert not drift.different
@@ -168,7 +207,7 @@ def test_a_torn_reading_gives_no_false_alarm(
 
     monkeypatch.setattr(ahead, "read", half)
     read(mode)
-    assert mode.verify() == Drift(missing=("ip endpoints 10.96.0.1 . tcp . 80 . 1",))
+    assert mode.verify(from_ahead=True) == Drift(missing=("ip endpoints 10.96.0.1 . tcp . 80 . 1",))
 
 
 def test_intervals_are_read_again(mode: NftablesMode, kernel: Kernel) -> None:
@@ -181,7 +220,7 @@ def test_intervals_are_read_again(mode: NftablesMode, kernel: Kernel) -> None:
     read(mode)
     mode.apply(Delta({}, frozenset(guarded)))
     sending = counted(mode)
-    assert mode.verify() == Drift()
+    assert mode.verify(from_ahead=True) == Drift()
     assert elements_asked(sending) > CLIENTS
     assert not any(kernel.elements(Family.IPV4, S.LB_SOURCES))
 
@@ -207,4 +246,4 @@ def test_a_kernel_that_has_nothing_of_ours(mode: NftablesMode) -> None:
     adopted, report = restarted(mode)
     assert not adopted.kept
     assert report.added > 0
-    assert mode.verify() == Drift()
+    assert mode.verify(from_ahead=True) == Drift()

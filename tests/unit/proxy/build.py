@@ -133,8 +133,8 @@ class MemoryMode:
         self.calls.append("read ahead")
         done()
 
-    def verify(self) -> Drift:
-        self.calls.append("verify")
+    def verify(self, *, from_ahead: bool = False) -> Drift:
+        self.calls.append("verify from ahead" if from_ahead else "verify")
         return self.drift
 
     def watch(self) -> ForeignWatch | None:

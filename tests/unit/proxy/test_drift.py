@@ -134,7 +134,7 @@ def test_what_others_do_to_their_own_rules_costs_one_look(
 
 
 def test_a_kernel_that_cannot_be_read_counts_as_changed(rig: Rig) -> None:
-    def verify() -> Drift:
+    def verify(**_: bool) -> Drift:
         raise KernelFault("nothing is said")
 
     rig.mode.verify = verify  # type: ignore[method-assign]
@@ -180,7 +180,7 @@ def test_comparing_finds_what_nobody_told(rig: Rig) -> None:
 
 
 def test_comparing_rests_for_as_long_as_it_was_dear(rig: Rig) -> None:
-    def verify() -> Drift:
+    def verify(**_: bool) -> Drift:
         rig.now += 0.5
         return Drift()
 
@@ -189,7 +189,7 @@ def test_comparing_rests_for_as_long_as_it_was_dear(rig: Rig) -> None:
 
 
 def test_others_that_are_busy_do_not_make_us_busy(rig: Rig) -> None:
-    def verify() -> Drift:
+    def verify(**_: bool) -> Drift:
         rig.mode.calls.append("verify")
         rig.now += 0.5
         return Drift()

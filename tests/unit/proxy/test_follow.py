@@ -172,7 +172,7 @@ def test_all_rules_are_compared_as_often_as_is_wanted_by_now() -> None:
         (back,) = schedule.wait().batch
         assert isinstance(back, Between)
         back.act()
-        assert loop.mode.calls == ["read ahead", "verify"]
+        assert loop.mode.calls == ["read ahead", "verify from ahead"]
         loop.mode.calls.clear()
         loop.now += period
         assert schedule.wait().chores == {"compare"}
