@@ -24,6 +24,7 @@ from proxy.alone import alone
 from proxy.cleaning import Cleaning
 from proxy.config import Config, NodePorts, asks_for_localhost, config, on_mode
 from proxy.drift import Listening
+from proxy.garbage import collect_hardly, leave_out_what_is_there
 from proxy.live import Live, say, set_sysctls
 from proxy.loop import COMPARE, Chore, chores, follow
 from proxy.node import AddressWatch, local_addresses
@@ -60,6 +61,7 @@ def run(wanted: Config, read: Callable[[], Config]) -> int:
     if wanted.init_only:
         return prepare(wanted)
     with alone(patient=not wanted.once), ExitStack() as stack:
+        collect_hardly()
         return _run(wanted, read, stack)
 
 
@@ -107,10 +109,13 @@ def _run(wanted: Config, read: Callable[[], Config], stack: ExitStack) -> int:
     schedule = Schedule(messages, time.monotonic, wanted.min_sync_seconds)
     retiring = Retiring(chosen, registry.MODES, create, log.told)
     stack.callback(retiring.close)
-    # Rules of others may be all that serves until ours are in.
-    retire = {"retire": Chore(lambda: retiring.due() if sync.is_served else None)}
+    besides = {
+        # Rules of others may be all that serves until ours are in.
+        "retire": Chore(lambda: retiring.due() if sync.is_served else None),
+        "garbage": Chore(lambda: leave_out_what_is_there() if sync.is_served else None),
+    }
     if observation is None:
-        todo = chores(sync, schedule, messages, lambda: wanted.sync_seconds) | retire
+        todo = chores(sync, schedule, messages, lambda: wanted.sync_seconds) | besides
         return follow(schedule, sync, todo, once=True)
     observation.debugging.start(messages, lambda: sync.known(waits=schedule.holds_news))
     stack.callback(observation.debugging.stop)
@@ -118,7 +123,7 @@ def _run(wanted: Config, read: Callable[[], Config], stack: ExitStack) -> int:
     for complaint in complaints:
         observation.reporting.degraded(complaint)
     live = Live(wanted, chosen, sync, schedule, observation.configured)
-    todo = chores(sync, schedule, messages, lambda: live.config.sync_seconds) | retire
+    todo = chores(sync, schedule, messages, lambda: live.config.sync_seconds) | besides
     if wanted.config_file is not None:
         begin(ConfigWatch(wanted.config_file, read, wanted), messages, stack)
     schedule.call(COMPARE, wanted.sync_seconds)

@@ -8,7 +8,6 @@ usage, or a machine that cannot do it.
 from __future__ import annotations
 
 import difflib
-import gc
 import importlib
 import sys
 from collections.abc import Iterable, Sequence
@@ -18,6 +17,7 @@ from modes.base import EnvironmentFault, KernelFault
 from proxy.debug.screen import screen
 from proxy.every import aside
 from proxy.flags import COMMANDS, Flags, summary
+from proxy.garbage import collect_seldom
 from proxy.output import OutputFault, abandon, attend
 from proxy.settings.refusal import ConfigError
 
@@ -63,16 +63,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _say(error: Exception) -> None:
     for line in str(error).splitlines():
         aside(line)
-
-
-def collect_seldom() -> None:
-    """Let the garbage collector walk the program's memory less often.
-
-    What is kept of a cluster has no cycles. With Python's own thresholds (700, 10, 10) looking for
-    some took a sixth of the time of a full load of 10,000 Services, and of a command that tells of
-    them.
-    """
-    gc.set_threshold(20_000, 20, 50)
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -61,11 +61,11 @@ class Applied:
                     changes.shared[key] -= 1
                 else:
                     changes.deletes.add(key)
-            for key, value in _differing(old, new):
+            for key in unlike(old, new):
                 if is_shared(key):
                     changes.shared[key] += 1
                 else:
-                    changes.adds[key] = value
+                    changes.adds[key] = new[key]
                     if key in old:
                         changes.deletes.add(key)
         self._settle(changes)
@@ -108,11 +108,17 @@ def owner_of(fragments: Updates, key: bytes) -> ObjectName | None:
     return next((name for name, fragment in fragments.items() if key in fragment), None)
 
 
-def difference(found: Mapping[bytes, Value], wanted: Elements) -> Changes:
-    """What turns the elements that were found into those that are wanted."""
+def difference(
+    found: Mapping[bytes, Value], wanted: Elements, doubtful: Iterable[bytes] | None = None
+) -> Changes:
+    """What turns the elements that were found into those that are wanted.
+
+    `doubtful`: keys of these, if it is known that all others were found so.
+    """
     if not found:
         return Changes(adds=wanted)  # as large as the cluster: not copied
-    adds = dict(_differing(found, wanted))
+    keys = unlike(found, wanted) if doubtful is None else doubtful
+    adds = {key: wanted[key] for key in keys if found.get(key) != wanted[key]}
     changed = adds.keys() & found.keys()
     extra = len(found) - (len(wanted) - len(adds) + len(changed))
     if extra:
@@ -120,11 +126,9 @@ def difference(found: Mapping[bytes, Value], wanted: Elements) -> Changes:
     return Changes(changed, adds)
 
 
-def _differing(
-    found: Mapping[bytes, Value], wanted: Mapping[bytes, Value]
-) -> Iterator[tuple[bytes, Value]]:
-    """What is wanted, and was not found so; without a step of Python for each that was."""
-    return compress(wanted.items(), map(ne, map(found.get, wanted), wanted.values()))
+def unlike(found: Mapping[bytes, Value], wanted: Mapping[bytes, Value]) -> Iterator[bytes]:
+    """Keys of what is wanted and was not found so; without a step of Python for each other."""
+    return compress(wanted, map(ne, map(found.get, wanted), wanted.values()))
 
 
 def chains_named(values: Iterable[tuple[bytes, Value]]) -> Iterator[tuple[Family, str]]:

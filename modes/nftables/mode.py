@@ -116,11 +116,14 @@ class NftablesMode:
             raise RuntimeError("start() comes before replace()")
         found = self._observed()
         fragments: dict[ObjectName, Fragment] = {NODE: render_node(self._node)}
+        doubtful = list(delta.unlike(found.elements, fragments[NODE]))
         for name, plans in services.items():
             fragment = render(plans, found.elements, pick_refuses=self._pick_refuses)
             if fragment:
                 fragments[name] = fragment
-        return self._reconcile(fragments, found)
+                # Now, while the processor has at hand what rendering looked at.
+                doubtful += delta.unlike(found.elements, fragment)
+        return self._reconcile(fragments, found, doubtful)
 
     def apply(self, delta_: Delta[ObjectName, Plans]) -> ApplyReport:
         """Apply a change in one transaction; the cost is that of the change.
@@ -252,11 +255,16 @@ class NftablesMode:
                     mends[family] = how
         return Observed(elements, rebuild, mends, frozenset(present), frozenset(chains))
 
-    def _reconcile(self, fragments: dict[ObjectName, Fragment], found: Observed) -> ApplyReport:
+    def _reconcile(
+        self,
+        fragments: dict[ObjectName, Fragment],
+        found: Observed,
+        doubtful: Iterable[bytes] | None = None,
+    ) -> ApplyReport:
         """Bring the kernel from what was found to these fragments, without those it refuses.
 
         In one transaction, unless it is a large load: then in parts, or in one where it refuses a
-        part, so that who is to blame is found as ever.
+        part, so that who is to blame is found as ever. `doubtful`: as of `delta.difference`.
         """
         before = self._applied.fragments
         failed: dict[ObjectName, str] = {}
@@ -265,7 +273,8 @@ class NftablesMode:
             wanted: Elements = {}
             for fragment in fragments.values():
                 wanted.update(fragment)
-            changes = delta.difference(found.elements, wanted)
+            changes = delta.difference(found.elements, wanted, doubtful)
+            doubtful = None
             chains = delta.missing_chains(self._layouts, set(found.chains), changes)
             count = size = 0
             if not whole and parts.suit(found, changes):

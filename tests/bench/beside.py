@@ -35,7 +35,7 @@ from modes.ipvs.mode import IpvsMode
 from modes.ipvs.program import Held, Program, Steps, steps
 from modes.ipvs.servers import Command, VirtualServer
 from modes.xtables import kernel as iptables
-from proxy.cli import collect_seldom
+from proxy.garbage import collect_seldom
 from tests.bench import cluster, ipvsadm, program
 from tests.bench.cluster import Size
 from tests.bench.instruments import (

@@ -22,8 +22,8 @@ from pathlib import Path
 
 import msgspec
 
-from proxy.cli import collect_seldom
 from proxy.debug.screen import PLAIN
+from proxy.garbage import collect_seldom
 from tests.bench import cluster, feed, instruments
 from tests.bench.cluster import Size
 from tests.bench.sampler import PROGRAMS, Place, Sampler, Stack, Stacks, collapsed

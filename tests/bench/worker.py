@@ -19,7 +19,7 @@ import msgspec
 from endpoints.decode import decode_list, decode_watch
 from endpoints.events import Delete, Replace, Upsert
 from endpoints.objects import Kind, KubernetesObject
-from proxy.cli import collect_seldom
+from proxy.garbage import collect_seldom
 from proxy.loop import taken
 from proxy.sync import Sync
 from tests.bench import feed

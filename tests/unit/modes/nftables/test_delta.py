@@ -18,6 +18,7 @@ from modes.nftables.delta import (
     missing_chains,
     owner_of,
     target_of,
+    unlike,
 )
 from modes.nftables.elements import Elements, Fragment, Value, Verdict, is_shared, key_prefix
 from modes.nftables.sets import S
@@ -140,9 +141,19 @@ def test_the_difference_of_elements_turns_one_into_the_other(before: State, afte
     changes = difference(kernel.elements, want)
     told = changes.adds.keys() | changes.deletes
     assert told == {k for k in kernel.elements | want if kernel.elements.get(k) != want.get(k)}
+    assert difference(kernel.elements, want, unlike(kernel.elements, want)) == changes
+    assert difference(kernel.elements, want, want) == changes
     kernel.take(changes)
     assert kernel.elements == want
     assert not difference(want, want)
+
+
+def test_what_one_doubts_another_may_want_as_it_was_found() -> None:
+    """Two Services that claim one element: the last one has it, whoever was asked first."""
+    key, found = PRIVATE[0], Verdict("goto pick-1")
+    doubtful = list(unlike({key: found}, {key: Verdict("goto pick-2")}))
+    assert doubtful == [key]
+    assert not difference({key: found}, {key: found}, doubtful)
 
 
 def test_an_element_moves_from_one_service_to_another_in_one_change() -> None:
