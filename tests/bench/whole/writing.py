@@ -15,6 +15,8 @@ from tests.apiserver.requests import named_in, path_of
 from tests.bench.cluster import Json
 
 _ANSWER_SECONDS = 60.0
+_IDLE_SECONDS = 30.0
+"""kube-apiserver hangs up after 90, which a slow proxy takes for a change of the node."""
 _VERSION = frozenset({"resourceVersion"})
 
 
@@ -48,6 +50,7 @@ class Connection:
             if context is None
             else http.client.HTTPSConnection(place, timeout=_ANSWER_SECONDS, context=context)
         )
+        self._used = time.monotonic()
         self._headers = {"Content-Type": "application/json"}
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
@@ -61,10 +64,12 @@ class Connection:
         place = ObjectName(name.namespace, "") if method == "POST" else name
         path = path_of(str(document["kind"]), place)
         body = b"" if method == "DELETE" else self._encoded(document)
+        if time.monotonic() - self._used > _IDLE_SECONDS:
+            self._connection.close()  # opened again by the next request
         self._connection.request(method, path, body=body, headers=self._headers)
         response = self._connection.getresponse()
         answer = response.read()
-        answered = time.monotonic()
+        answered = self._used = time.monotonic()
         if response.status >= HTTPStatus.BAD_REQUEST:
             raise Refused(f"{method} {path}: {response.status} {answer[:500].decode()}")
         return answered
