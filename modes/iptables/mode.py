@@ -91,7 +91,7 @@ class IptablesMode:
         self._found = {}
 
     def read_ahead(self, done: Callable[[], None] = nothing) -> None:
-        """Nothing is read ahead: iptables-save is fast, and what it prints is large."""
+        """Nothing is read ahead: iptables-save must see no table that we write meanwhile."""
         done()
 
     def start(self, node: NodeView) -> Adopted:
