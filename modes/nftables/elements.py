@@ -22,8 +22,6 @@ from modes.nftables.skeleton import LOCAL_OFFSET
 
 _FAMILY_STEP = 32
 _FAMILY_BASE = {Family.IPV4: 0, Family.IPV6: _FAMILY_STEP}
-
-
 _SLOTS_AT_HAND = 256
 """More than most lists have."""
 
