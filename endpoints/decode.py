@@ -1,14 +1,13 @@
 """Which objects do these bytes stand for? Pure.
 
-Lists and watch events of the API server, straight from their bytes, and parsed documents of
-manifest files, become validated objects (`endpoints.validate`). What cannot be read costs itself
-and nothing else: it becomes one `Problem` that names object, field, value and reason.
+Lists and watch events of the API server, straight from their bytes, become validated objects
+(`endpoints.validate`). What cannot be read costs itself and nothing else: it becomes one `Problem`
+that names object, field, value and reason.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from typing import Generic, TypeVar, cast
 
 import msgspec
@@ -27,12 +26,6 @@ TYPE_OF: Mapping[Kind, type[KubernetesObject]] = {
     Kind.ENDPOINT_SLICE: EndpointSlice,
     Kind.NODE: Node,
 }
-_API_VERSIONS: Mapping[str, str] = {
-    Kind.SERVICE: "v1",
-    Kind.ENDPOINT_SLICE: "discovery.k8s.io/v1",
-    Kind.NODE: "v1",
-}
-_LIST_KINDS = frozenset({"List", *(f"{kind}List" for kind in Kind)})
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 """Annotation of the bookmark that ends the initial events of a watch (KEP-3157)."""
 
@@ -83,7 +76,7 @@ class _WatchLine(msgspec.Struct):
     object: msgspec.Raw = msgspec.Raw(b"{}")
 
 
-class _LooseMeta(msgspec.Struct, rename="camel"):
+class LooseMeta(msgspec.Struct, rename="camel"):
     """Metadata of an object whose other fields may be anything."""
 
     name: str = ""
@@ -93,7 +86,7 @@ class _LooseMeta(msgspec.Struct, rename="camel"):
 
 
 class _Loose(msgspec.Struct):
-    metadata: _LooseMeta
+    metadata: LooseMeta
 
 
 class _Status(msgspec.Struct):
@@ -117,6 +110,8 @@ _OBJECTS: Mapping[Kind, msgspec.json.Decoder[KubernetesObject]] = {
 }
 _RAW_LIST = msgspec.json.Decoder(_List[msgspec.Raw])
 _LINE = msgspec.json.Decoder(_WatchLine)
+_HEADS = tuple((of, b'{"type":"%b","object":' % of.encode()) for of in ("MODIFIED", "ADDED"))
+"""How the lines begin that tell an object; it ends one brace before the line does."""
 _LOOSE = msgspec.json.Decoder(_Loose)
 _STATUS = msgspec.json.Decoder(_Status)
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -129,7 +124,7 @@ def decode_list(data: bytes, kind: Kind) -> Page:
     Raises msgspec.DecodeError (ValidationError is one) only if the list itself cannot be read, or
     is none: an answer that merely lacks objects must not be taken for an empty cluster.
     """
-    collected = _Collected()
+    collected = Collected()
     try:
         page = _LISTS[kind].decode(data)
     except _UNREADABLE:
@@ -164,11 +159,14 @@ def decode_watch(line: bytes, kind: Kind, shared: Shared | None = None) -> Watch
 
     `shared` is common to the lines that together are a list.
     """
+    shared = shared or Shared({})
+    if (told := _read_at_once(line, kind)) is not None:
+        return _accepted(*told, kind, shared)
     try:
         event = decoded(_LINE, line)
         match event.type:
             case "ADDED" | "MODIFIED":
-                return _changed(event, kind, shared or Shared({}))
+                return _changed(event, kind, shared)
             case "DELETED":
                 return _gone(event, kind)
             case "BOOKMARK":
@@ -186,31 +184,7 @@ def decode_watch(line: bytes, kind: Kind, shared: Shared | None = None) -> Watch
         raise msgspec.DecodeError(str(error)) from error
 
 
-def from_documents(
-    documents: Iterable[tuple[object, str]],
-) -> tuple[tuple[KubernetesObject, ...], tuple[Problem, ...]]:
-    """The objects of parsed YAML or JSON documents, and what was wrong with the others.
-
-    See `read_documents`, which also names the objects that were refused.
-    """
-    page = read_documents(documents)
-    return page.objects, page.problems
-
-
-def read_documents(documents: Iterable[tuple[object, str]]) -> Page:
-    """The objects of parsed YAML or JSON documents.
-
-    Each document comes with the subject of its problems, like `pay.yaml:12`. A `List`, or a list
-    of one kind, counts as its items; empty documents and other kinds are left out.
-    """
-    collected = _Collected()
-    for document, subject in documents:
-        for item, place in _flattened(document, subject):
-            collected.add_document(item, place)
-    return collected.page(None)
-
-
-class _Collected:
+class Collected:
     """The page in the making."""
 
     def __init__(self) -> None:
@@ -220,6 +194,7 @@ class _Collected:
         self.shared = Shared({})
 
     def add(self, obj: KubernetesObject, kind: Kind, place: str = "") -> None:
+        """An object, still to be validated; the place leads the subject of its problems."""
         try:
             problem = _accept(obj, self.shared, kind, place)
         except Unreadable as unreadable:
@@ -230,6 +205,7 @@ class _Collected:
                 self.problems.append(problem)
 
     def add_bytes(self, data: msgspec.Raw, kind: Kind) -> None:
+        """An object as JSON."""
         try:
             obj = _object(data, kind)
         except Unreadable as unreadable:
@@ -237,22 +213,14 @@ class _Collected:
         else:
             self.add(obj, kind)
 
-    def add_document(self, document: object, place: str) -> None:
-        try:
-            found = _converted(document, place)
-        except Unreadable as unreadable:
-            self.refuse(unreadable)
-        else:
-            if found is not None:
-                obj, kind = found
-                self.add(obj, kind, f"{place}: ")
-
     def refuse(self, unreadable: Unreadable) -> None:
+        """An object that cannot be read."""
         self.problems.append(unreadable.problem)
         if unreadable.name is not None:
             self.unreadable.add(unreadable.name)
 
     def page(self, meta: _ListMeta | None) -> Page:
+        """All of them."""
         meta = meta or _ListMeta()
         return Page(
             objects=tuple(self.objects),
@@ -289,22 +257,43 @@ def _accept(obj: KubernetesObject, shared: Shared, kind: Kind, place: str = "") 
     return Problem(f"{place}{kind} {name_of(obj)}", first.field, short(first.value), reason)
 
 
+def _read_at_once(line: bytes, kind: Kind) -> tuple[str, KubernetesObject] | None:
+    """Type and object of a line as API servers spell it, which is walked through only once then.
+
+    None: it is another kind of line, is spelled otherwise, or its object cannot be read.
+    """
+    for told, head in _HEADS:
+        if line.startswith(head) and line.endswith(b"}"):
+            try:
+                return told, _OBJECTS[kind].decode(memoryview(line)[len(head) : -1])
+            except _UNREADABLE:
+                return None
+    return None
+
+
 def _changed(event: _WatchLine, kind: Kind, shared: Shared) -> Watched:
     """ADDED or MODIFIED; the resource version is kept even of an object that is refused."""
     try:
         obj = _object(event.object, kind)
-        problem = _accept(obj, shared, kind)
     except Unreadable as unreadable:
         version = _loose(event.object).resource_version
         return Watched(event.type, None, unreadable.name, version, unreadable.problem)
+    return _accepted(event.type, obj, kind, shared)
+
+
+def _accepted(told: str, obj: KubernetesObject, kind: Kind, shared: Shared) -> Watched:
     version = obj.metadata.resource_version
-    return Watched(event.type, Upsert(obj), name_of(obj), version, problem)
+    try:
+        problem = _accept(obj, shared, kind)
+    except Unreadable as unreadable:
+        return Watched(told, None, unreadable.name, version, unreadable.problem)
+    return Watched(told, Upsert(obj), name_of(obj), version, problem)
 
 
 def _gone(event: _WatchLine, kind: Kind) -> Watched:
     """The last state is not looked at: an object goes even if it cannot be read."""
     meta = _LOOSE.decode(event.object).metadata
-    name = _name(meta, kind)
+    name = name_in(meta, kind)
     if name is None:
         raise msgspec.ValidationError("a DELETED event names no object")
     return Watched(event.type, Delete(kind, name), name, meta.resource_version)
@@ -314,16 +303,16 @@ def _object(data: msgspec.Raw, kind: Kind) -> KubernetesObject:
     try:
         return _OBJECTS[kind].decode(data)
     except _UNREADABLE as error:
-        name = _name(_loose(data), kind)
+        name = name_in(_loose(data), kind)
         subject = f"{kind} {name or '(no name)'}"
         raise Unreadable(explained(error, subject, _parsed(data)), name) from None
 
 
-def _loose(data: msgspec.Raw) -> _LooseMeta:
+def _loose(data: msgspec.Raw) -> LooseMeta:
     try:
         return _LOOSE.decode(data).metadata
     except _UNREADABLE:
-        return _LooseMeta()
+        return LooseMeta()
 
 
 def _parsed(data: msgspec.Raw) -> object:
@@ -334,67 +323,8 @@ def _parsed(data: msgspec.Raw) -> object:
         return None
 
 
-def _name(meta: _LooseMeta, kind: Kind) -> ObjectName | None:
+def name_in(meta: LooseMeta, kind: Kind) -> ObjectName | None:
+    """The name that metadata tells; None if there is none."""
     if not meta.name:
         return None
     return ObjectName("" if kind is Kind.NODE else meta.namespace or "default", meta.name)
-
-
-def _flattened(document: object, subject: str) -> Iterator[tuple[object, str]]:
-    """The document, or the items of the list that it is, each with its subject."""
-    match document:
-        case None:
-            return
-        case {"kind": str(kind), "items": items} if kind in _LIST_KINDS:
-            if items is not None and not isinstance(items, list):
-                yield document, subject
-                return
-            inherited = {"kind": kind.removesuffix("List")} if kind != "List" else {}
-            for number, item in enumerate(items or ()):
-                typed = {**inherited, **item} if isinstance(item, dict) else item
-                yield from _flattened(typed, f"{subject} items[{number}]")
-        case _:
-            yield document, subject
-
-
-def _converted(document: object, place: str) -> tuple[KubernetesObject, Kind] | None:
-    """The object of a parsed document; None if it is of a kind that is not read."""
-    if not isinstance(document, dict):
-        raise Unreadable(Problem(place, "", short(document), "is no Kubernetes object"), None)
-    kind_name = document.get("kind")
-    if not kind_name or not isinstance(kind_name, str):
-        raise Unreadable(Problem(place, "kind", short(kind_name or ""), "is required"), None)
-    if kind_name in _LIST_KINDS:
-        problem = Problem(place, "items", short(document.get("items", "")), "must be a list")
-        raise Unreadable(problem, None)
-    if kind_name not in _API_VERSIONS:
-        return None
-    kind = Kind(kind_name)
-    wanted, given = _API_VERSIONS[kind], short(document.get("apiVersion") or _API_VERSIONS[kind])
-    if given.rpartition("/")[0] != wanted.rpartition("/")[0]:
-        return None  # a kind of this name in another API group, like Knative's Service
-    meta = document.get("metadata")
-    if isinstance(meta, dict):
-        document = {**document, "metadata": {key: _text(value) for key, value in meta.items()}}
-    name = _document_name(meta, kind)
-    subject = f"{place}: {kind} {name or '(no name)'}"
-    if given != wanted:
-        raise Unreadable(Problem(subject, "apiVersion", given, f"must be {wanted}"), name)
-    try:
-        return msgspec.convert(document, TYPE_OF[kind]), kind
-    except msgspec.ValidationError as error:
-        raise Unreadable(explained(error, subject, document), name) from None
-
-
-def _document_name(meta: object, kind: Kind) -> ObjectName | None:
-    try:
-        return _name(msgspec.convert(meta, _LooseMeta, strict=False), kind)
-    except msgspec.ValidationError:
-        return None
-
-
-def _text(value: object) -> object:
-    """YAML reads an unquoted timestamp as a time; the API spells times as text, in UTC."""
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return value

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
 
-from endpoints.decode import read_documents
+from endpoints.documents import read_documents
 from endpoints.events import Delete, Event, Problem, Replace, Upsert
 from endpoints.names import ObjectName
 from endpoints.objects import KIND_OF, Kind, KubernetesObject, name_of

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from endpoints.decode import TYPE_OF, from_documents
+from endpoints.decode import TYPE_OF
+from endpoints.documents import from_documents
 from endpoints.events import Delete, Event, Problem, Replace, Upsert
 from endpoints.explain import Explanation, Forward, Hook, Packet, Pass, walk
 from endpoints.names import ObjectName

@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta, timezone
 import msgspec
 import pytest
 
-from endpoints.decode import Page, decode_list, decode_watch, from_documents, read_documents
+from endpoints.decode import Page, decode_list, decode_watch
+from endpoints.documents import from_documents, read_documents
 from endpoints.events import Delete, Upsert
 from endpoints.names import ObjectName, Protocol
 from endpoints.objects import Kind, Service

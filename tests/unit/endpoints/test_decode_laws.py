@@ -7,11 +7,13 @@ import json
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from endpoints.addresses import canonical
-from endpoints.decode import decode_list, decode_watch, read_documents
+from endpoints.decode import Watched, decode_list, decode_watch
+from endpoints.documents import read_documents
 from endpoints.events import Upsert
 from endpoints.objects import EndpointSlice, Kind, KubernetesObject, Service, name_of
 from endpoints.validate import Shared, accept_service, accept_slice
@@ -120,6 +122,39 @@ def test_the_whole_page_and_the_single_objects_are_read_alike(case: tuple[Kind, 
     assert slow == expected
     assert document == expected
     assert watched == (None if fast is None else Upsert(fast))
+
+
+_SPELLINGS = (
+    b'{"type":"%b","object":%b}',
+    b'{"type":"%b","object":%b} \r',
+    b'{ "type":"%b","object":%b}',
+    b'{"type":"%b","object":%b,"more":{}}',
+)
+
+
+def told(line: bytes, kind: Kind) -> Watched | str:
+    """What a line says; why it says nothing."""
+    try:
+        return decode_watch(line, kind)
+    except msgspec.DecodeError:
+        return "no event"
+
+
+@given(spoiled(), st.sampled_from(["ADDED", "MODIFIED", "DELETED"]))
+def test_a_line_says_the_same_however_it_is_spelled(case: tuple[Kind, Json, Any], of: str) -> None:
+    kind, *items = case
+    for item in items:
+        parts = (of.encode(), json.dumps(item).encode())
+        first, *others = [told(spelling % parts, kind) for spelling in _SPELLINGS]
+        assert others == [first] * len(others)
+
+
+@pytest.mark.parametrize("end", [b"", b"]", b"}}", b'},"object":', b"} {}"])
+def test_a_line_that_is_cut_or_goes_on_is_no_event(end: bytes) -> None:
+    item = b'{"metadata":{"name":"a"},"addressType":"IPv4"}'
+    whole = b'{"type":"ADDED","object":%b' % item
+    assert isinstance(told(whole + b"}", Kind.ENDPOINT_SLICE), Watched)
+    assert told(whole + end, Kind.ENDPOINT_SLICE) == "no event"
 
 
 @given(spoiled())

@@ -7,7 +7,8 @@ from typing import cast
 
 import pytest
 
-from endpoints.decode import decode_watch, from_documents
+from endpoints.decode import decode_watch
+from endpoints.documents import from_documents
 from endpoints.events import Upsert
 from endpoints.exposure import Exposure, expose
 from endpoints.names import ObjectName
