@@ -27,6 +27,10 @@ from endpoints.plan import (
 from endpoints.slices import Candidate, Contribution, Hints, merge
 from endpoints.topology import Level, admits, level, refusal
 
+_READY, _TERMINATING = EndpointState.READY, EndpointState.TERMINATING
+_CLUSTER_IP, _CLUSTER, _LOCAL = FrontendKind.CLUSTER_IP, TrafficPolicy.CLUSTER, TrafficPolicy.LOCAL
+"""Members by names of this file: by those of their class Python 3.11 takes 70 ns for each."""
+
 
 def plan(
     service: Exposure,
@@ -61,15 +65,17 @@ def _plan_port(
 ) -> ServicePlan:
     name = port.name
     candidates = merge(contributions, port.family, name.port, name.protocol)
-    ready = [c for c in candidates if c[0].state is EndpointState.READY]
-    terminating = [c[0] for c in candidates if c[0].state is EndpointState.TERMINATING]
+    ready = [c for c in candidates if c[0].state is _READY]
+    terminating: list[Endpoint] = []
+    if len(ready) < len(candidates):
+        terminating = [e for e, _ in candidates if e.state is _TERMINATING]
     at = level(ready, node)
     cluster: list[Endpoint] = []
     if _wants_cluster_list(frontends):
         # KEP-1669: terminating endpoints serve on only where no ready one is left.
-        cluster = [e for e, hints in ready if admits(at, hints, node)] or terminating
+        cluster = _admitted(ready, at, node) or terminating
     local: list[Endpoint] = []
-    if any(f.policy is TrafficPolicy.LOCAL for f in frontends):
+    if _wants_local_list(frontends):
         local = [e for e, _ in ready if e.is_local] or [e for e in terminating if e.is_local]
     cluster.sort()
     local.sort()
@@ -93,16 +99,26 @@ def _plan_port(
     )
 
 
+def _admitted(ready: Sequence[Candidate], at: Level, node: NodeView) -> list[Endpoint]:
+    if at is Level.ANYWHERE:
+        return [e for e, _ in ready]
+    return [e for e, hints in ready if admits(at, hints, node)]
+
+
 def _wants_cluster_list(frontends: Sequence[Frontend]) -> bool:
     """Whether anything chooses from the Cluster list.
 
     Every external frontend does, whatever its policy: pods and the node itself bypass
     externalTrafficPolicy Local.
     """
-    return any(
-        f.kind is not FrontendKind.CLUSTER_IP or f.policy is TrafficPolicy.CLUSTER
-        for f in frontends
-    )
+    for frontend in frontends:
+        if frontend.kind is not _CLUSTER_IP or frontend.policy is _CLUSTER:
+            return True
+    return False
+
+
+def _wants_local_list(frontends: Sequence[Frontend]) -> bool:
+    return _LOCAL in [frontend.policy for frontend in frontends]
 
 
 def _unused(
@@ -118,7 +134,7 @@ def _unused(
             return "not ready"
         if at is None and not endpoint.is_local:
             return "not on this node"
-        if endpoint.state is EndpointState.TERMINATING:
+        if endpoint.state is _TERMINATING:
             return "terminating; ready endpoints exist"
         return refusal(at or Level.ANYWHERE, hints, node)
 
@@ -129,7 +145,8 @@ def _with_effective_ranges(
     frontends: tuple[Frontend, ...], addresses: frozenset[str]
 ) -> tuple[Frontend, ...]:
     """The frontends, with what their source ranges come to on this node."""
-    if not any(f.source_ranges for f in frontends):
+    given = [f.source_ranges for f in frontends]
+    if not any(given):
         return frontends
     return tuple(
         msgspec.structs.replace(f, source_ranges=effective(f.source_ranges, f.address, addresses))

@@ -160,13 +160,20 @@ def merge(
     one wins, then ready before terminating before not ready, then the one whose slice is first
     by name: never the one that happened to arrive last. A duplicate adds no weight.
     """
-    ordered = sorted((c for c in contributions if c.family is family), key=lambda c: c.name)
+    ordered = [c for c in contributions if c.family is family]
+    if len(ordered) > 1:
+        ordered.sort(key=lambda c: c.name)
     lists = [
         (port.endpoints, c.hints)
         for c in ordered
         for port in c.ports
         if port.name == port_name and port.protocol is protocol
     ]
+    if len(lists) == 1:
+        # Nearly always: one slice, whose port is the same for all, and no address is in it twice.
+        [(endpoints, hints)] = lists
+        if len({endpoint.address for endpoint in endpoints}) == len(endpoints):
+            return list(zip(endpoints, hints or repeat(NO_HINTS, len(endpoints)), strict=True))
     found: dict[tuple[str, int], Candidate] = {}
     for endpoints, hints in lists:
         for index, endpoint in enumerate(endpoints):

@@ -122,9 +122,10 @@ class ClusterState:
             case Delete(kind, name):
                 self._remove(kind, name, tally)
             case Replace(kind, objects, unreadable):
-                stay = {name_of(obj) for obj in objects} | unreadable
-                for name in [known for known in self._known(kind) if known not in stay]:
-                    self._remove(kind, name, tally)
+                if before := list(self._known(kind)):
+                    stay = {name_of(obj) for obj in objects} | unreadable
+                    for name in [known for known in before if known not in stay]:
+                        self._remove(kind, name, tally)
                 for obj in objects:
                     self._put(obj, tally)
         return self._folded(tally, node_before)
