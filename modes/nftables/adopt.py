@@ -17,8 +17,8 @@ import msgspec
 
 from endpoints.names import Family
 from modes.held import DifferenceKind
-from modes.nftables import codec
 from modes.nftables import netlink as nl
+from modes.nftables import ruleset
 from modes.nftables.elements import Elements, set_of
 from modes.nftables.expressions import rule_holds
 from modes.nftables.sets import S, SetSpec, set_specs
@@ -30,7 +30,7 @@ class TableFound(NamedTuple):
     """The structure of a table of ours in the kernel."""
 
     chains: dict[str, Chain]
-    sets: dict[str, codec.FoundSet]
+    sets: dict[str, ruleset.FoundSet]
     flags: int
     """Of the table; ours has none. 1 is `dormant`: the kernel passes its chains by."""
     strangers: tuple[Stranger, ...] = ()
@@ -146,10 +146,10 @@ def fitting_sets(table: TableFound, family: Family) -> frozenset[S]:
     return frozenset(spec.id for spec, have in found if have is not None and _set_fits(spec, have))
 
 
-def _set_fits(spec: SetSpec, found: codec.FoundSet) -> bool:
+def _set_fits(spec: SetSpec, found: ruleset.FoundSet) -> bool:
     # Of a verdict map the kernel tells the size of its own struct.
     data_fits = spec.is_vmap or found.data_size == spec.data_size
-    return data_fits and (found.flags, found.key_size) == (codec.set_flags(spec), spec.key_size)
+    return data_fits and (found.flags, found.key_size) == (ruleset.set_flags(spec), spec.key_size)
 
 
 def chain_fits(wanted: Chain, found: Chain) -> bool:
@@ -163,7 +163,7 @@ def chain_fits(wanted: Chain, found: Chain) -> bool:
 
 def rebuilding(layout: Layout, *, exists: bool) -> list[nl.Message]:
     """The messages that make the family's table anew, without its elements."""
-    messages = [codec.delete_table(layout.family)] if exists else []
+    messages = [ruleset.delete_table(layout.family)] if exists else []
     return [*messages, *_bare(layout.family), *_made(layout.family, layout.base_chains())]
 
 
@@ -179,12 +179,12 @@ def hooks(layout: Layout) -> list[nl.Message]:
 
 
 def _bare(family: Family) -> list[nl.Message]:
-    sets = (codec.new_set(family, spec) for spec in set_specs(family))
-    return [codec.new_table(family), *sets]
+    sets = (ruleset.new_set(family, spec) for spec in set_specs(family))
+    return [ruleset.new_table(family), *sets]
 
 
 def _made(family: Family, chains: Collection[Chain]) -> list[nl.Message]:
-    messages = [codec.new_chain(family, chain) for chain in chains]
+    messages = [ruleset.new_chain(family, chain) for chain in chains]
     for chain in chains:
-        messages.extend(codec.new_rules(family, chain))
+        messages.extend(ruleset.new_rules(family, chain))
     return messages

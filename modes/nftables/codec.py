@@ -1,4 +1,4 @@
-"""How do the table and its elements become nfnetlink messages, and how are they read back? Pure.
+"""How do elements become nfnetlink messages, and how are they read back? Pure.
 
 Elements of one set have one size, so their attribute headers are made once per set: packing an
 element is a join of ready bytes (1 to 2 us, where a general encoder takes 100).
@@ -11,20 +11,16 @@ from functools import cache, lru_cache
 from typing import NamedTuple
 
 from endpoints.names import Family
-from modes.base import KernelFault
 from modes.nftables import netlink as nl
 from modes.nftables import uniform
 from modes.nftables.elements import Value, Verdict, key_prefix, set_of
 from modes.nftables.expressions import NFT_GOTO, NFT_JUMP, verdict_data
 from modes.nftables.sets import S, SetSpec, set_specs
-from modes.nftables.skeleton import TABLE, BaseChain, Chain, Rule
+from modes.nftables.skeleton import TABLE
 
 _MESSAGE_PAYLOAD = 60_000
 """Bytes of elements in one message; the length of an attribute has 16 bits."""
-_SET_INTERVAL, _SET_MAP, _SET_TIMEOUT, _SET_EVAL, _SET_CONCAT = 0x4, 0x8, 0x10, 0x20, 0x80
-_HOOK_NUMBER, _HOOK_PRIORITY = 1, 2
 _ELEM_CATCH_ALL = 0x2
-_DESC_SIZE, _DESC_CONCAT, _FIELD_LEN = 1, 2, 1
 _UDATA_COMMENT = 0
 _VERDICT_WORDS = {NFT_GOTO: "goto", NFT_JUMP: "jump", 0: "drop", 1: "accept", -5: "return"}
 
@@ -33,76 +29,6 @@ _VERDICT_WORDS = {NFT_GOTO: "goto", NFT_JUMP: "jump", 0: "drop", 1: "accept", -5
 def spec_of(family: Family, set_id: S) -> SetSpec:
     """The specification of a set."""
     return set_specs(family)[set_id]
-
-
-# The table.
-
-
-def new_table(family: Family, table: str = TABLE) -> nl.Message:
-    """Make the family's table, if it is not there."""
-    return nl.Message(nl.NEWTABLE, nl.NLM_F_CREATE, family, nl.text(nl.NFTA_TABLE_NAME, table))
-
-
-def delete_table(family: Family, table: str = TABLE) -> nl.Message:
-    """Remove a table with everything in it."""
-    return nl.Message(nl.DELTABLE, 0, family, nl.text(nl.NFTA_TABLE_NAME, table))
-
-
-def new_set(family: Family, spec: SetSpec, table: str = TABLE) -> nl.Message:
-    """Make one set or map."""
-    body = [
-        nl.text(nl.NFTA_SET_TABLE, table),
-        nl.text(nl.NFTA_SET_NAME, spec.id.set_name),
-        nl.be32(nl.NFTA_SET_FLAGS, set_flags(spec)),
-        nl.be32(nl.NFTA_SET_KEY_TYPE, spec.key_type),
-        nl.be32(nl.NFTA_SET_KEY_LEN, spec.key_size),
-        nl.be32(nl.NFTA_SET_ID, spec.id + 1),
-    ]
-    if spec.data:
-        body.append(nl.be32(nl.NFTA_SET_DATA_TYPE, spec.data_type))
-        body.append(nl.be32(nl.NFTA_SET_DATA_LEN, spec.data_size))
-    description = []
-    if spec.dynamic_size:
-        description.append(nl.be32(_DESC_SIZE, spec.dynamic_size))
-    if len(spec.fields) > 1:
-        sizes = [nl.nested(nl.NFTA_LIST_ELEM, nl.be32(_FIELD_LEN, n)) for n in spec.field_sizes]
-        description.append(nl.nested(_DESC_CONCAT, *sizes))
-    body.append(nl.nested(nl.NFTA_SET_DESC, *description))
-    return nl.Message(nl.NEWSET, nl.NLM_F_CREATE, family, b"".join(body))
-
-
-def set_flags(spec: SetSpec) -> int:
-    """The kernel's flags of a set."""
-    flags = _SET_MAP if spec.data else 0
-    if len(spec.fields) > 1:
-        flags |= _SET_CONCAT
-    if spec.interval:
-        flags |= _SET_INTERVAL
-    if spec.dynamic_size:
-        flags |= _SET_TIMEOUT | _SET_EVAL
-    return flags
-
-
-def new_chain(family: Family, chain: Chain, table: str = TABLE) -> nl.Message:
-    """Make one chain, without its rules."""
-    body = nl.text(nl.NFTA_CHAIN_TABLE, table) + nl.text(nl.NFTA_CHAIN_NAME, chain.name)
-    if chain.base:
-        priority = chain.base.priority.to_bytes(4, "big", signed=True)
-        hook = (nl.be32(_HOOK_NUMBER, chain.base.hook), nl.attr(_HOOK_PRIORITY, priority))
-        body += nl.nested(nl.NFTA_CHAIN_HOOK, *hook)
-        body += nl.text(nl.NFTA_CHAIN_TYPE, chain.base.type)
-    return nl.Message(nl.NEWCHAIN, nl.NLM_F_CREATE, family, body)
-
-
-def new_rules(family: Family, chain: Chain, table: str = TABLE) -> Iterator[nl.Message]:
-    """Append the rules of a chain."""
-    names = nl.text(nl.NFTA_RULE_TABLE, table) + nl.text(nl.NFTA_RULE_CHAIN, chain.name)
-    for rule in chain.rules:
-        body = names + nl.nested(nl.NFTA_RULE_EXPRESSIONS, *rule)
-        yield nl.Message(nl.NEWRULE, nl.NLM_F_CREATE | nl.NLM_F_APPEND, family, body)
-
-
-# Elements.
 
 
 class Found(NamedTuple):
@@ -274,14 +200,35 @@ def _messages(
 
 def decode_elements(family: Family, set_id: S, payload: bytes) -> Iterator[Found]:
     """The elements in one message of a dump."""
-    prefix = key_prefix(family, set_id)
+    for listed, alike in _runs(family, set_id, payload):
+        if alike is not None:
+            yield from map(Found._make, zip(*alike, strict=True))
+        else:
+            yield from _decoded_singly(family, set_id, listed)
+
+
+def pairs(family: Family, set_id: S, payload: bytes) -> Iterator[Iterable[tuple[bytes, Value]]]:
+    """Key and value of the same elements, in parts that a dictionary takes at once."""
+    for listed, alike in _runs(family, set_id, payload):
+        if alike is not None:
+            yield zip(alike.keys, alike.data, strict=True)
+        else:
+            yield [of[:2] for of in _decoded_singly(family, set_id, listed)]
+
+
+def _runs(
+    family: Family, set_id: S, payload: bytes
+) -> Iterator[tuple[bytes, uniform.Columns | None]]:
+    """Lists of elements; those that are all of one kind with what they hold."""
     for kind, listed in nl.attributes(payload):
         if kind == nl.NFTA_ELEM_LIST_ELEMENTS:
-            alike = uniform.rows(spec_of(family, set_id), prefix, listed)
-            if alike is None:
-                yield from (_decode_element(prefix, of) for _, of in nl.attributes(listed))
-            else:
-                yield from map(Found._make, alike)
+            prefix = key_prefix(family, set_id)
+            yield listed, uniform.columns(spec_of(family, set_id), prefix, listed)
+
+
+def _decoded_singly(family: Family, set_id: S, listed: bytes) -> Iterator[Found]:
+    prefix = key_prefix(family, set_id)
+    return (_decode_element(prefix, of) for _, of in nl.attributes(listed))
 
 
 def _decode_element(prefix: bytes, element: bytes) -> Found:
@@ -331,69 +278,3 @@ def _comment_in(userdata: bytes) -> bytes:
             return userdata[position + 2 : position + 2 + size].rstrip(b"\0")
         position += 2 + size
     return b""
-
-
-class FoundSet(NamedTuple):
-    """A set that the kernel holds, as far as it matters to us."""
-
-    name: str
-    flags: int
-    key_size: int
-    data_size: int
-    table: str
-
-    @property
-    def words(self) -> str:
-        """`map services`, `set hairpin`."""
-        return f"{'map' if self.flags & _SET_MAP else 'set'} {self.name}"
-
-
-def decode_set(payload: bytes) -> FoundSet:
-    """One set of a dump."""
-    parts = dict(nl.attributes(payload))
-    kinds = (nl.NFTA_SET_FLAGS, nl.NFTA_SET_KEY_LEN, nl.NFTA_SET_DATA_LEN)
-    flags, key, data = (_number(parts.get(kind)) for kind in kinds)
-    table = _name(parts.get(nl.NFTA_SET_TABLE))
-    return FoundSet(_name(parts.get(nl.NFTA_SET_NAME)), flags, key, data, table)
-
-
-def decode_chain(payload: bytes) -> tuple[str, str, BaseChain | None]:
-    """Table, name and hook of one chain of a dump."""
-    parts = dict(nl.attributes(payload))
-    base = None
-    if nl.NFTA_CHAIN_HOOK in parts:
-        hook = dict(nl.attributes(parts[nl.NFTA_CHAIN_HOOK]))
-        priority = int.from_bytes(hook.get(_HOOK_PRIORITY, b""), "big", signed=True)
-        kind, number = _name(parts.get(nl.NFTA_CHAIN_TYPE)), _number(hook.get(_HOOK_NUMBER))
-        base = BaseChain(kind, number, priority, _number(parts.get(nl.NFTA_CHAIN_POLICY)))
-    return _name(parts.get(nl.NFTA_CHAIN_TABLE)), _name(parts.get(nl.NFTA_CHAIN_NAME)), base
-
-
-def decode_rule(payload: bytes) -> tuple[str, str, Rule]:
-    """Table, chain and expressions of one rule of a dump."""
-    parts = dict(nl.attributes(payload))
-    listed = parts.get(nl.NFTA_RULE_EXPRESSIONS, b"")
-    rule = tuple(nl.nested(nl.NFTA_LIST_ELEM, item) for _, item in nl.attributes(listed))
-    return _name(parts.get(nl.NFTA_RULE_TABLE)), _name(parts.get(nl.NFTA_RULE_CHAIN)), rule
-
-
-def decode_table(payload: bytes) -> tuple[str, int]:
-    """Name and flags of one table of a dump."""
-    parts = dict(nl.attributes(payload))
-    return _name(parts.get(nl.NFTA_TABLE_NAME)), _number(parts.get(nl.NFTA_TABLE_FLAGS))
-
-
-def decode_generation(payload: bytes) -> int:
-    """The number in the answer to GETGEN. Raises KernelFault if it has none."""
-    number = dict(nl.attributes(payload)).get(nl.NFTA_GEN_ID)
-    if not number:
-        raise KernelFault("the kernel tells no number of its ruleset")
-    return int.from_bytes(number, "big")
-
-
-def _name(payload: bytes | None) -> str:
-    return (payload or b"").rstrip(b"\0").decode(errors="replace")
-
-
-def _number(payload: bytes | None) -> int:
-    return int.from_bytes(payload or b"", "big")

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import compress
+from itertools import compress, filterfalse
 from operator import ne
 
 import msgspec
 
 from endpoints.names import Family, ObjectName
 from modes.nftables import netlink as nl
-from modes.nftables.codec import (
-    additions,
-    deletions,
-    new_chain,
-    new_rules,
+from modes.nftables.codec import additions, deletions
+from modes.nftables.elements import (
+    Elements,
+    Fragment,
+    Value,
+    Verdict,
+    is_shared,
+    set_of,
+    shared_of,
 )
-from modes.nftables.elements import Elements, Fragment, Value, Verdict, is_shared, set_of
+from modes.nftables.ruleset import new_chain, new_rules
 from modes.nftables.skeleton import Layout
 
 Updates = Mapping[ObjectName, Fragment]
@@ -48,7 +52,7 @@ class Applied:
         """These, or nothing yet."""
         self.fragments = {name: of for name, of in (fragments or {}).items() if of}
         self._wanted_by = Counter(
-            key for fragment in self.fragments.values() for key in fragment if is_shared(key)
+            key for fragment in self.fragments.values() for key in shared_of(fragment)
         )
 
     def changes(self, updates: Updates) -> Changes:
@@ -122,7 +126,7 @@ def difference(
     changed = adds.keys() & found.keys()
     extra = len(found) - (len(wanted) - len(adds) + len(changed))
     if extra:
-        changed.update(key for key in found if key not in wanted)
+        changed.update(filterfalse(wanted.__contains__, found))
     return Changes(changed, adds)
 
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from endpoints.names import Family
 from modes.base import EnvironmentFault, ForeignWatch, KernelFault, Missing
 from modes.listening import CommitWatch
-from modes.nftables import codec, notices, strangers
+from modes.nftables import codec, notices, ruleset, strangers
 from modes.nftables import netlink as nl
 from modes.nftables.adopt import TableFound
 from modes.nftables.elements import Elements, set_of
@@ -172,14 +172,14 @@ class Kernel:
         _raise_environment(
             [Failure(None, answer.error, "", None) for answer in answers if answer.error]
         )
-        return next(codec.decode_generation(a.payload) for a in answers if a.payload)
+        return next(ruleset.decode_generation(a.payload) for a in answers if a.payload)
 
     def tables(self) -> dict[tuple[Family, str], int]:
         """The tables of both families, whoever made them, with their flags."""
         found: dict[tuple[Family, str], int] = {}
         for answer in self.dump(nl.GETTABLE, 0):
             if answer.family is not None:
-                name, flags = codec.decode_table(answer.payload)
+                name, flags = ruleset.decode_table(answer.payload)
                 found[answer.family, name] = flags
         return found
 
@@ -192,16 +192,16 @@ class Kernel:
         rules: dict[str, list[Rule]] = {}
         wanted = nl.text(nl.NFTA_RULE_TABLE, TABLE)
         for answer in self.dump(nl.GETRULE, nfproto, wanted):
-            table, chain, rule = codec.decode_rule(answer.payload)
+            table, chain, rule = ruleset.decode_rule(answer.payload)
             if table == TABLE:
                 rules.setdefault(chain, []).append(rule)
         chains: dict[str, Chain] = {}
         for answer in self.dump(nl.GETCHAIN, nfproto):
-            chain_table, name, base = codec.decode_chain(answer.payload)
+            chain_table, name, base = ruleset.decode_chain(answer.payload)
             if chain_table == TABLE and not strangers.is_bound(answer.payload):
                 chains[name] = _chain(name, rules, base)
         wanted = nl.text(nl.NFTA_SET_TABLE, TABLE)
-        sets = [codec.decode_set(a.payload) for a in self.dump(nl.GETSET, nfproto, wanted)]
+        sets = [ruleset.decode_set(a.payload) for a in self.dump(nl.GETSET, nfproto, wanted)]
         ours = {
             found.name: found
             for found in sets
@@ -220,9 +220,12 @@ class Kernel:
 
     def elements(self, family: Family, set_id: S) -> Iterator[codec.Found]:
         """The elements of one of our sets; none if there is no such set."""
+        for payload in self._payloads(family, set_id):
+            yield from codec.decode_elements(family, set_id, payload)
+
+    def _payloads(self, family: Family, set_id: S) -> Iterator[bytes]:
         body = nl.element_list(TABLE, set_id.set_name, ())
-        for answer in self.dump(nl.GETSETELEM, nl.NFPROTO[family], body):
-            yield from codec.decode_elements(family, set_id, answer.payload)
+        return (of.payload for of in self.dump(nl.GETSETELEM, nl.NFPROTO[family], body))
 
     def listed(self, family: Family, set_id: S) -> tuple[list[bytes], bool]:
         """The same, not yet decoded, and whether the ruleset changed meanwhile.
@@ -278,17 +281,13 @@ class Kernel:
             if spec.dynamic_size:
                 continue
             if read is None:
-                elements = self.elements(family, spec.id)
+                payloads = self._payloads(family, spec.id)
             else:
-                elements = _decoded(family, spec.id, read.pop((family, spec.id), []))
-            for key, value, _, _ in elements:
-                found[key] = value
+                payloads = iter(read.pop((family, spec.id), []))
+            for payload in payloads:
+                for some in codec.pairs(family, spec.id, payload):
+                    found.update(some)
         return found
-
-
-def _decoded(family: Family, set_id: S, payloads: list[bytes]) -> Iterator[codec.Found]:
-    for payload in payloads:
-        yield from codec.decode_elements(family, set_id, payload)
 
 
 def route_loopback() -> str:

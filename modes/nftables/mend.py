@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from endpoints.names import Family
-from modes.nftables import codec
 from modes.nftables import netlink as nl
+from modes.nftables import ruleset
 from modes.nftables.adopt import Mend, TableFound, chain_fits, sets_fit
 from modes.nftables.sets import set_specs
 from modes.nftables.skeleton import TABLE, Layout
@@ -34,8 +34,8 @@ def mend(table: TableFound | None, layout: Layout) -> Mend | None:
         if have:
             emptied.append(_delete(nl.DELRULE, family, nl.NFTA_RULE_CHAIN, name))
         if wanted:
-            made.extend([] if have else [codec.new_chain(family, wanted)])
-            ruled.extend(codec.new_rules(family, wanted))
+            made.extend([] if have else [ruleset.new_chain(family, wanted)])
+            ruled.extend(ruleset.new_rules(family, wanted))
         else:
             foreign.add(name)
     # Elements of sets may hold chains and objects.

@@ -25,7 +25,7 @@ from modes.base import (
     nothing,
     silence,
 )
-from modes.nftables import adopt, affinity, codec, delta, parts
+from modes.nftables import adopt, affinity, codec, delta, parts, ruleset
 from modes.nftables import netlink as nl
 from modes.nftables.adopt import Observed
 from modes.nftables.ahead import NOTHING, Ahead, Raw, ask_again
@@ -198,7 +198,7 @@ class NftablesMode:
         self._applied = delta.Applied()
         self._chains = set()
         if ours:
-            sent = self._kernel.transact([codec.delete_table(family) for family in ours])
+            sent = self._kernel.transact([ruleset.delete_table(family) for family in ours])
             raise_any(sent.failures)
         return bool(ours)
 
@@ -308,7 +308,7 @@ class NftablesMode:
             sent = self._kernel.transact(part)
             if sent.failures:
                 # What else keeps the tables from going is found by the look that follows.
-                self._kernel.transact([codec.delete_table(family) for family in self._layouts])
+                self._kernel.transact([ruleset.delete_table(family) for family in self._layouts])
                 return 0, 0
             count, size = count + len(part), size + sent.size
         return count, size

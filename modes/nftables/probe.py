@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from endpoints.names import Family
 from modes.base import EnvironmentFault, Feature
-from modes.nftables import codec
 from modes.nftables import netlink as nl
+from modes.nftables import ruleset
 from modes.nftables.kernel import Kernel
 from modes.nftables.sets import set_specs
 from modes.nftables.shape import Shape
@@ -78,7 +78,7 @@ def _trials() -> tuple[list[nl.Message], list[_Trial]]:
     base = {chain.name: chain for chain in layout.base_chains()}
     hint = "kernel 5.6 (concatenated intervals)"
     trials = [_Trial(f"{of} maps and sets", of, hint, _sets(of)) for of in Family]
-    chains = [codec.new_chain(Family.IPV4, Chain(name, ()), _TABLE) for name in base]
+    chains = [ruleset.new_chain(Family.IPV4, Chain(name, ()), _TABLE) for name in base]
     together = [message for trial in trials for message in trial.messages] + chains
     before = _sets(Family.IPV4) + chains
     for number, question in enumerate(_QUESTIONS):
@@ -86,8 +86,8 @@ def _trials() -> tuple[list[nl.Message], list[_Trial]]:
         if chain is None:
             raise LookupError(f"there is no chain {question.chain}")
         named = Chain(f"asked-{number}", chain.rules)
-        asked = [codec.new_chain(Family.IPV4, named, _TABLE)]
-        asked += codec.new_rules(Family.IPV4, named, _TABLE)
+        asked = [ruleset.new_chain(Family.IPV4, named, _TABLE)]
+        asked += ruleset.new_rules(Family.IPV4, named, _TABLE)
         together += asked
         trials.append(_Trial(question.feature, question.needed_for, question.hint, before + asked))
     return together, trials
@@ -99,8 +99,8 @@ def _feature(trial: _Trial, *, works: bool) -> Feature:
 
 
 def _sets(family: Family) -> list[nl.Message]:
-    messages = [codec.new_table(family, _TABLE)]
-    messages += [codec.new_set(family, spec, _TABLE) for spec in set_specs(family)]
+    messages = [ruleset.new_table(family, _TABLE)]
+    messages += [ruleset.new_set(family, spec, _TABLE) for spec in set_specs(family)]
     return messages
 
 

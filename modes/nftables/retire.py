@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from endpoints.names import Family
-from modes.nftables import codec
 from modes.nftables import netlink as nl
+from modes.nftables import ruleset
 from modes.nftables.skeleton import TABLE
 
 KUBE_PROXY = "kube-proxy"
@@ -22,4 +22,4 @@ stopped would be refused as long as it is there."""
 def deletions(tables: Iterable[tuple[Family, str]], *, keeps_ours: bool) -> list[nl.Message]:
     """What removes kube-proxy's tables of those that are there, and ours unless they are kept."""
     leaving = {KUBE_PROXY} if keeps_ours else {KUBE_PROXY, TABLE}
-    return [codec.delete_table(of, name) for of, name in sorted(tables) if name in leaving]
+    return [ruleset.delete_table(of, name) for of, name in sorted(tables) if name in leaving]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from endpoints.names import Family
 from modes.nftables import netlink as nl
-from modes.nftables.codec import FoundSet
+from modes.nftables.ruleset import FoundSet
 from modes.nftables.skeleton import TABLE, TABLE_FAMILY
 
 _SET_ANONYMOUS, _CHAIN_BINDING = 0x1, 0x4

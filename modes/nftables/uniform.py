@@ -8,7 +8,7 @@ kind, and the rest is slicing; a restart reads 100,000 elements, and a compariso
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable
 from functools import cache
 from itertools import repeat
 from typing import NamedTuple
@@ -19,54 +19,69 @@ from modes.nftables.sets import SetSpec
 _THREE_HEADERS = struct.Struct("=6H")
 _TWO_HEADERS = struct.Struct("=4H")
 _HEADER = struct.Struct("=2H")
-_TIMELESS = (repeat(0), repeat(0))
 
-Row = tuple[bytes, bytes, int, int]
+
+class Columns(NamedTuple):
+    """What elements hold, side by side."""
+
+    keys: Iterable[bytes]
+    data: Iterable[bytes]
+    """Empty in a set."""
+    timeouts_ms: Iterable[int]
+    """0 where only we add elements, as the next."""
+    expirations_ms: Iterable[int]
 
 
 class _Layout(NamedTuple):
     """One element as the kernel dumps it: it does not mark nested attributes in elements.
 
-    Headers and what follows them take turns: key, data of a map, timeout, expiration.
+    Key, data of a map, timeout and expiration each follow a header.
     """
 
-    layout: struct.Struct
-    headers: tuple[bytes, ...]
+    values: struct.Struct
+    """They alone; of the headers only how long they are."""
+    headers: tuple[tuple[int, int], ...]
+    """Where each of their bytes is, and what it is."""
 
 
 @cache
 def _layout(spec: SetSpec) -> _Layout:
     key, data = spec.key_size, spec.data_size
-    form = f">{_THREE_HEADERS.size}s{key}s"
-    headers = []
+    parts: list[tuple[bytes, str]] = [(b"", f"{key}s")]
     if data:
-        form += f"{_TWO_HEADERS.size}s{data}s"
-        headers = [_TWO_HEADERS.pack(data + 8, nl.NFTA_ELEM_DATA, data + 4, nl.NFTA_DATA_VALUE)]
+        header = _TWO_HEADERS.pack(data + 8, nl.NFTA_ELEM_DATA, data + 4, nl.NFTA_DATA_VALUE)
+        parts.append((header, f"{data}s"))
     if spec.dynamic_size:
-        form += "4sQ4sQ"
-        headers += [_HEADER.pack(12, of) for of in (nl.NFTA_ELEM_TIMEOUT, nl.NFTA_ELEM_EXPIRATION)]
-    layout = struct.Struct(form)
-    return _Layout(layout, (_head(layout.size, key), *headers))
-
-
-def _head(whole: int, key: int) -> bytes:
+        parts += [
+            (_HEADER.pack(12, of), "Q") for of in (nl.NFTA_ELEM_TIMEOUT, nl.NFTA_ELEM_EXPIRATION)
+        ]
+    whole = _THREE_HEADERS.size + sum(
+        len(header) + struct.calcsize(f">{form}") for header, form in parts
+    )
     sizes = (whole, nl.NFTA_LIST_ELEM, key + 8, nl.NFTA_ELEM_KEY, key + 4, nl.NFTA_DATA_VALUE)
-    return _THREE_HEADERS.pack(*sizes)
+    parts[0] = (_THREE_HEADERS.pack(*sizes), parts[0][1])
+    form, at, headers = ">", 0, []
+    for header, value in parts:
+        headers += list(enumerate(header, at))
+        form += f"{len(header)}x{value}"
+        at += len(header) + struct.calcsize(f">{value}")
+    return _Layout(struct.Struct(form), tuple(headers))
 
 
-def rows(spec: SetSpec, prefix: bytes, listed: bytes) -> Iterator[Row] | None:
-    """Key, data, timeout and expiration of each element; None if any is of another kind.
+def columns(spec: SetSpec, prefix: bytes, listed: bytes) -> Columns | None:
+    """What each element holds; None if any of them is of another kind. The prefix leads each key.
 
-    The prefix leads each key. The data is empty in a set, the times (milliseconds) are 0 where only
-    we add elements.
+    A header is the same in all: its first bytes are one slice, its second bytes another.
     """
-    row = _layout(spec)
-    if not listed or len(listed) % row.layout.size:
+    values, headers = _layout(spec)
+    count, rest = divmod(len(listed), values.size)
+    if not count or rest:
         return None
-    columns = list(zip(*row.layout.iter_unpack(listed), strict=True))
-    if any(set(columns[2 * n]) != {header} for n, header in enumerate(row.headers)):
+    if any(listed[at :: values.size] != bytes((byte,)) * count for at, byte in headers):
         return None
-    keys = map(prefix.__add__, columns[1])
-    data = columns[3] if spec.data_size else repeat(b"")
-    times = (columns[5], columns[7]) if spec.dynamic_size else _TIMELESS
-    return zip(keys, data, *times, strict=False)
+    found = list(zip(*values.iter_unpack(listed), strict=True))
+    keys = map(prefix.__add__, found[0])
+    data = found[1] if spec.data_size else repeat(b"", count)
+    if not spec.dynamic_size:
+        return Columns(keys, data, repeat(0, count), repeat(0, count))
+    return Columns(keys, data, *found[-2:])

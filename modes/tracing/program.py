@@ -20,9 +20,9 @@ import msgspec
 
 from endpoints.addresses import family, pack
 from endpoints.names import Family, Protocol
-from modes.nftables import codec
 from modes.nftables import expressions as x
 from modes.nftables import netlink as nl
+from modes.nftables import ruleset
 from modes.nftables.skeleton import BaseChain, Chain, Rule
 
 PREROUTING, INPUT, FORWARD, OUTPUT, POSTROUTING = range(5)
@@ -99,7 +99,7 @@ def made(aims: Iterable[Aim], of: Family, table: str, *, quiet: bool) -> list[nl
     body = nl.text(nl.NFTA_TABLE_NAME, table) + flags
     found = [nl.Message(nl.NEWTABLE, nl.NLM_F_CREATE, of, body)]
     for chain in _chains(list(aims), quiet=quiet):
-        found += [codec.new_chain(of, chain, table), *codec.new_rules(of, chain, table)]
+        found += [ruleset.new_chain(of, chain, table), *ruleset.new_rules(of, chain, table)]
     return found
 
 
@@ -110,7 +110,7 @@ def narrowed(aims: Iterable[Aim], of: Family, table: str, *, quiet: bool) -> lis
     for chain in _chains(list(aims), quiet=quiet):
         if chain.rules:
             emptied = name + nl.text(nl.NFTA_RULE_CHAIN, chain.name)
-            found += [nl.Message(nl.DELRULE, 0, of, emptied), *codec.new_rules(of, chain, table)]
+            found += [nl.Message(nl.DELRULE, 0, of, emptied), *ruleset.new_rules(of, chain, table)]
     return found
 
 

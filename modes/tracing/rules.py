@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from endpoints.names import Family
-from modes.nftables import codec
 from modes.nftables import expressions as x
 from modes.nftables import netlink as nl
+from modes.nftables import ruleset
 from modes.nftables.rule_text import rule_text
 from modes.nftables.skeleton import TABLE, Rule
 
@@ -29,7 +29,7 @@ class RuleText(msgspec.Struct, frozen=True):
 def rule_at(payload: bytes, family: Family) -> tuple[int, RuleText]:
     """The handle of a rule of a dump, and what it says if it is one of ours."""
     handle = dict(nl.attributes(payload)).get(_RULE_HANDLE, b"")
-    table, _, rule = codec.decode_rule(payload)
+    table, _, rule = ruleset.decode_rule(payload)
     text = rule_text(family, rule) if table == TABLE else ""
     return int.from_bytes(handle, "big"), RuleText(text, is_refusal=_is_refusal(rule))
 

@@ -15,12 +15,12 @@ import pytest
 from endpoints.addresses import pack
 from endpoints.names import Family, ObjectName
 from modes.base import Plans
-from modes.nftables import codec
 from modes.nftables import netlink as nl
 from modes.nftables.codec import Found
 from modes.nftables.elements import key_prefix, pack_port
 from modes.nftables.kernel import Kernel
 from modes.nftables.mode import NftablesMode
+from modes.nftables.ruleset import new_chain, new_table
 from modes.nftables.sets import S
 from modes.nftables.skeleton import Chain
 from tests.kernel.rulesets import add, commit, counted, nft, remember, ruleset, services
@@ -209,7 +209,7 @@ MENDED = [
 
 def _chain_of_no_name_we_can_read() -> None:
     """The kernel takes any bytes for a name: what reads as text cannot be named again."""
-    table, chain = codec.new_table(V4), codec.new_chain(V4, Chain("fc", ()))
+    table, chain = new_table(V4), new_chain(V4, Chain("fc", ()))
     other = Kernel()
     commit(other, [table, chain._replace(body=chain.body.replace(b"fc\0", b"\xff\xfe\0"))])
     other.close()
@@ -308,8 +308,8 @@ def test_clients_are_remembered_over_a_restart(
 def test_a_layout_that_never_had_these_sets_is_no_hindrance(
     mode: NftablesMode, kernel: Kernel
 ) -> None:
-    table = codec.new_table(V6)
-    commit(kernel, [table, codec.new_chain(V6, Chain("old", ()))])
+    table = new_table(V6)
+    commit(kernel, [table, new_chain(V6, Chain("old", ()))])
     adopted = mode.start(NODE_A)
     assert adopted.reason == "IPv4: no table yet, IPv6: set cluster-ips is missing"
     mode.replace(services(1))

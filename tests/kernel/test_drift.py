@@ -10,7 +10,7 @@ import pytest
 from endpoints.addresses import pack
 from endpoints.names import Family, ObjectName
 from modes.base import Delta, Drift, KernelFault, Plans
-from modes.nftables import codec
+from modes.nftables import codec, ruleset
 from modes.nftables import netlink as nl
 from modes.nftables.codec import Found
 from modes.nftables.elements import Value, Verdict, key_prefix, pack_port
@@ -181,7 +181,7 @@ def test_a_table_of_another_owner_is_told_and_served_once_it_is_free(
     """The kernel refuses it to root as well, and it deletes the table when the owner ends."""
     owned = nl.text(nl.NFTA_TABLE_NAME, TABLE) + nl.be32(nl.NFTA_TABLE_FLAGS, 2)
     owner = Kernel()
-    commit(owner, [codec.delete_table(V4), nl.Message(nl.NEWTABLE, nl.NLM_F_CREATE, V4, owned)])
+    commit(owner, [ruleset.delete_table(V4), nl.Message(nl.NEWTABLE, nl.NLM_F_CREATE, V4, owned)])
     told = f"table ip headgate belongs to another program .*netlink port {owner.port},"
     assert running.verify().different[0] == "table IPv4 headgate: the table has flags: owner"
     running.start(NODE_A)

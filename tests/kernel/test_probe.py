@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import pytest
 
 from endpoints.names import Family
-from modes.nftables import codec
 from modes.nftables import netlink as nl
+from modes.nftables import ruleset
 from modes.nftables.kernel import Kernel, Sent
 from modes.nftables.probe import probe
 from modes.nftables.shape import Shape
@@ -44,14 +44,14 @@ def test_what_is_missing_is_told_and_nothing_else(
     monkeypatch: pytest.MonkeyPatch, transactions: list[bool]
 ) -> None:
     """A kernel that cannot make the rules of one chain."""
-    made = codec.new_rules
+    made = ruleset.new_rules
     chains = {chain.name: chain for chain in Layout(Shape(Family.IPV4)).base_chains()}
 
     def without_masquerade(family: Family, chain: Chain, table: str) -> list[nl.Message]:
         is_asked = chain.rules == chains["masq"].rules
         return [_NO_RULE] if is_asked else list(made(family, chain, table))
 
-    monkeypatch.setattr(codec, "new_rules", without_masquerade)
+    monkeypatch.setattr(ruleset, "new_rules", without_masquerade)
     features = {feature.name: feature for feature in probe()}
     missing = features.pop("masquerade fully-random")
     assert (missing.state, missing.hint) == ("no", "module nft_masq")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from endpoints.names import Family
-from modes.nftables import adopt, codec
+from modes.nftables import adopt, ruleset
 from modes.nftables.kernel import Kernel
 from modes.nftables.mode import NftablesMode
 from modes.nftables.skeleton import Layout
@@ -20,8 +20,8 @@ def everything(layout: Layout, kernel: Kernel) -> None:
     for name in NUMBERED:
         chain = layout.numbered_chain(name)
         assert chain is not None
-        messages.append(codec.new_chain(layout.family, chain))
-        messages.extend(codec.new_rules(layout.family, chain))
+        messages.append(ruleset.new_chain(layout.family, chain))
+        messages.extend(ruleset.new_rules(layout.family, chain))
     commit(kernel, messages)
 
 

@@ -19,7 +19,7 @@ from endpoints.names import Family, Protocol
 from modes import commits, wire
 from modes.base import KernelFault
 from modes.ipvs import ipset_messages, links, netlink
-from modes.nftables import codec, strangers
+from modes.nftables import codec, ruleset, strangers
 from modes.nftables.expressions import expression_parts
 from modes.nftables.sets import S, set_specs
 from modes.tracing import events, following, program, rules
@@ -60,11 +60,11 @@ PARSERS: dict[str, Parse] = {
     "attributes": lambda data: all_of(wire.attributes(data)),
     "replies": lambda data: all_of(wire.replies(data)),
     "commits": lambda data: commits.Reading([b""], lambda _: True).take(data),
-    "nftables set": codec.decode_set,
-    "nftables chain": codec.decode_chain,
-    "nftables rule": codec.decode_rule,
-    "nftables table": codec.decode_table,
-    "nftables generation": codec.decode_generation,
+    "nftables set": ruleset.decode_set,
+    "nftables chain": ruleset.decode_chain,
+    "nftables rule": ruleset.decode_rule,
+    "nftables table": ruleset.decode_table,
+    "nftables generation": ruleset.decode_generation,
     "nftables object": lambda data: str(strangers.decode_object(data)),
     "nftables flowtable": lambda data: str(strangers.decode_flowtable(data)),
     "nftables chain of a rule": strangers.is_bound,
@@ -110,12 +110,12 @@ def messages() -> Iterator[bytes]:
     """What a kernel says, or what is said to one, which looks alike."""
     for layout in (layouts()[0], layouts()[-1]):
         family = layout.family
-        yield codec.new_table(family).body
-        yield from (codec.new_set(family, spec).body for spec in set_specs(family))
+        yield ruleset.new_table(family).body
+        yield from (ruleset.new_set(family, spec).body for spec in set_specs(family))
         numbered = (layout.numbered_chain(name) for name in NUMBERED)
         for chain in (*layout.base_chains(), *filter(None, numbered)):
-            yield codec.new_chain(family, chain).body
-            yield from (message.body for message in codec.new_rules(family, chain))
+            yield ruleset.new_chain(family, chain).body
+            yield from (message.body for message in ruleset.new_rules(family, chain))
     address, port = wire.attr(3, ADDRESSES[0]), wire.attr(4, b"\0\x50")
     family_and_protocol = wire.u16(1, 2) + wire.u16(2, 6)
     server = family_and_protocol + address + port + wire.text(6, "rr") + wire.attr(7, bytes(8))

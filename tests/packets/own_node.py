@@ -14,7 +14,7 @@ import struct
 import subprocess
 from collections.abc import Iterable, Iterator
 
-from endpoints.decode import from_documents
+from endpoints.documents import from_documents
 from endpoints.events import Upsert
 from endpoints.names import Family, ObjectName
 from endpoints.node import NodeSettings

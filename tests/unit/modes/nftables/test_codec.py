@@ -10,23 +10,18 @@ from hypothesis import strategies as st
 
 from endpoints.names import Family
 from modes.nftables import netlink as nl
-from modes.nftables.codec import (
-    Found,
-    additions,
+from modes.nftables.codec import Found, additions, decode_elements, deletions, encode_timed, spec_of
+from modes.nftables.elements import Elements, Value, Verdict, key_prefix, set_of
+from modes.nftables.expressions import rule_holds
+from modes.nftables.ruleset import (
     decode_chain,
-    decode_elements,
     decode_rule,
     decode_set,
-    deletions,
-    encode_timed,
     new_chain,
     new_rules,
     new_set,
     set_flags,
-    spec_of,
 )
-from modes.nftables.elements import Elements, Value, Verdict, key_prefix, set_of
-from modes.nftables.expressions import rule_holds
 from modes.nftables.sets import S, SetSpec, set_specs
 from modes.nftables.shape import Shape
 from modes.nftables.skeleton import TABLE, Layout

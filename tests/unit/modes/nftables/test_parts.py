@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from endpoints.names import Family
-from modes.nftables import adopt, codec, delta, parts
+from modes.nftables import adopt, delta, parts, ruleset
 from modes.nftables import netlink as nl
 from modes.nftables.adopt import Observed
 from modes.nftables.elements import Elements, Verdict, render
@@ -46,7 +46,7 @@ def test_together_they_are_the_one_transaction(name: str) -> None:
     assert said == Counter((m.kind, m.flags, m.family, m.body) for m in whole)
     first, *between, last = found
     hooked = {
-        (layout.family, codec.new_chain(layout.family, chain).body)
+        (layout.family, ruleset.new_chain(layout.family, chain).body)
         for layout in of.values()
         for chain in layout.base_chains()
         if chain.base
@@ -74,7 +74,7 @@ def test_chains_come_before_what_leads_to_them() -> None:
     for layout in of.values():
         chain = layout.numbered_chain("pick-4")
         assert chain is not None
-        assert codec.new_chain(layout.family, chain) in first
+        assert ruleset.new_chain(layout.family, chain) in first
 
 
 def test_only_much_for_a_kernel_that_has_nothing_is_divided() -> None:

@@ -8,8 +8,8 @@ from endpoints.names import Family
 from modes.nftables import adopt
 from modes.nftables import netlink as nl
 from modes.nftables.adopt import TableFound
-from modes.nftables.codec import FoundSet, set_flags
 from modes.nftables.mend import mend
+from modes.nftables.ruleset import FoundSet, set_flags
 from modes.nftables.sets import set_specs
 from modes.nftables.shape import Shape
 from modes.nftables.skeleton import Layout

@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from endpoints.names import Family
-from modes.nftables import codec
+from modes.nftables import codec, ruleset
 from modes.nftables import netlink as nl
 from modes.nftables.elements import Elements, key_prefix
 from modes.nftables.kernel import Kernel
-from modes.nftables.sets import S
+from modes.nftables.sets import S, SetSpec
 from modes.nftables.skeleton import TABLE
-from modes.nftables.uniform import rows
+from modes.nftables.uniform import columns
 
 SETS = [(family, set_id) for family in Family for set_id in (S.ENDPOINTS, S.HAIRPIN, S.CLUSTER_IPS)]
 PREFIX = b"\7"
@@ -26,6 +26,12 @@ def element(key: bytes, data: bytes, *others: bytes) -> bytes:
     if data:
         parts.append(nl.attr(nl.NFTA_ELEM_DATA, nl.attr(nl.NFTA_DATA_VALUE, data)))
     return nl.attr(nl.NFTA_LIST_ELEM, b"".join([*parts, *others]))
+
+
+def rows(spec: SetSpec, prefix: bytes, listed: bytes) -> list[tuple[bytes, bytes, int, int]] | None:
+    """What was read, element by element."""
+    found = columns(spec, prefix, listed)
+    return None if found is None else list(zip(*found, strict=True))
 
 
 def timed(timeout: int, expiration: int) -> list[bytes]:
@@ -100,7 +106,7 @@ def test_the_kernel_lists_clients_alike(family: Family) -> None:
         for n in (128, 3, 4)
     ]
     kernel = Kernel()
-    messages = [codec.new_table(family), codec.new_set(family, spec)]
+    messages = [ruleset.new_table(family), ruleset.new_set(family, spec)]
     for entry in wanted:
         body = nl.element_list(TABLE, S.AFFINITY.set_name, [codec.encode_timed(entry)])
         messages.append(nl.Message(nl.NEWSETELEM, nl.NLM_F_CREATE, family, body, [entry.key]))
@@ -123,7 +129,7 @@ def test_the_kernel_lists_clients_alike(family: Family) -> None:
         assert {entry.timeout_ms for entry in found.values()} == {1 << 40}
         assert all(0 <= (1 << 39) - entry.expiration_ms < 60_000 for entry in found.values())
     finally:
-        kernel.transact([codec.delete_table(family)])
+        kernel.transact([ruleset.delete_table(family)])
         kernel.close()
 
 
@@ -135,7 +141,7 @@ def test_the_kernel_lists_elements_alike(family: Family, set_id: S) -> None:
         prefix + bytes([n]) * spec.key_size: bytes([n]) * spec.data_size for n in range(3)
     }
     kernel = Kernel()
-    messages = [codec.new_table(family), codec.new_set(family, spec), *codec.additions(wanted)]
+    messages = [ruleset.new_table(family), ruleset.new_set(family, spec), *codec.additions(wanted)]
     assert not kernel.transact(messages).failures
     try:
         body = nl.element_list(TABLE, set_id.set_name, ())
@@ -151,5 +157,5 @@ def test_the_kernel_lists_elements_alike(family: Family, set_id: S) -> None:
         found = {element.key: element.value for element in kernel.elements(family, set_id)}
         assert found == wanted
     finally:
-        kernel.transact([codec.delete_table(family)])
+        kernel.transact([ruleset.delete_table(family)])
         kernel.close()
