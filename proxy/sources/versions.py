@@ -66,17 +66,20 @@ class Versions:
         newer than the list, was deleted before.
         """
         number = comparable(version)
+        known = self._known.get(name)
         if number is not None:
-            known = self._known.get(name)
-            limit = known if known is not None else self._gone.get(name, self.floor)
+            limit = self._gone.get(name, self.floor) if known is None else known
             if limit is not None and number < limit + (known is None or not gone):
                 return False
-        self._known.pop(name, None)
-        self._gone.pop(name, None)
-        if number is not None:
-            (self._gone if gone else self._known)[name] = number
-            if len(self._gone) > _MOST_GONE:
-                del self._gone[next(iter(self._gone))]
+        if known is not None and (gone or number is None):
+            del self._known[name]
+        if self._gone:
+            self._gone.pop(name, None)
+        if number is None:
+            return True
+        (self._gone if gone else self._known)[name] = number
+        if len(self._gone) > _MOST_GONE:
+            del self._gone[next(iter(self._gone))]
         return True
 
     def keep(self, names: Iterable[ObjectName], before: Versions) -> None:

@@ -8,7 +8,7 @@ is listed page by page instead. It knows no sockets and no clock; who drives it
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -180,7 +180,7 @@ class Watch:
         """The stream that was asked for begins."""
         self.initial = isinstance(self.request, WatchAll)
 
-    def line(self, line: bytes) -> list[Upsert | Delete | Replace | Problem]:
+    def line(self, line: bytes) -> Sequence[Upsert | Delete | Replace | Problem]:
         """A line of the stream has come.
 
         Raises Broken if it is no event, the server's word that it cannot go on, or nothing that
@@ -193,9 +193,9 @@ class Watch:
         if watched.type == "ERROR":
             raise self._broken(watched.message or "an error in the watch", watched.code)
         if self.initial:
-            return list(self._initially(watched))
+            return self._initially(watched)
         self._short_streams = self._silent_streams = 0
-        return list(self._changed(watched))
+        return self._changed(watched)
 
     def ended(self, lasted_seconds: float, failure: Failure | None = None) -> Pause:
         """The stream has ended, in good order or by a failure in its middle."""
@@ -326,15 +326,18 @@ class _Gather:
 
     def change(self, watched: Watched) -> None:
         """An event is one of the initial ones, or came between them."""
-        name, gone = watched.name, isinstance(watched.event, Delete)
-        if name and not self.versions.admit(name, watched.resource_version, gone=gone):
-            return
+        name, event = watched.name, watched.event
+        gone = isinstance(event, Delete)
         if name:
-            self.objects.pop(name, None)
-            self.unreadable.discard(name)
-            if isinstance(watched.event, Upsert):
-                self.objects[name] = watched.event.object
-            elif not gone:
+            if not self.versions.admit(name, watched.resource_version, gone=gone):
+                return
+            if isinstance(event, Upsert):
+                self.objects[name] = event.object
+            else:
+                self.objects.pop(name, None)
+            if event is None:
                 self.unreadable.add(name)
+            else:
+                self.unreadable.discard(name)
         if watched.problem is not None:
             self.problems.append(watched.problem)

@@ -254,6 +254,10 @@ def one(store: Store, query: Query) -> bytes:
         raise Refusal(404, "NotFound", f"{query.name} not found") from None
 
 
+_BATCH = 200
+"""Events of what is there already that are told together."""
+
+
 def page(store: Store, query: Query) -> bytes:
     """A list, or a page of it. Raises Refusal.
 
@@ -296,10 +300,14 @@ def watch(api: FakeApiServer, query: Query) -> Iterator[Sequence[Event]]:
     if not initial and version not in ("", "0"):
         return _changes(api, query, int(version))
     revision, items = api.store.snapshot(query.kind)
-    first = [Event("ADDED", item.body) for item in items if query.selects(item)]
-    if initial:
-        first.append(_bookmark(query, revision, {"k8s.io/initial-events-end": "true"}))
-    return itertools.chain([first], _changes(api, query, revision))
+    there = (Event("ADDED", item.body) for item in items if query.selects(item))
+    end = [_bookmark(query, revision, {"k8s.io/initial-events-end": "true"})] if initial else []
+    return itertools.chain(_batches(there), [end], _changes(api, query, revision))
+
+
+def _batches(events: Iterator[Event]) -> Iterator[Sequence[Event]]:
+    """Some at a time: who reads the first ones need not wait for the last."""
+    return iter(lambda: list(itertools.islice(events, _BATCH)), [])
 
 
 def _changes(api: FakeApiServer, query: Query, revision: int) -> Iterator[Sequence[Event]]:
