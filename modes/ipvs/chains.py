@@ -74,6 +74,7 @@ def abilities(found: Found) -> Abilities:
     return Abilities(
         comment=not ours or any("--comment " in spec for spec in ours),
         random_fully=not masquerades or any("--random-fully" in spec for spec in masquerades),
+        ipvs=not ours or any("-m ipvs " in spec for spec in ours),
     )
 
 
@@ -117,8 +118,18 @@ class _Builder:
     def _note(self, text: str) -> str:
         return remark(self.abilities, text)
 
+    def _sent_on(self) -> Iterator[Rule]:
+        """What IPVS has sent to an endpoint is judged by what was asked for, not by where it goes.
+
+        Packets of the node itself meet filter OUTPUT, and the loopback link if the endpoint is
+        here, after it: the endpoint's place may be a frontend of another Service.
+        """
+        if self.abilities.ipvs:
+            yield Rule(RETURN, comment=self._note("sent on by IPVS"), is_by_ipvs=True)
+
     def local_policy(self) -> Iterator[Rule]:
         """Source ranges; and who bypasses policy Local is marked, before all others may drop."""
+        yield from self._sent_on()
         firewall = self._in(Kind.LOAD_BALANCER_FW)
         not_itself = self._not_in(Kind.LOAD_BALANCER_SOURCE_IP, "dst,dst,src")
         not_inside = self._not_in(Kind.LOAD_BALANCER_SOURCE_CIDR, "dst,dst,src")
@@ -151,6 +162,7 @@ class _Builder:
 
     def filter(self) -> Iterator[Rule]:
         """Only virtual servers answer at the addresses that the node holds for Services."""
+        yield from self._sent_on()
         yield Rule(RETURN, protocol=_PING[self.family])
         note = self._note("services without endpoints")
         yield Rule(names.REFUSE, comment=note, sets=(self._in(Kind.NO_ENDPOINTS),))

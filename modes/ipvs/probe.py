@@ -59,7 +59,7 @@ def features(settings: ModeSettings) -> tuple[Feature, ...]:
     rules = probe.features(
         _MODE,
         settings.iptables_variant,
-        (trials.COMMENT, trials.RANDOM_FULLY),
+        trials.OPTIONAL_FOR_IPVS,
         (*_REQUIRED, *_SETS) if has_sets else _REQUIRED,
         _make_tried if has_sets else lambda: None,
     )

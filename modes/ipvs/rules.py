@@ -113,7 +113,7 @@ class Rules:
             try:
                 self._found[family] = read(self._kernel.save(family))
                 if family not in self._abilities:
-                    asked = (trials.COMMENT, trials.RANDOM_FULLY)
+                    asked = trials.OPTIONAL_FOR_IPVS
                     self._abilities[family] = abilities(self._kernel, family, asked)
             except EnvironmentFault as fault:
                 if family is Family.IPV4:
@@ -124,6 +124,10 @@ class Rules:
         if not all(of.random_fully for of in self._abilities.values()):
             warnings.append(
                 "source ports are drawn in order: MASQUERADE has no --random-fully here"
+            )
+        if not all(of.ipvs for of in self._abilities.values()):
+            warnings.append(
+                "what IPVS sends to an address of this node is judged again there: no xt_ipvs here"
             )
         return warnings
 

@@ -16,3 +16,5 @@ class Abilities(msgspec.Struct, frozen=True):
     """MASQUERADE --random-fully."""
     counters: bool = False
     """xt_nfacct, and its counters exist."""
+    ipvs: bool = True
+    """xt_ipvs: whether IPVS has sent a packet on already."""

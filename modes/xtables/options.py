@@ -158,8 +158,8 @@ def _and_mark(value: str, family: Family) -> Mark:
 
 WITH_PORTS = {"tcp", "udp", "sctp"}
 PORTS = "ports"
-CONDITIONS = {"addrtype", "conntrack", "mark", "set", "statistic", PORTS}
-MATCHES = {"addrtype", "comment", "conntrack", "mark", "nfacct", "recent", "set", "statistic"}
+CONDITIONS = {"addrtype", "conntrack", "ipvs", "mark", "set", "statistic", PORTS}
+MATCHES = {"comment", "nfacct", "recent", *CONDITIONS - {PORTS}}
 MATCHES |= WITH_PORTS
 NOTES = {"rcheck", "set", "reap", "rsource", "mask", "random", "map_mark"}
 WAYS: dict[str, tuple[frozenset[str], ...]] = {
@@ -187,6 +187,7 @@ OPTIONS = {
     "--dst-type": Option("addrtype", "dst_type", _type),
     "--mark": Option("mark", "mark", _mark, ("mark_inverted", True)),
     "--dport": Option(PORTS, "destination_port", _port),
+    "--ipvs": Option("ipvs", "is_by_ipvs"),
     "--match-set": Option("set", "sets", _set, words=2),
     "--mode": Option("statistic", "random", _expect("random")),
     "--probability": Option("statistic", "probability", _probability),

@@ -29,6 +29,7 @@ def abilities(
         recent=trials.RECENT in works,
         random_fully=trials.RANDOM_FULLY in works,
         counters=trials.COUNTERS in works,
+        ipvs=trials.IPVS in works,
     )
 
 
@@ -50,7 +51,7 @@ def features(
     required: Sequence[Trial] = trials.REQUIRED,
     prepare: Callable[[], None] = lambda: None,
 ) -> tuple[Feature, ...]:
-    """What this machine can do of what `mode` needs, of trials.OPTIONAL only `optional`.
+    """What this machine can do of what `mode` needs, of what is not required only `optional`.
 
     Everything is tried in a network namespace of its own: nothing of this machine's own network
     changes. `prepare` makes there what the trials need. One feature of state `unknown` where that

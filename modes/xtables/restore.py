@@ -56,6 +56,8 @@ def spec(rule: Rule, family: Family) -> str:
         _conditions(rule, words)
     if rule.destination_port:
         words.append(f"-m {rule.protocol} --dport {rule.destination_port}")
+    if rule.is_by_ipvs:
+        words.append("-m ipvs --ipvs")
     for match in rule.sets:
         sign = "! " if match.inverted else ""
         words.append(f"-m set {sign}--match-set {match.name} {match.directions}")

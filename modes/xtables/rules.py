@@ -70,6 +70,8 @@ class Rule(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     counter: str = ""
     """The nfacct object that counts the packet."""
     destination_port: int = 0
+    is_by_ipvs: bool = False
+    """Has IPVS sent the packet on already (xt_ipvs)?"""
     sets: tuple[SetMatch, ...] = ()
     """In the order in which they are looked into."""
     goto: bool = False

@@ -63,6 +63,16 @@ COUNTERS = Trial(
     optional=True,
 )
 OPTIONAL = (RECENT, COMMENT, RANDOM_FULLY, COUNTERS)
+"""Of the modes that balance in iptables."""
+IPVS = Trial(
+    "xt_ipvs",
+    Table.FILTER,
+    "-m ipvs --ipvs",
+    "module xt_ipvs",
+    "an endpoint at an external IP that is the node's own",
+    optional=True,
+)
+OPTIONAL_FOR_IPVS = (COMMENT, RANDOM_FULLY, IPVS)
 
 STATISTIC = Trial(
     "xt_statistic",

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator
 from random import Random
+from typing import TypedDict
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from endpoints.explain import Packet, walk
+from endpoints.explain import Hook, Packet, walk
 from endpoints.names import Protocol
 from endpoints.node import DetectLocalMode, NodeSettings, NodeView
 from endpoints.objects import ServicePort
@@ -35,6 +36,23 @@ from tests.laws.world import World
 from tests.unit.endpoints import build
 
 PACKETS = 60
+
+
+class Spec(TypedDict, total=False):
+    """What of a Service differs."""
+
+    type: str
+    balancers: list[str]
+    ranges: list[str]
+    external: str
+
+
+_BALANCED = Spec(type="LoadBalancer", balancers=[NODE_ADDRESSES[0]])
+_REFUSING = {
+    "no endpoints": _BALANCED,
+    "policy Local": Spec(**_BALANCED, external="Local"),
+    "source ranges": Spec(**_BALANCED, ranges=["198.51.100.0/24"]),
+}
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +137,35 @@ def test_such_an_external_ip_without_endpoints_here(world: World) -> None:
     ]
     seen = world.ask(sent)
     kinds = [Outcome.ANSWERED, Outcome.TIMEOUT, Outcome.REFUSED]
+    assert [one.kind for one in seen] == kinds
+    assert_agreement([p for listed in clustered.values() for p in listed], node, sent, seen)
+
+
+@pytest.mark.parametrize("refusing", ["no endpoints", "policy Local", "source ranges"])
+def test_an_endpoint_where_another_service_is_refused(world: World, refusing: str) -> None:
+    """Found by the law above: what was asked for decides, not the endpoint that it leads to.
+
+    The node asks, for a process of its own host network; at that process's address and port
+    another Service, whose load balancer has the node's address, answers nobody.
+    """
+    asked, other = (
+        build.service(name, cluster_ips=[ip], ports=[ServicePort(port=8080, name="http")], **spec)
+        for name, ip, spec in (
+            ("asked", "10.96.0.1", Spec()),
+            ("other", "10.96.0.2", _REFUSING[refusing]),
+        )
+    )
+    slices = [build.endpoint_slice(build.endpoint(NODE_ADDRESSES[0], HERE), name="a", of="asked")]
+    if refusing != "no endpoints":
+        elsewhere = build.endpoint("10.244.2.2", "node-b")
+        slices.append(build.endpoint_slice(elsewhere, name="o", of="other"))
+    node, clustered = compiled(Cluster(world.settings(NodeSettings(HERE)), (asked, other, *slices)))
+    world.on_node(lambda: world.mode.start(node))
+    world.on_node(lambda: world.mode.replace(clustered))
+    sent = [Packet(NODE_ADDRESSES[0], "10.96.0.1", 8080, Protocol.TCP, Hook.OUTPUT)]
+    sent.append(Packet("203.0.113.7", NODE_ADDRESSES[0], 8080, Protocol.TCP, interface="out"))
+    seen = world.ask(sent)
+    kinds = [Outcome.ANSWERED, Outcome.REFUSED if refusing == "no endpoints" else Outcome.TIMEOUT]
     assert [one.kind for one in seen] == kinds
     assert_agreement([p for listed in clustered.values() for p in listed], node, sent, seen)
 

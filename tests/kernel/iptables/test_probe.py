@@ -20,7 +20,7 @@ from tests.kernel.iptables import others
 pytestmark = pytest.mark.usefixtures("network")
 
 EACH = pytest.mark.parametrize(("variant", "family"), [(v, f) for v in Variant for f in Family])
-ALL = Abilities(comment=True, recent=True, random_fully=True, counters=True)
+ALL = Abilities(comment=True, recent=True, random_fully=True, counters=True, ipvs=False)
 
 
 @EACH
@@ -47,7 +47,7 @@ def test_the_library_without_the_kernels_half(
 ) -> None:
     """Nobody made the counters: libxt_nfacct takes the rule, and the kernel refuses it."""
     monkeypatch.setattr(Kernel, "ensure_counters", lambda _: True)
-    assert abilities(Kernel(variant), family) == Abilities(counters=False)
+    assert abilities(Kernel(variant), family) == Abilities(counters=False, ipvs=False)
     saved = Kernel(variant).save(family)
     assert trials.CHAIN not in saved
 
@@ -68,7 +68,7 @@ def test_the_kernel_without_the_library(
 ) -> None:
     others.extensions_without(tmp_path, "libxt_recent.so", "libxt_statistic.so")
     monkeypatch.setenv("XTABLES_LIBDIR", str(tmp_path))
-    able = Abilities(recent=False, counters=True)
+    able = Abilities(recent=False, counters=True, ipvs=False)
     assert abilities(Kernel(variant), Family.IPV4) == able
     found = {feature.name: feature for feature in features(variant) if feature.state != "yes"}
     assert set(found) == {"xt_recent", "xt_statistic", "ip6tables"}

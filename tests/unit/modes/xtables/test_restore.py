@@ -201,6 +201,7 @@ def rules(draw: st.DrawFn, family: Family) -> Rule:
         recent=recent,
         recent_seconds=draw(st.integers(0, 86400)) if recent else 0,
         counter=draw(name),
+        is_by_ipvs=draw(st.booleans()),
         destination_port=port if protocol in {"tcp", "udp", "sctp"} and draw(st.booleans()) else 0,
         goto=target in {SVC, SEP} and draw(st.booleans()),
         to_destination=(f"[{at}]:{port}" if ":" in at else f"{at}:{port}")
