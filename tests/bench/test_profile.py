@@ -19,6 +19,7 @@ from tests.bench.sampler import PROGRAMS, Place, Sampler, collapsed
 from tests.lab import modes, sandbox
 
 SMALL = Size(60, 3)
+PATIENCE_SECONDS = 30.0
 SYNC = Place("proxy.sync", "Sync.run")
 PLANS = Place("endpoints.state", "ClusterState.plans")
 PACK = Place("endpoints.addresses", "pack")
@@ -41,14 +42,18 @@ def spin(seconds: float) -> None:
 
 
 def test_time_is_that_of_the_function_that_takes_it() -> None:
+    began = time.process_time()
     with Sampler() as sampler:
-        spin(0.2)
+        # A collection of a large heap, which no alarm interrupts, may take all of one turn.
+        while sampler.samples <= 10 and time.process_time() - began < PATIENCE_SECONDS:
+            spin(0.2)
+    used = time.process_time() - began
     spun = sum(
         seconds for stack, seconds in sampler.stacks.items() if stack[-1].name == spin.__name__
     )
     assert sampler.samples > 10
-    # Of the 0.2 s the samples themselves are none of it, and on a busy machine most.
-    assert 0 < spun < 0.25
+    # Of that the samples themselves are none, and on a busy machine they are most.
+    assert 0 < spun < used
     assert spun > 0.9 * sum(sampler.stacks.values())
     assert PROGRAMS not in {stack[0] for stack in sampler.stacks}
 
