@@ -69,7 +69,7 @@ class Retirement:
         deadlines = (now, now + drain_seconds)
         local = local_addresses()
         owned = adopt(found, self._layout, local, self._settings.exclude_cidrs, deadlines)
-        steps = quiesce.quiesced(found, owned, now, drain_seconds)
+        steps = quiesce.quiesced(found, owned, local, now, drain_seconds)
         held = owned.held
         families = {key.family for key in held.servers}
         families |= {bound(address).set.family for address in held.addresses}

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing
 from itertools import islice
 
 import pytest
 
+from endpoints.addresses import bracketed
 from modes import registry
 from modes.base import IpvsSettings, ModeSettings
 from modes.ipvs.draining import LOOK_SECONDS
@@ -36,8 +37,13 @@ from tests.packets.test_ipvs_takeover import (
 PORTS = [Port(80, node_port=NODE_PORT)]
 SERVER, ELSEWHERE = "pod-b1", "pod-c1"
 """Who answers IPVS's connections, and the stand-in's; both on other nodes."""
+OPEN, CLOSED = 8080, 8081
+"""Where processes of the node listen, and Services whose load balancer has the address of it."""
+CLOSED_VIPS = ("10.96.7.8", "fd00:10:96::8")
 FAMILIES = (0, 1)
 STRANGER = "-t 203.0.113.50:443"
+Place = tuple[str, int]
+"""Address and port."""
 
 
 @pytest.fixture
@@ -67,19 +73,25 @@ def serve_by_ipvs(lab: Lab) -> None:
 
 def serve_by_another(lab: Lab) -> None:
     """DNAT to another pod, before IPVS; pods and clients from outside are masqueraded there too."""
-    for family, command in enumerate(COMMANDS):
+    for family in FAMILIES:
         pod = lab.pods[ELSEWHERE].addresses[family]
-        to = f"[{pod}]:8080" if family else f"{pod}:8080"
-        rules = ["*nat", ":STAND-IN - [0:0]"]
-        rules += [f"-I {base} 1 -j STAND-IN" for base in ("PREROUTING", "OUTPUT")]
-        places = ((VIPS[family], 80), (NODE.addresses[family], NODE_PORT))
-        rules += [
-            f"-A STAND-IN -d {address} -p tcp --dport {port} -j DNAT --to {to}"
-            for address, port in places
-        ]
+        to = (pod, 8080)
+        translate(lab, family, {(VIPS[family], 80): to, (NODE.addresses[family], NODE_PORT): to})
         client = topology.CLIENT_ADDRESSES[family]
-        rules.append(f"-A POSTROUTING -s {client} -d {pod} -j MASQUERADE")
-        lab.exec(NODE.name, [f"{command}-restore", "--noflush"], "\n".join([*rules, "COMMIT", ""]))
+        masquerade = ["POSTROUTING", "-s", client, "-d", pod, "-j", "MASQUERADE"]
+        lab.exec(NODE.name, [COMMANDS[family], "-t", "nat", "-A", *masquerade])
+
+
+def translate(lab: Lab, family: int, places: Mapping[Place, Place]) -> None:
+    """DNAT of one place to another, before IPVS."""
+    rules = ["*nat", ":STAND-IN - [0:0]"]
+    rules += [f"-I {base} 1 -j STAND-IN" for base in ("PREROUTING", "OUTPUT")]
+    rules += [
+        f"-A STAND-IN -d {address} -p tcp --dport {port} -j DNAT --to {bracketed(to)}:{target}"
+        for (address, port), (to, target) in places.items()
+    ]
+    text = "\n".join([*rules, "COMMIT", ""])
+    lab.exec(NODE.name, [f"{COMMANDS[family]}-restore", "--noflush"], text)
 
 
 def retiring(lab: Lab) -> Iterator[float | None]:
@@ -95,6 +107,14 @@ def retiring(lab: Lab) -> Iterator[float | None]:
 def chains(lab: Lab) -> set[str]:
     saved = "".join(lab.exec(NODE.name, [f"{command}-save"]) for command in COMMANDS)
     return set(re.findall(r"^:(KUBE-\S+)", saved, re.MULTILINE))
+
+
+def until_retired(lab: Lab) -> None:
+    looks = retiring(lab)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while next(looks) is not None:
+        assert time.monotonic() < deadline, lab.exec(NODE.name, ["ipvsadm", "-Ln"])
+        lab.connect_many(SENDER, VIPS[0], 80, count=20)  # time passes
 
 
 @pytest.mark.parametrize("before", ["headgate", "kube-proxy"])
@@ -120,8 +140,10 @@ def test_ipvs_keeps_its_connections_and_takes_no_others(lab: Lab, before: str) -
         held.ask_all()
         assert not held.cut, held.cut
         assert chains(lab) == {"KUBE-RETIRING"}
-        servers = ipvs.servers(lab, NODE.name)
-        assert {w for of in servers.values() for w in of.weights.values()} == {0}
+        for key, of in ipvs.servers(lab, NODE.name).items():
+            itself = key.removeprefix("-t ")
+            own = {itself: 1} if itself.endswith(f":{NODE_PORT}") else {}
+            assert {real: weight for real, weight in of.weights.items() if weight} == own, key
         assert {*VIPS} <= {address.partition("/")[0] for address in ipvs.addresses(lab, NODE.name)}
         # Nobody else answers at the addresses, not even the node itself.
         lab.serve(NODE.name, [81], called="own")
@@ -129,14 +151,63 @@ def test_ipvs_keeps_its_connections_and_takes_no_others(lab: Lab, before: str) -
             answer = lab.connect(SENDER, VIPS[family], 81)
             assert answer.kind is Outcome.REFUSED, answer
         assert held.count == len(flows(lab))
-    looks = retiring(lab)
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while next(looks) is not None:
-        assert time.monotonic() < deadline, lab.exec(NODE.name, ["ipvsadm", "-Ln"])
-        lab.connect_many(SENDER, VIPS[0], 80, count=20)  # time passes
+    until_retired(lab)
     assert ipvs.servers(lab, NODE.name).keys() == {STRANGER}
     assert ipvs.addresses(lab, NODE.name) == {"203.0.113.50/32"}
     assert not chains(lab)
     assert "KUBE-" not in lab.exec(NODE.name, ["ipset", "save"])
     answers = lab.connect_all(SENDER, [target for _, target in flows(lab)])
     assert {answer.by for answer in answers} == {ELSEWHERE}
+
+
+def test_a_process_of_the_node_is_reached_where_a_load_balancer_has_the_nodes_address(
+    lab: Lab,
+) -> None:
+    """Whoever serves lets packets go there, as they are or translated; IPVS comes after that."""
+    lab.serve(NODE.name, [OPEN, CLOSED])
+    itself = Endpoint(NODE.addresses, NODE.name)
+    ports = {OPEN: [Port(OPEN)], CLOSED: [Port(CLOSED)]}
+    lab.apply(
+        *nodes(),
+        service("shop/open", VIPS, ports[OPEN], ingress=NODE.addresses),
+        *slices("shop/open", ports[OPEN], [itself, Endpoint.of(lab.pods[SERVER])]),
+        service("shop/closed", CLOSED_VIPS, ports[CLOSED], ingress=NODE.addresses),
+    )
+    here = [Target(NODE.addresses[family], OPEN) for family in FAMILIES]
+    there = [Target(VIPS[family], port) for family in FAMILIES for port in (OPEN, CLOSED)]
+    asked = {topology.CLIENT: here, SENDER: [*here, *there], NODE.name: [*here, *there]}
+    lab.start_headgate(NODE.name, mode="ipvs")
+    lab.wait_synced()
+    lab.stop_headgate(NODE.name)
+    with ExitStack() as opened:
+        opening = [
+            (source, target)
+            for source, targets in asked.items()
+            for target in targets
+            if target.port == OPEN
+            for _ in range(2)  # by turns
+        ]
+        held = [opened.enter_context(closing(lab.hold(*flow))) for flow in opening]
+        by = [one.ask().by for one in held]
+        assert {*by} == {NODE.name, SERVER}
+        for family in FAMILIES:
+            own = NODE.addresses[family]
+            translate(lab, family, {(VIPS[family], p): (own, p) for p in (OPEN, CLOSED)})
+        for _ in islice(retiring(lab), 2):
+            for source, targets in asked.items():
+                answers = lab.connect_all(source, targets)
+                assert {answer.by for answer in answers} == {NODE.name}, (source, answers)
+            assert [one.ask().by for one in held] == by
+        # The node needs no IPVS for what goes to its own address, and stays there.
+        left = [
+            one
+            for one, (_, target), name in zip(held, opening, by, strict=True)
+            if target in here and name == NODE.name
+        ]
+        for one in held:
+            if one not in left:
+                one.close()
+        until_retired(lab)
+        assert not ipvs.servers(lab, NODE.name)
+        assert not chains(lab)
+        assert {one.ask().by for one in left} == {NODE.name}

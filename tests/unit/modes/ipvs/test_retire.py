@@ -142,6 +142,47 @@ def test_who_has_connections_takes_no_new_ones_until_they_ended(rules: Rules) ->
     assert nothing_is_left(kernel)
 
 
+def test_new_connections_to_the_node_itself_are_let_to_it(
+    rules: Rules, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A load balancer may have the node's own address: see quiesce.py."""
+    monkeypatch.setattr(retire, "local_addresses", lambda: frozenset({"192.168.0.11"}))
+    kernel = Kernel()
+    running(kernel, "10.244.1.2", "10.244.1.3")
+    key = ServerKey(Family.IPV4, Protocol.TCP, "192.168.0.11", 80)
+    itself = RealServer("192.168.0.11", 80)
+    kernel.sets[registered(key).set][registered(key).element] = PLAIN
+    mode = retiring(kernel, rules, Time())
+    for draining in ({}, {itself: FoundReal(0)}):
+        reals = {ONE: FoundReal(1), TWO: FoundReal(1), **draining}
+        kernel.sets[SetName(Kind.DRAINING, Family.IPV4)] |= {
+            entry(key, real).element: PLAIN for real in draining
+        }
+        kernel.servers[key] = FoundServer(VirtualServer("sh", 1, 300), reals)
+        kernel.busy = {ONE, itself}
+        for _ in range(2):
+            assert mode.retire("nftables") == LOOK_SECONDS
+            assert weights(kernel, [key]) == [{str(ONE): 0, str(itself): 1}]
+            assert kernel.servers[key].server == VirtualServer()
+            assert not kernel.held(refused(key))
+            assert not kernel.held(entry(key, itself))
+    kernel.busy = {itself}  # which goes on without IPVS
+    assert until_gone(mode) == 2
+    assert nothing_is_left(kernel)
+
+
+def test_services_without_endpoints_are_not_refused_any_more(rules: Rules) -> None:
+    """Who serves now does so, or has found endpoints; IPVS has no virtual server there."""
+    kernel = Kernel()
+    running(kernel, "10.244.1.2")
+    without = refused(ServerKey(Family.IPV4, Protocol.TCP, "192.168.0.11", 8080))
+    kernel.sets[without.set][without.element] = PLAIN
+    kernel.busy = {ONE}
+    assert retiring(kernel, rules, Time()).retire("nftables") == LOOK_SECONDS
+    assert not kernel.held(without)
+    assert kernel.held(refused(AT_VIP))
+
+
 def test_a_deadline_ends_what_does_not_end_by_itself(rules: Rules) -> None:
     """Also for a headgate that was started anew, which finds it in the kernel."""
     kernel, time = Kernel(), Time()
