@@ -56,7 +56,10 @@ def skeleton(family: Family, able: Abilities) -> Skeleton:
 
 
 def _filter(family: Family, able: Abilities) -> Iterator[Rule]:
-    """New connections have been translated by who serves now; what comes here was not."""
+    """New connections have been translated by who serves now; what comes here was not.
+
+    Unless it goes to the node itself: nothing in the set of what is refused is an address of that.
+    """
 
     def to(kind: Kind, directions: str = "dst,dst") -> tuple[SetMatch, ...]:
         return (SetMatch(str(SetName(kind, family)), directions),)
