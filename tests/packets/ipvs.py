@@ -44,6 +44,16 @@ def servers(lab: Lab, node: str) -> dict[str, Held]:
     return found
 
 
+def taking(lab: Lab, node: str) -> list[tuple[str, str]]:
+    """Virtual servers and who takes new connections of theirs elsewhere than where they went."""
+    return [
+        (key, real)
+        for key, of in servers(lab, node).items()
+        for real, weight in of.weights.items()
+        if weight and real != key.split()[1]
+    ]
+
+
 def connections(lab: Lab, node: str, kind: str, address: str) -> dict[str, tuple[int, int]]:
     """Active and inactive connections of each real server of `-t 10.96.7.7:80`."""
     lines = lab.exec(node, ["ipvsadm", "-Ln", kind, address]).splitlines()

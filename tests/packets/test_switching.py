@@ -106,8 +106,7 @@ def is_gone(lab: Lab, back_end: str, successor: str) -> bool:
 def takes_no_more(lab: Lab, back_end: str, _: str) -> bool:
     """Whether IPVS keeps who has connections, and nobody else."""
     assert back_end == "ipvs"
-    servers = ipvs.servers(lab, NODE).values()
-    return {weight for of in servers for weight in of.weights.values()} == {0}
+    return bool(ipvs.servers(lab, NODE)) and not ipvs.taking(lab, NODE)
 
 
 @pytest.mark.parametrize("way", WAYS_HERE, ids=" to ".join)
