@@ -164,9 +164,10 @@ class IpvsMode:
             written += self._rules.write(self._view)
         for part in urgent_first(change):
             faults += self._machine.serve(part)
+        # Before rules ask the sets: they may still refuse what IPVS gave way with.
+        faults += self._machine.withdraw(change)
         if is_takeover:
             written += self._rules.write(self._view)
-        faults += self._machine.withdraw(change)
         return self._report(change, faults, failed, written)
 
     def apply(self, delta: Delta[ObjectName, Plans]) -> ApplyReport:

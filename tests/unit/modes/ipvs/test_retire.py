@@ -12,6 +12,7 @@ from typing import cast
 import pytest
 
 from endpoints.names import Family, Protocol
+from endpoints.node import NodeView
 from modes.base import IpvsSettings, KernelFault, ModeSettings
 from modes.ipvs import retire
 from modes.ipvs.adopt import KUBE_PROXY, OURS
@@ -21,8 +22,9 @@ from modes.ipvs.mode import IpvsMode
 from modes.ipvs.program import bound, registered
 from modes.ipvs.quiesce import KINDS, refused
 from modes.ipvs.retiring import RetiringRules
+from modes.ipvs.rules import Rules as IptablesRules
 from modes.ipvs.servers import FoundReal, FoundServer, RealServer, ServerKey, VirtualServer
-from tests.unit.modes.ipvs.fake import Kernel, Killed
+from tests.unit.modes.ipvs.fake import Kernel, Killed, NoRules
 from tests.unit.modes.ipvs.test_lives import (
     AT_VIP,
     STRANGER,
@@ -338,6 +340,30 @@ def test_ipvs_that_comes_back_takes_its_servers_again(rules: Rules) -> None:
     running(kernel, "10.244.1.2", time=time)
     assert weights(kernel, [AT_VIP]) == [{str(ONE): 1}]
     assert not kernel.held(refused(AT_VIP))
+
+
+def test_what_gave_way_is_let_in_again_before_rules_ask_for_it(rules: Rules) -> None:
+    """Until then those of the iptables mode translate; after it, nobody would."""
+    kernel = Kernel()
+    running(kernel, "10.244.1.2")
+    kernel.busy = {ONE}
+    retiring(kernel, rules, Time()).retire("iptables")
+    assert kernel.held(refused(AT_VIP))
+    written: list[bool] = []
+
+    class OfIptables(NoRules):
+        are_of_another_mode = True
+
+        def write(self, node: NodeView) -> int:
+            written.append(kernel.held(refused(AT_VIP)))
+            return super().write(node)
+
+    mode = mode_on(kernel)
+    mode._rules = cast("IptablesRules", OfIptables())
+    node, plans = meant("10.244.1.2")
+    mode.start(node)
+    assert not mode.replace(plans).failed
+    assert written == [False]
 
 
 def test_nothing_is_opened_where_the_kernel_has_not_loaded_ipvs(
