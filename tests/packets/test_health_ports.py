@@ -5,7 +5,6 @@ A node in a network namespace of its own, with real sockets.
 
 from __future__ import annotations
 
-import errno
 import http.client
 import logging
 import os
@@ -116,11 +115,14 @@ class Node:
         return [self.failures.get_nowait() for _ in range(self.failures.qsize())]
 
 
-def wait_for_route(address: str) -> None:
-    """The kernel makes the route to an address of IPv6 a moment after it has said yes to it."""
-    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
-        while probe.connect_ex((address, 9)) == errno.ENETUNREACH:
-            os.sched_yield()
+def wait_until_local(address: str) -> None:
+    """The kernel says yes to an address of IPv6, and makes its local route a moment later.
+
+    Until then the route of its prefix leads there, by which connections begin and get nowhere.
+    """
+    listing = ["ip", "-6", "route", "show", "table", "local", address]
+    while not subprocess.run(listing, check=True, capture_output=True).stdout:
+        os.sched_yield()
 
 
 @pytest.fixture
@@ -131,7 +133,7 @@ def node() -> Iterator[Node]:
             # Without nodad an address is tentative for a moment, even on lo: nothing can use it.
             flags = ["nodad"] if ":" in address else []
             subprocess.run(["ip", "address", "add", address, "dev", "lo", *flags], check=True)
-        wait_for_route(HOST_V6)
+        wait_until_local(HOST_V6)
         built = Node()
         try:
             yield built
