@@ -44,7 +44,7 @@ def quiesced(
     closed = {refused(k) for k in owned.held.servers if not k.mark and k.address not in local}
     for key, held in owned.held.servers.items():
         itself = RealServer(key.address, key.port) if key.address in local else None
-        _admit(out, key, owned, closed)
+        _admit(out, key, owned, is_closed=itself is None)
         drained = owned.draining.get(key)
         deadlines = drained.deadlines if drained is not None else {}
         busy = {
@@ -83,12 +83,11 @@ def refused(key: ServerKey) -> Entry:
     return Entry(SetName(Kind.NO_ENDPOINTS, key.family), registered(key).element)
 
 
-def _admit(out: Steps, key: ServerKey, owned: Ownership, closed: Collection[Entry]) -> None:
-    """Let the sets say whose it is, and that it takes nobody new if it is among these."""
+def _admit(out: Steps, key: ServerKey, owned: Ownership, *, is_closed: bool) -> None:
+    """Let the sets say whose it is, and whether it takes nobody new."""
     if key.mark:
         return
-    wanted = [one for one in (refused(key),) if one in closed]
-    wanted.append(registered(key))
+    wanted = (refused(key), registered(key)) if is_closed else (registered(key),)
     missing = [one for one in wanted if one not in owned.held.entries]
     out.additions += [SetChange(SetVerb.ADD, one, PLAIN) for one in missing]
 
