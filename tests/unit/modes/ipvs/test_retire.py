@@ -149,9 +149,16 @@ def test_new_connections_to_the_node_itself_are_let_to_it(
 ) -> None:
     """A load balancer may have the node's own address: see quiesce.py."""
     monkeypatch.setattr(retire, "local_addresses", lambda: frozenset({"192.168.0.11"}))
-    kernel = Kernel()
-    running(kernel, "10.244.1.2", "10.244.1.3")
     key = ServerKey(Family.IPV4, Protocol.TCP, "192.168.0.11", 80)
+
+    class NeverClosed(Kernel):
+        def watch(self) -> None:
+            super().watch()
+            if key in self.servers:
+                assert any(weights(self, [key])[0].values())
+
+    kernel = NeverClosed()
+    running(kernel, "10.244.1.2", "10.244.1.3")
     itself = RealServer("192.168.0.11", 80)
     kernel.sets[registered(key).set][registered(key).element] = PLAIN
     mode = retiring(kernel, rules, Time())
